@@ -1,0 +1,1 @@
+//! Tests from outside, over the wire only.

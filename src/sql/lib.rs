@@ -1,0 +1,8 @@
+//! Text to typed, optimised plan. Pure: no I/O, no clock, no transaction.
+//!
+//! `parse` (sqlparser behind a pre-parser) → `bind` (names, types, operators, casts by PostgreSQL's
+//! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Plan`] that `exec` runs.
+
+pub mod expr;
+pub mod plan;
+pub mod rel;

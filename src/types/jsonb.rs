@@ -1,0 +1,1 @@
+//! `jsonb` in binary form.
