@@ -3,6 +3,11 @@
 //! `parse` (sqlparser behind a pre-parser) → `bind` (names, types, operators, casts by PostgreSQL's
 //! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Plan`] that `exec` runs.
 
+pub mod bind;
 pub mod expr;
+pub mod parse;
 pub mod plan;
 pub mod rel;
+pub mod resolve;
+
+pub use sqlparser::ast;
