@@ -20,6 +20,7 @@ pub use families::{
     BtreeFamily, SortOperators, amop, amproc, binary_coercible, btree_strategies, default_opclass,
     hash_equality,
 };
+pub(crate) use format_type::numeric_typmod;
 pub use format_type::{format_type, type_name};
 pub use rows::*;
 
