@@ -15,6 +15,7 @@ pub mod context;
 pub mod datetime;
 pub mod datum;
 pub mod error;
+pub mod io;
 pub mod jsonb;
 mod kernels;
 pub mod numeric;
