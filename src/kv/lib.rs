@@ -5,6 +5,8 @@
 //! | [`api`] | the words shared with the SQL side: keys, modes, isolation, errors |
 //! | [`locks`] | lock table: holders and FIFO queues for rows, tables, advisory locks |
 //! | [`deadlock`] | cycle search in the wait-for graph, with PostgreSQL's report |
+//! | [`txn`] | one transaction: write buffer, savepoints, version tags, read set |
+//! | [`range`] | the sequencer: commit order, validation, commands for the log |
 //!
 //! Nothing here waits, sends, reads a clock or draws a random number: state and an event go in,
 //! effects come out, and the caller (the async shell in `cluster`, or the simulator) carries them
@@ -15,3 +17,5 @@
 pub mod api;
 pub mod deadlock;
 pub mod locks;
+pub mod range;
+pub mod txn;
