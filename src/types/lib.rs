@@ -20,6 +20,7 @@ pub mod jsonb;
 mod kernels;
 pub mod numeric;
 pub mod oid;
+pub mod order;
 pub mod pgtype;
 pub mod registry;
 
