@@ -195,32 +195,42 @@ impl Numeric {
 
     /// Reads a key, answering the value with its least scale and the bytes read.
     pub fn read_key(bytes: &[u8]) -> Option<(Numeric, usize)> {
-        let class = *bytes.first()?;
-        let negative = match class {
-            0x04 => return Some((Numeric::NEG_INFINITY, 1)),
-            0x0c => return Some((Numeric::ZERO, 1)),
-            0x14 => return Some((Numeric::INFINITY, 1)),
-            0x18 => return Some((Numeric::NAN, 1)),
+        let mut used = 0;
+        let value = Numeric::take_key(|| {
+            let byte = bytes.get(used).copied();
+            used += 1;
+            byte
+        })?;
+        Some((value, used))
+    }
+
+    /// Reads a key byte by byte, taking no more than the value has.
+    pub fn take_key(mut next: impl FnMut() -> Option<u8>) -> Option<Numeric> {
+        let negative = match next()? {
+            0x04 => return Some(Numeric::NEG_INFINITY),
+            0x0c => return Some(Numeric::ZERO),
+            0x14 => return Some(Numeric::INFINITY),
+            0x18 => return Some(Numeric::NAN),
             0x08 => true,
             0x10 => false,
             _ => return None,
         };
-        let flip = |b: u8| if negative { !b } else { b };
-        let e = bytes.get(1..4)?.iter().fold(0i64, |n, &b| n << 8 | i64::from(flip(b)));
+        let mut digit = || next().map(|b| if negative { !b } else { b });
+        let mut e = 0i64;
+        for _ in 0..3 {
+            e = e << 8 | i64::from(digit()?);
+        }
         let mut coef = BigInt::ZERO;
         let mut pairs = 0i64;
-        for &b in &bytes[4..] {
-            let b = flip(b);
+        loop {
+            let b = digit()?;
             coef = coef * 100u32 + u32::from(b / 2);
             pairs += 1;
             if b & 1 == 0 {
-                let scale = 2 * (pairs - (e - EXPONENT_BIAS));
                 let coef = if negative { -coef } else { coef };
-                let value = from_exponent(coef, scale)?;
-                return Some((value, usize::try_from(pairs).ok()? + 4));
+                return from_exponent(coef, 2 * (pairs - (e - EXPONENT_BIAS)));
             }
         }
-        None
     }
 }
 
