@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Consensus: one raft group behind a handle of ours.
+//!
+//! openraft does the thinking; this crate gives it a log (the node's shared [`RaftLog`]), a state machine
+//! (blind writes into the [`Engine`]), a thread of its own, and hides it: no type of openraft leaves here,
+//! so that it can be replaced or upgraded in one place.
+//!
+//! # The life of a proposal
+//! ```text
+//! propose(bytes) ─► raft thread: append ─► log-writer: frame, fdatasync ─► raft thread: committed
+//!    ▲                                                                        │ prepare → ONE engine batch
+//!    └─────────────── resolved ◄── publish (cache, snapshot, locks) ◄─────────┘   incl. the applied marker
+//! ```
+//! While one entry is being synced, the caller gathers the next one: two thread hops and one fsync per
+//! *entry*, however many commits it carries.
+//!
+//! # After a restart
+//! The engine is not synced on this path. What it lost is applied again from the log, from the older of
+//! two markers: each batch writes the applied log id both to `cur` and to `hist`, since a crash may leave
+//! the two keyspaces at different points ([`state_machine`]). The log is purged only up to what a
+//! checkpoint made durable ([`checkpoint`]); if the engine comes back *below* that, it has lost data that
+//! nothing can restore, and the group refuses to open.
+//!
+//! # Not here yet
+//! Other nodes (the network answers "unreachable"), shipping snapshots, ticks and leases: a group has one
+//! voter, which elects itself when it opens.
+//!
+//! [`RaftLog`]: meridian_storage::RaftLog
+//! [`Engine`]: meridian_storage::Engine
+
+mod checkpoint;
+mod codec;
+mod group;
+mod log_store;
+mod network;
+mod state_machine;
+mod types;
+
+pub use group::{GroupConfig, GroupStats, ProposeError, RaftGroup};
+pub use state_machine::{Applier, Publish};
+
+#[cfg(test)]
+mod tests;

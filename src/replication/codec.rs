@@ -1,0 +1,153 @@
+//! Bytes of what the log and the markers hold.
+//!
+//! ```text
+//! log id      term:u64 │ node:u64 │ index:u64                       (little-endian, as everything here)
+//! vote        term:u64 │ node:u64 │ committed:u8
+//! entry       log id │ kind:u8 │ payload            kind 0 blank, 1 command, 2 membership
+//! membership  n │ n × (m │ m × node:u64) │ k │ k × (node:u64 │ len │ address)       counts are u32
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Buf, BufMut, Bytes};
+use openraft::{BasicNode, EntryPayload};
+
+use crate::types::{Entry, LeaderId, LogId, Membership, Payload, StoredMembership, Vote};
+
+/// Bytes of a log id.
+pub(crate) const LOG_ID_BYTES: usize = 24;
+
+const BLANK: u8 = 0;
+const COMMAND: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
+    out.put_u64_le(id.committed_leader_id().term);
+    out.put_u64_le(id.committed_leader_id().node_id);
+    out.put_u64_le(id.index());
+}
+
+fn take_log_id(input: &mut impl Buf) -> Option<LogId> {
+    if input.remaining() < LOG_ID_BYTES {
+        return None;
+    }
+    let (term, node_id) = (input.get_u64_le(), input.get_u64_le());
+    Some(LogId::new(LeaderId { term, node_id }, input.get_u64_le()))
+}
+
+pub(crate) fn encode_log_id(id: &LogId) -> Bytes {
+    let mut out = Vec::with_capacity(LOG_ID_BYTES);
+    put_log_id(&mut out, id);
+    out.into()
+}
+
+pub(crate) fn decode_log_id(mut bytes: &[u8]) -> Option<LogId> {
+    take_log_id(&mut bytes)
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
+    let mut out = Vec::with_capacity(17);
+    out.put_u64_le(vote.leader_id.term);
+    out.put_u64_le(vote.leader_id.node_id);
+    out.put_u8(u8::from(vote.committed));
+    out.into()
+}
+
+pub(crate) fn decode_vote(mut bytes: &[u8]) -> Option<Vote> {
+    if bytes.len() < 17 {
+        return None;
+    }
+    let (term, node_id) = (bytes.get_u64_le(), bytes.get_u64_le());
+    Some(Vote { leader_id: LeaderId { term, node_id }, committed: bytes.get_u8() == 1 })
+}
+
+fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
+    let count = |n: usize| u32::try_from(n).expect("a group has few members");
+    let configs = membership.get_joint_config();
+    out.put_u32_le(count(configs.len()));
+    for config in configs {
+        out.put_u32_le(count(config.len()));
+        config.iter().for_each(|node| out.put_u64_le(*node));
+    }
+    let nodes: Vec<_> = membership.nodes().collect();
+    out.put_u32_le(count(nodes.len()));
+    for (id, node) in nodes {
+        out.put_u64_le(*id);
+        out.put_u32_le(count(node.addr.len()));
+        out.put_slice(node.addr.as_bytes());
+    }
+}
+
+fn take_membership(input: &mut Bytes) -> Option<Membership> {
+    let u32_ = |input: &mut Bytes| input.try_get_u32_le().ok();
+    let mut configs = Vec::new();
+    for _ in 0..u32_(input)? {
+        let members = u32_(input)?;
+        let nodes: Option<BTreeSet<u64>> =
+            (0..members).map(|_| input.try_get_u64_le().ok()).collect();
+        configs.push(nodes?);
+    }
+    let mut nodes = BTreeMap::new();
+    for _ in 0..u32_(input)? {
+        let id = input.try_get_u64_le().ok()?;
+        let len = u32_(input)? as usize;
+        if input.remaining() < len {
+            return None;
+        }
+        let addr = String::from_utf8(input.split_to(len).to_vec()).ok()?;
+        nodes.insert(id, BasicNode { addr });
+    }
+    Membership::new(configs, nodes).ok()
+}
+
+/// A membership with the log id that set it, for the marker in `cur`.
+pub(crate) fn encode_stored_membership(stored: &StoredMembership) -> Bytes {
+    let mut out = Vec::new();
+    let id = stored.log_id().expect("an applied membership came from an entry");
+    put_log_id(&mut out, &id);
+    put_membership(&mut out, stored.membership());
+    out.into()
+}
+
+pub(crate) fn decode_stored_membership(mut bytes: Bytes) -> Option<StoredMembership> {
+    let id = take_log_id(&mut bytes)?;
+    Some(StoredMembership::new(Some(id), take_membership(&mut bytes)?))
+}
+
+pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
+    let mut out = Vec::new();
+    let head = |out: &mut Vec<u8>, kind: u8, room: usize| {
+        out.reserve(LOG_ID_BYTES + 1 + room);
+        put_log_id(out, &entry.log_id);
+        out.put_u8(kind);
+    };
+    match &entry.payload {
+        EntryPayload::Blank => head(&mut out, BLANK, 0),
+        EntryPayload::Normal(Payload(bytes)) => {
+            head(&mut out, COMMAND, bytes.len());
+            out.put_slice(bytes);
+        }
+        EntryPayload::Membership(membership) => {
+            head(&mut out, MEMBERSHIP, 64);
+            put_membership(&mut out, membership);
+        }
+    }
+    out.into()
+}
+
+/// The log id of an encoded entry.
+pub(crate) fn peek_entry(mut bytes: &[u8]) -> Option<LogId> {
+    take_log_id(&mut bytes)
+}
+
+/// An entry; its payload shares the memory of `bytes`.
+pub(crate) fn decode_entry(mut bytes: Bytes) -> Option<Entry> {
+    let log_id = take_log_id(&mut bytes)?;
+    let payload = match bytes.try_get_u8().ok()? {
+        BLANK => EntryPayload::Blank,
+        COMMAND => EntryPayload::Normal(Payload(bytes)),
+        MEMBERSHIP => EntryPayload::Membership(take_membership(&mut bytes)?),
+        _ => return None,
+    };
+    Some(Entry { log_id, payload })
+}

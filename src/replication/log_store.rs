@@ -1,0 +1,155 @@
+//! One group's view of the node's shared log, as openraft wants it.
+//!
+//! `append` returns as soon as the entries are readable and reports durability from the log's thread.
+//! The committed log id is a hint that saves time after a restart; it is not worth an fsync of its own, so
+//! it travels with the next append.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use meridian_base::RangeId;
+use meridian_storage::{LogWrite, RaftLog, Slot, StorageError};
+use openraft::storage::{LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+
+use crate::codec;
+use crate::types::{Entry, IoFlushed, LogId, Types, Vote};
+
+/// Entries of one group.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    log: Arc<dyn RaftLog>,
+    group: RangeId,
+    /// To be written with the next append.
+    committed: Option<LogId>,
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the raft log holds an invalid {what}"))
+}
+
+fn io_error(error: StorageError) -> io::Error {
+    io::Error::other(error)
+}
+
+impl LogStore {
+    pub(crate) fn new(log: Arc<dyn RaftLog>, group: RangeId) -> Self {
+        Self { log, group, committed: None }
+    }
+
+    fn log_id_in(&self, slot: Slot) -> Result<Option<LogId>, io::Error> {
+        let value = self.log.slot(self.group, slot);
+        value.map(|v| codec::decode_log_id(&v).ok_or_else(|| damaged("log id"))).transpose()
+    }
+
+    /// Writes and waits until it is durable.
+    async fn write_through(&self, writes: Vec<LogWrite>) -> Result<(), io::Error> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let done = Box::new(move || {
+            // The receiver is gone only when the group is being shut down.
+            let _ = tx.send(());
+        });
+        self.log.submit(self.group, writes, Some(done)).map_err(io_error)?;
+        rx.await.map_err(|_| io::Error::other("the raft log is closed"))
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        let entries = self.log.entries(self.group, from, to).into_iter();
+        entries
+            .map(|(_, bytes)| codec::decode_entry(bytes).ok_or_else(|| damaged("entry")))
+            .collect()
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let value = self.log.slot(self.group, Slot::Vote);
+        value.map(|v| codec::decode_vote(&v).ok_or_else(|| damaged("vote"))).transpose()
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let last_purged_log_id = self.log_id_in(Slot::Purged)?;
+        let last = match self.log.bounds(self.group) {
+            Some((_, last)) => self.log.entries(self.group, last, last + 1).pop(),
+            None => None,
+        };
+        let last_log_id = match last {
+            Some((_, bytes)) => Some(codec::peek_entry(&bytes).ok_or_else(|| damaged("entry"))?),
+            None => last_purged_log_id,
+        };
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.write_through(vec![LogWrite::Slot(Slot::Vote, codec::encode_vote(vote))]).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.log_id_in(Slot::Committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IoFlushed) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut writes: Vec<_> = entries
+            .into_iter()
+            .map(|entry| LogWrite::Entry {
+                index: entry.log_id.index(),
+                data: codec::encode_entry(&entry),
+            })
+            .collect();
+        if let Some(committed) = self.committed.take() {
+            writes.push(LogWrite::Slot(Slot::Committed, codec::encode_log_id(&committed)));
+        }
+        let done = Box::new(move || callback.io_completed(Ok(())));
+        self.log.submit(self.group, writes, Some(done)).map_err(io_error)
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let write = match last_log_id {
+            Some(id) => LogWrite::TruncateAfter(id.index()),
+            // Nothing is kept: only the (empty) part below index 0 would be.
+            None => match self.log.bounds(self.group) {
+                Some((first, _)) if first > 0 => LogWrite::TruncateAfter(first - 1),
+                _ => return Ok(()),
+            },
+        };
+        self.write_through(vec![write]).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let slot = LogWrite::Slot(Slot::Purged, codec::encode_log_id(&log_id));
+        let writes = vec![slot, LogWrite::PurgeTo(log_id.index())];
+        self.log.submit(self.group, writes, None).map_err(io_error)
+    }
+}

@@ -1,0 +1,229 @@
+//! Committed entries become one engine batch.
+//!
+//! Everything that is ready is applied together: the [`Applier`] turns entries into blind writes, the batch
+//! gets the *applied markers*, the engine takes it, the applier publishes. A marker goes to `cur` and one
+//! to `hist`:
+//!
+//! ```text
+//! cur   R ‖ range ‖ "applied"      → log id          hist  R ‖ range ‖ "applied"  → log id
+//!       R ‖ range ‖ "membership"   → log id, members
+//! ```
+//! A keyspace's marker says exactly which entries that keyspace contains, since each keyspace keeps or
+//! loses a batch as a whole. After a crash, redo begins at the older of the two; writes that one of them
+//! already has are repeated, which changes nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use meridian_base::{RangeId, keys, limits};
+use meridian_storage::{Engine, Keyspace, Op, StorageError, WriteBatch};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+
+use crate::codec;
+use crate::types::{LogId, Payload, StoredMembership, Types};
+
+/// What is left to do once the engine has a batch: caches, snapshots, waiters.
+pub type Publish = Box<dyn FnOnce() + Send>;
+
+/// Gives entries their meaning. Called on the raft thread only, in log order.
+pub trait Applier: Send + Sync + 'static {
+    /// Turns entries (as they were proposed) into blind engine writes, appended to `ops`, and answers
+    /// what to do after the engine has taken them, before the proposals are resolved. Must not depend on
+    /// anything but the entries: after a restart the same ones come again, possibly over a store that
+    /// already has them.
+    ///
+    /// # Errors
+    /// Only for entries that cannot be understood: the group stops, since its replicas would diverge.
+    fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError>;
+}
+
+/// The applied state, as others may ask for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+/// What the state machine shares with the handle and the checkpoint thread.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) applied: Mutex<Applied>,
+    /// The applied log id that the engine has made durable.
+    pub(crate) durable: Mutex<Option<LogId>>,
+    /// Bytes applied since the last checkpoint.
+    pub(crate) dirty_bytes: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    /// Times that a batch had to wait for the engine's background work.
+    pub(crate) stalls: AtomicU64,
+}
+
+/// The state machine of one group.
+pub(crate) struct StateMachine {
+    pub(crate) group: RangeId,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) applier: Arc<dyn Applier>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) fn applied_key(group: RangeId) -> Vec<u8> {
+    keys::range_state_key(group, b"applied")
+}
+
+fn membership_key(group: RangeId) -> Vec<u8> {
+    keys::range_state_key(group, b"membership")
+}
+
+/// The point from which redo must begin: the older marker.
+pub(crate) fn recover(engine: &dyn Engine, group: RangeId) -> Result<Applied, StorageError> {
+    let marker = |keyspace| {
+        let value = engine.get(keyspace, &applied_key(group))?;
+        let damaged = || StorageError::Corruption(format!("the applied marker of {group}"));
+        value.map(|v| codec::decode_log_id(&v).ok_or_else(damaged)).transpose()
+    };
+    let log_id: Option<LogId> = marker(Keyspace::Cur)?.min(marker(Keyspace::Hist)?);
+    let stored = engine.get(Keyspace::Cur, &membership_key(group))?;
+    let damaged = || StorageError::Corruption(format!("the membership of {group}"));
+    let stored =
+        stored.map(|v| codec::decode_stored_membership(v).ok_or_else(damaged)).transpose()?;
+    // A membership above the point of redo is met again in the log.
+    let membership = stored.filter(|m| *m.log_id() <= log_id).unwrap_or_default();
+    Ok(Applied { log_id, membership })
+}
+
+/// How long a batch waits before it looks again whether the engine has caught up.
+const STALL_POLL: Duration = Duration::from_millis(2);
+
+/// Entries on their way into one engine batch.
+#[derive(Default)]
+struct Gathered {
+    entries: Vec<Bytes>,
+    bytes: usize,
+    last: Option<LogId>,
+    membership: Option<StoredMembership>,
+    responders: Vec<openraft::storage::ApplyResponder<Types>>,
+}
+
+impl StateMachine {
+    async fn write(&self, gathered: Gathered) -> Result<(), StorageError> {
+        let Some(last) = gathered.last else { return Ok(()) };
+        while self.engine.would_stall() {
+            self.shared.stalls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(STALL_POLL).await;
+        }
+        let mut batch = WriteBatch::with_capacity(gathered.entries.len() * 4 + 3);
+        let publish = self.applier.prepare(gathered.entries, &mut batch.ops)?;
+        let marker = codec::encode_log_id(&last);
+        batch.put(Keyspace::Cur, applied_key(self.group), marker.clone());
+        batch.put(Keyspace::Hist, applied_key(self.group), marker);
+        if let Some(membership) = &gathered.membership {
+            let value = codec::encode_stored_membership(membership);
+            batch.put(Keyspace::Cur, membership_key(self.group), value);
+        }
+        self.engine.apply(batch)?;
+        {
+            let mut applied = self.shared.applied.lock();
+            applied.log_id = Some(last);
+            if let Some(membership) = gathered.membership {
+                applied.membership = membership;
+            }
+        }
+        self.shared.dirty_bytes.fetch_add(gathered.bytes as u64, Ordering::Relaxed);
+        self.shared.batches.fetch_add(1, Ordering::Relaxed);
+        publish();
+        for responder in gathered.responders {
+            responder.send(());
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = RangeSnapshot;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.shared.applied.lock().clone();
+        Ok((applied.log_id, applied.membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut gathered = Gathered::default();
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            gathered.last = Some(entry.log_id);
+            gathered.responders.extend(responder);
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Normal(Payload(bytes)) => {
+                    gathered.bytes += bytes.len();
+                    gathered.entries.push(bytes);
+                }
+                EntryPayload::Membership(membership) => {
+                    let stored = StoredMembership::new(Some(entry.log_id), membership);
+                    gathered.membership = Some(stored);
+                }
+            }
+            // A restart hands over the whole log at once; bound what is in one batch.
+            if gathered.bytes >= limits::ENTRY_BYTES_MAX {
+                self.write(std::mem::take(&mut gathered)).await.map_err(io::Error::other)?;
+            }
+        }
+        self.write(gathered).await.map_err(io::Error::other)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &openraft::alias::SnapshotMetaOf<Types>,
+        _snapshot: RangeSnapshot,
+    ) -> Result<(), io::Error> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "snapshots cannot be installed yet"))
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>>, io::Error> {
+        Ok(self.shared.snapshot())
+    }
+}
+
+/// A logical snapshot: the engine itself, as of its last checkpoint. It carries no data; it tells openraft
+/// up to where the log may be purged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RangeSnapshot;
+
+impl Shared {
+    fn snapshot(&self) -> Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>> {
+        let last_log_id = Some((*self.durable.lock())?);
+        let last_membership = self.applied.lock().membership.clone();
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        Some(Snapshot { meta, snapshot: RangeSnapshot })
+    }
+}
+
+/// "Builds" the logical snapshot of the last checkpoint.
+pub(crate) struct SnapshotBuilder {
+    shared: Arc<Shared>,
+}
+
+impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
+    type SnapshotData = RangeSnapshot;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<openraft::alias::SnapshotOf<Types, RangeSnapshot>, io::Error> {
+        self.shared.snapshot().ok_or_else(|| io::Error::other("no checkpoint has been made yet"))
+    }
+}

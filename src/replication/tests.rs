@@ -1,0 +1,263 @@
+//! Restarts: whatever the engine forgot comes back from the log, once and in order; what the log cannot
+//! give back is noticed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use meridian_base::{Instant, NodeId, RangeId, Span};
+use meridian_storage::{
+    Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, LogConfig, LogWrite, MemEngine, Op,
+    RaftLog, Reader, SegLog, Slot, StorageError,
+};
+
+use crate::{Applier, GroupConfig, ProposeError, Publish, RaftGroup, codec};
+
+const GROUP: RangeId = RangeId(1);
+
+/// Entry `n` puts key `n` in `cur` and `hist`, and overwrites the key "last" with `n`.
+#[derive(Default)]
+struct Numbers {
+    prepared: AtomicU64,
+    published: Arc<AtomicU64>,
+}
+
+impl Applier for Numbers {
+    fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        let count = entries.len() as u64;
+        for entry in entries {
+            if entry == "poison" {
+                return Err(StorageError::Corruption("an entry that nobody understands".into()));
+            }
+            ops.push(Op::put(Keyspace::Hist, key(&entry[..8]), entry.clone()));
+            ops.push(Op::put(Keyspace::Cur, key(&entry[..8]), entry.clone()));
+            ops.push(Op::put(Keyspace::Cur, &b"last"[..], entry));
+        }
+        self.prepared.fetch_add(count, Ordering::SeqCst);
+        let published = Arc::clone(&self.published);
+        Ok(Box::new(move || {
+            published.fetch_add(count, Ordering::SeqCst);
+        }))
+    }
+}
+
+fn key(n: &[u8]) -> Vec<u8> {
+    [b"D", n].concat()
+}
+
+fn seg_log(dir: &Path) -> Arc<SegLog> {
+    let mut config = LogConfig::new(dir.join("log"));
+    config.segment_bytes = 1 << 20;
+    Arc::new(SegLog::open(config).expect("the log opens"))
+}
+
+fn open(
+    log: &Arc<SegLog>,
+    engine: Arc<dyn Engine>,
+) -> Result<(RaftGroup, Arc<Numbers>), StorageError> {
+    let applier = Arc::new(Numbers::default());
+    let config = GroupConfig::new(GROUP, NodeId(1));
+    let log: Arc<dyn RaftLog> = Arc::clone(log) as _;
+    let group = RaftGroup::open(config, log, engine, Arc::clone(&applier) as _)?;
+    Ok((group, applier))
+}
+
+fn propose(group: &RaftGroup, range: std::ops::Range<u64>) {
+    for n in range {
+        let entry = Bytes::copy_from_slice(&n.to_be_bytes());
+        futures::executor::block_on(group.propose(entry)).expect("acknowledged");
+    }
+}
+
+fn check(engine: &dyn Reader, count: u64) {
+    for keyspace in [Keyspace::Cur, Keyspace::Hist] {
+        let found: Vec<_> = engine
+            .range(keyspace, &Span::prefix(b"D"), false)
+            .map(|e| e.expect("read").1)
+            .collect();
+        let expected: Vec<_> =
+            (0..count).map(|n| Bytes::copy_from_slice(&n.to_be_bytes())).collect();
+        assert_eq!(found, expected, "{keyspace:?}");
+    }
+    let last = engine.get(Keyspace::Cur, b"last").expect("read").expect("written");
+    assert_eq!(last[..], (count - 1).to_be_bytes());
+}
+
+/// A crash that keeps any prefix of the unpersisted batches, another one in each keyspace: redo restores
+/// every acknowledged entry.
+#[test]
+fn redo_restores_what_the_engine_forgot() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let engine = MemEngine::new();
+    let log = seg_log(dir.path());
+    let (group, applier) = open(&log, Arc::new(engine.clone())).expect("a new group");
+    propose(&group, 0..10);
+    group.checkpoint().expect("memory");
+    propose(&group, 10..30);
+    assert_eq!(applier.published.load(Ordering::SeqCst), 30, "published before acknowledged");
+    group.stop_threads();
+    check(&engine, 30);
+    log.close();
+    drop((group, log));
+    let batches = engine.unpersisted();
+    for kept in [[0, 0, 0], [batches, 0, 0], [0, batches, 0], [5, 11, 0], [batches, batches, 0]] {
+        let engine = engine.crash(kept);
+        let copy = copy_log(dir.path());
+        let log = seg_log(copy.path());
+        let (group, _) = open(&log, Arc::new(engine.clone())).expect("opens");
+        check(&engine, 30);
+        propose(&group, 30..32);
+        check(&engine, 32);
+        group.shutdown().expect("memory");
+    }
+}
+
+fn copy_log(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("tempdir");
+    std::fs::create_dir(to.path().join("log")).expect("created");
+    for file in std::fs::read_dir(from.join("log")).expect("listed") {
+        let file = file.expect("listed");
+        std::fs::copy(file.path(), to.path().join("log").join(file.file_name())).expect("copied");
+    }
+    to
+}
+
+/// A checkpoint purges the log; an engine that comes back older than its checkpoint is refused.
+#[test]
+fn an_engine_older_than_its_checkpoint_is_refused() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let engine = MemEngine::new();
+    let log = seg_log(dir.path());
+    let (group, _) = open(&log, Arc::new(engine.clone())).expect("a new group");
+    propose(&group, 0..5);
+    let forgetful = engine.crash([usize::MAX; 3]);
+    propose(&group, 5..20);
+    group.shutdown().expect("memory");
+    assert_eq!(group.stats().applied, group.stats().durable);
+    assert_eq!(log.bounds(GROUP), None, "all of it is purged");
+    for lost in [forgetful, MemEngine::new()] {
+        let error = open(&log, Arc::new(lost)).err().expect("refused").to_string();
+        assert!(error.contains("the engine has lost data"), "{error}");
+    }
+    let (group, applier) = open(&log, Arc::new(engine.crash([0; 3]))).expect("nothing to redo");
+    assert_eq!(applier.prepared.load(Ordering::SeqCst), 0);
+    propose(&group, 20..21);
+}
+
+/// A log that has been purged (or lost) above what the engine holds is refused as well.
+#[test]
+fn a_log_with_a_hole_is_refused() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let (group, _) = open(&log, Arc::new(MemEngine::new())).expect("a new group");
+    propose(&group, 0..10);
+    group.stop_threads();
+    let bounds = log.bounds(GROUP).expect("entries");
+    log.submit(GROUP, vec![LogWrite::PurgeTo(bounds.0 + 3)], None).expect("queued");
+    assert!(open(&log, Arc::new(MemEngine::new())).is_err());
+    assert!(log.slot(GROUP, Slot::DurableApplied).is_none());
+}
+
+/// The same on disk, several times over, with proposals from several threads.
+#[test]
+fn fjall_restarts_with_everything() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    for round in 0..4u64 {
+        let mut config = FjallConfig::new(dir.path().join("engine"));
+        config.worker_threads = 1;
+        let engine = FjallEngine::open(&config, &GcHandle::new()).expect("opens");
+        let log = seg_log(dir.path());
+        let (group, _) = open(&log, Arc::new(engine.clone())).expect("opens");
+        if round > 0 {
+            check(&engine, round * 40);
+        }
+        propose(&group, round * 40..round * 40 + 40);
+        check(&engine, round * 40 + 40);
+        if round % 2 == 0 {
+            group.checkpoint().expect("persisted");
+        }
+        group.stop_threads();
+        log.close();
+    }
+}
+
+/// An entry that cannot be applied stops the group; the proposer is told that the outcome is unknown.
+#[test]
+fn a_failed_apply_stops_the_group() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let (group, _) = open(&log, Arc::new(MemEngine::new())).expect("a new group");
+    propose(&group, 0..1);
+    let error = futures::executor::block_on(group.propose(Bytes::from_static(b"poison")));
+    assert!(matches!(error, Err(ProposeError::Unknown(_))), "{error:?}");
+    let after = futures::executor::block_on(group.propose(Bytes::from_static(b"00000001")));
+    assert!(after.is_err());
+    // The poison is in the log: the group does not open with an applier that cannot read it.
+    drop(group);
+    assert!(open(&log, Arc::new(MemEngine::new())).is_err());
+}
+
+#[test]
+fn entries_come_back_from_their_bytes() {
+    use crate::types::{Entry, LeaderId, LogId, Membership, Payload};
+    use openraft::{BasicNode, EntryPayload};
+    let log_id = LogId::new(LeaderId { term: 3, node_id: 7 }, 42);
+    let voters = std::collections::BTreeSet::from([1, 2]);
+    let nodes =
+        std::collections::BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new(""))]);
+    let membership = Membership::new(vec![voters], nodes).expect("voters are nodes");
+    for payload in [
+        EntryPayload::Blank,
+        EntryPayload::Normal(Payload(Bytes::from_static(b"row"))),
+        EntryPayload::Membership(membership),
+    ] {
+        let entry = Entry { log_id, payload };
+        let bytes = codec::encode_entry(&entry);
+        assert_eq!(codec::peek_entry(&bytes), Some(log_id));
+        assert_eq!(codec::decode_entry(bytes.clone()), Some(entry));
+        assert!(codec::decode_entry(bytes.slice(..20)).is_none());
+    }
+}
+
+/// Prints the throughput of 32 writers whose commits are gathered while an entry is in flight, as the
+/// layer above does it: `cargo test --profile perf -p meridian-replication throughput -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let engine = FjallEngine::open(&FjallConfig::new(dir.path().join("e")), &GcHandle::new());
+    let log = Arc::new(SegLog::open(LogConfig::new(dir.path().join("log"))).expect("opens"));
+    let (group, _) = open(&log, Arc::new(engine.expect("opens"))).expect("opens");
+    for writers in [1u64, 4, 32] {
+        let (rounds, before, cpu) = (3000, log.stats(), cpu_time());
+        let start = Instant::now();
+        for n in 0..rounds {
+            let mut entry = (1_000_000 * writers + n).to_be_bytes().to_vec();
+            entry.resize(200 * writers as usize, 0);
+            futures::executor::block_on(group.propose(entry.into())).expect("acknowledged");
+        }
+        let (took, cpu) = (start.elapsed(), cpu_time() - cpu);
+        let commits = rounds * writers;
+        println!(
+            "{writers} writers: {:.0} commits/s, {:.1} µs a round, {:.2} µs cpu a commit, {} fsyncs",
+            commits as f64 / took.as_secs_f64(),
+            took.as_micros() as f64 / rounds as f64,
+            cpu / commits as f64,
+            log.stats().frames - before.frames,
+        );
+    }
+}
+
+/// CPU microseconds of this process so far.
+fn cpu_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("linux");
+    let of =
+        |text: String| text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    let all: f64 = tasks
+        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("schedstat")).ok())
+        .map(of)
+        .sum();
+    if all > 0.0 { all / 1000.0 } else { of(stat) / 1000.0 }
+}
