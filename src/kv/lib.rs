@@ -1,1 +1,21 @@
-//! Placeholder.
+//! What one range and one transaction do, as pure machines.
+//!
+//! | module | machine |
+//! |---|---|
+//! | [`api`] | the words shared with the SQL side: keys, modes, isolation, errors |
+//! | [`locks`] | lock table: holders and FIFO queues for rows, tables, advisory locks |
+//! | [`deadlock`] | cycle search in the wait-for graph, with PostgreSQL's report |
+//! | [`txn`] | one transaction: write buffer, savepoints, version tags, read set |
+//! | [`range`] | the sequencer: commit order, validation, commands for the log |
+//!
+//! Nothing here waits, sends, reads a clock or draws a random number: state and an event go in,
+//! effects come out, and the caller (the async shell in `cluster`, or the simulator) carries them
+//! out. Collections are ordered, so the same events always give the same effects.
+//!
+//! **Invariant:** no tokio, no clock, no rng in this crate; every machine is `Clone + Debug`.
+
+pub mod api;
+pub mod deadlock;
+pub mod locks;
+pub mod range;
+pub mod txn;

@@ -15,10 +15,12 @@ pub mod context;
 pub mod datetime;
 pub mod datum;
 pub mod error;
+pub mod io;
 pub mod jsonb;
 mod kernels;
 pub mod numeric;
 pub mod oid;
+pub mod order;
 pub mod pgtype;
 pub mod registry;
 

@@ -67,7 +67,7 @@ impl Dialect for Meridian {
     }
 
     fn is_table_alias(&self, kw: &Keyword, _: &mut Parser) -> bool {
-        !keywords::is_reserved_for_column(&word(*kw))
+        kw != &Keyword::SET && !keywords::is_reserved_for_column(&word(*kw))
     }
 
     fn is_table_factor(&self, kw: &Keyword, _: &mut Parser) -> bool {

@@ -1,11 +1,38 @@
 //! The kernels, one module per family of types. A new family adds its module and a line to the
 //! tables below.
 
+mod datetime_aggregate;
+mod datetime_args;
+mod datetime_arith;
+mod datetime_compare;
+mod datetime_make;
+mod datetime_part;
+mod datetime_trunc;
+
 use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
 /// Scalar kernels by `prosrc`.
-pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[];
+pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
+    datetime_compare::DATES,
+    datetime_compare::TIMES,
+    datetime_compare::TIMETZS,
+    datetime_compare::TIMESTAMPS,
+    datetime_compare::INTERVALS,
+    datetime_compare::DATE_TIMESTAMP,
+    datetime_compare::TIMESTAMP_DATE,
+    datetime_compare::DATE_TIMESTAMPTZ,
+    datetime_compare::TIMESTAMPTZ_DATE,
+    datetime_compare::TIMESTAMP_TIMESTAMPTZ,
+    datetime_compare::TIMESTAMPTZ_TIMESTAMP,
+    datetime_compare::OTHERS,
+    datetime_arith::ARITHMETIC,
+    datetime_arith::CASTS,
+    datetime_arith::ZONES,
+    datetime_part::KERNELS,
+    datetime_trunc::KERNELS,
+    datetime_make::KERNELS,
+];
 /// Set-returning kernels by `prosrc`.
-pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[];
+pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS];
 /// Aggregates by `name(argument types)`.
-pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[];
+pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[datetime_aggregate::KERNELS];

@@ -1,0 +1,173 @@
+//! A sequenced commit as it travels through the log.
+//!
+//! Leader-evaluated: it names the new version of every key *and* the version that it supersedes, so
+//! that applying it reads nothing, can't fail, and may be done twice.
+//!
+//! ```text
+//! ts:u64le | n:u32le | n × ( key | kind:u8 [row] | kind:u8 [ts:u64le [row]] )
+//!            bytes = len:u32le ‖ bytes              kind: 0 none, 1 row, 2 tombstone
+//! ```
+
+use bytes::Bytes;
+use meridian_storage::{engine::Op, mvcc};
+
+use crate::api::{Key, Row, Timestamp};
+
+use super::Version;
+
+/// One key's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandWrite {
+    /// The key.
+    pub key: Key,
+    /// The new row; `None` is a tombstone.
+    pub value: Option<Row>,
+    /// The version that it supersedes.
+    pub old: Option<Version>,
+}
+
+/// A commit with its timestamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// When all of it happens.
+    pub ts: Timestamp,
+    /// What happens, in key order.
+    pub writes: Vec<CommandWrite>,
+}
+
+/// Bytes that are no command: the log holds what nobody wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandError;
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the log holds a command that can't be decoded")
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+const NONE: u8 = 0;
+const ROW: u8 = 1;
+const TOMBSTONE: u8 = 2;
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).expect("keys and rows are bounded below 4 GiB");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn put_row(out: &mut Vec<u8>, row: Option<&Row>) {
+    match row {
+        Some(row) => {
+            out.push(ROW);
+            put_bytes(out, row);
+        }
+        None => out.push(TOMBSTONE),
+    }
+}
+
+/// Takes pieces off the front; slices share the entry's memory.
+struct Cursor<'a>(&'a mut Bytes);
+
+impl Cursor<'_> {
+    fn take(&mut self, len: usize) -> Result<Bytes, CommandError> {
+        if self.0.len() < len {
+            return Err(CommandError);
+        }
+        Ok(self.0.split_to(len))
+    }
+
+    fn u8(&mut self) -> Result<u8, CommandError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, CommandError> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_le_bytes(bytes[..].try_into().expect("four bytes were taken")))
+    }
+
+    fn ts(&mut self) -> Result<Timestamp, CommandError> {
+        let bytes = self.take(8)?;
+        Ok(Timestamp(u64::from_le_bytes(bytes[..].try_into().expect("eight bytes were taken"))))
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, CommandError> {
+        let len = self.u32()? as usize;
+        self.take(len)
+    }
+
+    fn row(&mut self, kind: u8) -> Result<Option<Row>, CommandError> {
+        match kind {
+            ROW => Ok(Some(self.bytes()?)),
+            TOMBSTONE => Ok(None),
+            _ => Err(CommandError),
+        }
+    }
+}
+
+impl Command {
+    /// Bytes that [`Command::encode`] will add, about.
+    pub fn size(&self) -> usize {
+        let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::len);
+        12 + self
+            .writes
+            .iter()
+            .map(|write| {
+                let old = write.old.as_ref().map_or(0, |old| row(&old.row));
+                22 + write.key.len() + row(&write.value) + old
+            })
+            .sum::<usize>()
+    }
+
+    /// Appends the command to an entry.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(self.size());
+        out.extend_from_slice(&self.ts.0.to_le_bytes());
+        let count = u32::try_from(self.writes.len()).expect("a buffer is bounded in bytes");
+        out.extend_from_slice(&count.to_le_bytes());
+        for write in &self.writes {
+            put_bytes(out, &write.key);
+            put_row(out, write.value.as_ref());
+            match &write.old {
+                None => out.push(NONE),
+                Some(old) => {
+                    out.push(if old.row.is_some() { ROW } else { TOMBSTONE });
+                    out.extend_from_slice(&old.ts.0.to_le_bytes());
+                    if let Some(row) = &old.row {
+                        put_bytes(out, row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The blind engine writes that apply it.
+    pub fn ops(&self, out: &mut Vec<Op>) {
+        for write in &self.writes {
+            mvcc::write_ops(&write.key, write.old.as_ref(), write.value.as_deref(), self.ts, out);
+        }
+    }
+
+    /// Takes one command off the front of an entry.
+    pub fn decode(entry: &mut Bytes) -> Result<Command, CommandError> {
+        let mut cursor = Cursor(entry);
+        let ts = cursor.ts()?;
+        let count = cursor.u32()? as usize;
+        let mut writes = Vec::with_capacity(count.min(1 << 16));
+        for _ in 0..count {
+            let key = cursor.bytes()?;
+            let kind = cursor.u8()?;
+            let value = cursor.row(kind)?;
+            let old = match cursor.u8()? {
+                NONE => None,
+                kind => {
+                    let ts = cursor.ts()?;
+                    Some(Version { ts, row: cursor.row(kind)? })
+                }
+            };
+            writes.push(CommandWrite { key, value, old });
+        }
+        Ok(Command { ts, writes })
+    }
+}

@@ -1,0 +1,229 @@
+//! The single-range sequencer: puts commits in one order and checks that each may join it.
+//!
+//! A commit gets `T = max(now, last + 1)` and is proposed at once, so log order is timestamp order.
+//! A snapshot is the timestamp up to which everything has been *applied*:
+//!
+//! ```text
+//!      applied      last
+//! ───────●────○───○──●───▶ T         ● ≤ applied: visible to new snapshots, acknowledged
+//!             in flight              ○ proposed: its outcome is the log's, nobody reads it yet
+//! ```
+//! A reader therefore never meets a write whose fate is open, never waits, and sees every commit
+//! that was acknowledged before its snapshot was taken.
+//!
+//! What can refuse a commit, all before the proposal (an entry in the log always applies):
+//! * a **version tag**: the key's newest version, in-flight ones included, isn't the one that the
+//!   write was derived from;
+//! * the **snapshot** (REPEATABLE READ and above): a written key's newest version is above it;
+//! * the **reads** (SERIALIZABLE): a key or span that was read was written in `(read_ts, T]`. The
+//!   recent writes are remembered in a ring; a transaction older than the ring can't be judged and
+//!   is refused.
+//!
+//! Why that is serializable: a committed writer's reads are unchanged from its snapshot up to `T`,
+//! so it might as well have run at `T` alone. A transaction that wrote nothing ran at its snapshot.
+//!
+//! Invariants (see [`Sequencer::check`]): `gc ≤ applied ≤ last`; timestamps in flight ascend and lie
+//! in `(applied, last]`; every key in flight has its newest in-flight value in `pending`.
+
+mod command;
+mod ring;
+mod snapshots;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp};
+use crate::txn::{ReadSet, VersionTag, Write};
+pub use command::{Command, CommandError, CommandWrite};
+pub use meridian_storage::mvcc::Version;
+pub use ring::RecentWrites;
+pub use snapshots::Snapshots;
+
+/// Where the sequencer looks up what has been applied.
+pub trait Newest {
+    /// The newest applied version of `key`, tombstones included.
+    fn newest(&self, key: &[u8]) -> Result<Option<Version>, KvError>;
+}
+
+/// What a transaction asks when it commits.
+#[derive(Debug)]
+pub struct CommitRequest<'a> {
+    /// Its level.
+    pub isolation: Isolation,
+    /// Its snapshot.
+    pub read_ts: Timestamp,
+    /// Its writes, in key order.
+    pub writes: Vec<Write>,
+    /// What it read (SERIALIZABLE).
+    pub reads: Option<&'a ReadSet>,
+}
+
+/// The order of commits of one range.
+#[derive(Clone, Debug)]
+pub struct Sequencer {
+    last: Timestamp,
+    applied: Timestamp,
+    gc: Timestamp,
+    in_flight: VecDeque<(Timestamp, Vec<Key>)>,
+    pending: BTreeMap<Key, Version>,
+    recent: RecentWrites,
+}
+
+impl Sequencer {
+    /// A sequencer over a range whose newest applied commit is `applied`. `ring_len` is how many
+    /// recent writes are remembered for SERIALIZABLE.
+    pub fn new(applied: Timestamp, ring_len: usize) -> Sequencer {
+        Sequencer {
+            last: applied,
+            applied,
+            gc: Timestamp::MIN,
+            in_flight: VecDeque::new(),
+            pending: BTreeMap::new(),
+            recent: RecentWrites::new(applied, ring_len),
+        }
+    }
+
+    /// The newest snapshot.
+    pub fn applied(&self) -> Timestamp {
+        self.applied
+    }
+
+    /// The newest timestamp given out.
+    pub fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// Commits on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The newest version of a key, in-flight ones included.
+    fn newest(&self, key: &Key, source: &impl Newest) -> Result<Option<Version>, KvError> {
+        match self.pending.get(key) {
+            Some(version) => Ok(Some(version.clone())),
+            None => source.newest(key),
+        }
+    }
+
+    /// Gives the commit its timestamp and its place, or refuses it and changes nothing.
+    pub fn sequence(
+        &mut self,
+        now: Timestamp,
+        request: CommitRequest<'_>,
+        source: &impl Newest,
+    ) -> Result<Command, KvError> {
+        assert!(!request.writes.is_empty(), "a commit without writes has no place in the log");
+        self.validate_reads(&request)?;
+        let mut writes = Vec::with_capacity(request.writes.len());
+        for write in request.writes {
+            let old = self.newest(&write.key, source)?;
+            let newest = old.as_ref().map_or(Timestamp::MIN, |version| version.ts);
+            let unexpected = match write.expect {
+                VersionTag::Blind => false,
+                // A tombstone that garbage collection has removed meanwhile is still "nothing".
+                VersionTag::Newest(expected) => {
+                    expected != newest && !(old.is_none() && expected <= self.gc)
+                }
+            };
+            let too_new = request.isolation != Isolation::ReadCommitted && newest > request.read_ts;
+            if unexpected || too_new {
+                let deleted = old.is_some_and(|version| version.row.is_none());
+                let reason = match deleted {
+                    true => RetryReason::ConcurrentDelete,
+                    false => RetryReason::ConcurrentUpdate,
+                };
+                return Err(KvError::Retry { reason });
+            }
+            writes.push(CommandWrite { key: write.key, value: write.value, old });
+        }
+        let ts = now.max(self.last.next());
+        self.last = ts;
+        let mut keys = Vec::with_capacity(writes.len());
+        for write in &writes {
+            self.recent.push(ts, write.key.clone());
+            self.pending.insert(write.key.clone(), Version { ts, row: write.value.clone() });
+            keys.push(write.key.clone());
+        }
+        self.in_flight.push_back((ts, keys));
+        Ok(Command { ts, writes })
+    }
+
+    fn validate_reads(&self, request: &CommitRequest<'_>) -> Result<(), KvError> {
+        let Some(reads) = request.reads.filter(|reads| !reads.is_empty()) else { return Ok(()) };
+        if self.recent.may_touch(reads, request.read_ts) {
+            return Err(KvError::READ_WRITE_DEPENDENCY);
+        }
+        Ok(())
+    }
+
+    /// The command at the head of the flight has been applied. Called in log order.
+    pub fn applied_to(&mut self, ts: Timestamp) {
+        assert!(ts > self.applied, "commits are applied in ascending order, once");
+        while let Some((at, _)) = self.in_flight.front() {
+            if *at > ts {
+                break;
+            }
+            let (at, keys) = self.in_flight.pop_front().expect("front was there");
+            for key in keys {
+                if self.pending.get(&key).is_some_and(|version| version.ts == at) {
+                    self.pending.remove(&key);
+                }
+            }
+        }
+        self.applied = ts;
+        self.last = self.last.max(ts);
+    }
+
+    /// The command never got into the log: it is as if it had not been asked for. Whoever was
+    /// sequenced after it must not have built on its keys, which its locks see to.
+    pub fn abandon(&mut self, ts: Timestamp) {
+        let Some(at) = self.in_flight.iter().position(|(flying, _)| *flying == ts) else {
+            return;
+        };
+        let (_, keys) = self.in_flight.remove(at).expect("position was found in this queue");
+        for key in keys {
+            if self.pending.get(&key).is_some_and(|version| version.ts == ts) {
+                self.pending.remove(&key);
+            }
+        }
+    }
+
+    /// Versions superseded at or before this may be collected. Never goes back.
+    pub fn gc(&self) -> Timestamp {
+        self.gc
+    }
+
+    /// Raises the garbage collection's bound to what neither `keep_from` (now − retention) nor the
+    /// oldest snapshot in use still needs, and answers it.
+    pub fn advance_gc(&mut self, keep_from: Timestamp, oldest: Option<Timestamp>) -> Timestamp {
+        let bound = oldest.unwrap_or(Timestamp::MAX).min(keep_from).min(self.applied);
+        self.gc = self.gc.max(bound);
+        self.gc
+    }
+
+    /// Verifies the invariants in this module's text.
+    pub fn check(&self) -> Result<(), String> {
+        if !(self.gc <= self.applied && self.applied <= self.last) {
+            return Err(format!("gc {} ≤ applied {} ≤ last {}", self.gc, self.applied, self.last));
+        }
+        let mut before = self.applied;
+        for (ts, keys) in &self.in_flight {
+            if *ts <= before || *ts > self.last {
+                return Err(format!("in flight {ts} after {before}, last {}", self.last));
+            }
+            before = *ts;
+            if let Some(key) =
+                keys.iter().find(|key| self.pending.get(*key).is_none_or(|v| v.ts < *ts))
+            {
+                return Err(format!("{key:?} is in flight at {ts} but not pending"));
+            }
+        }
+        if self.in_flight.is_empty() && !self.pending.is_empty() {
+            return Err("pending versions without a flight".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The recent writes of a range: answers "was anything of this written since?" from memory.
+
+use std::collections::VecDeque;
+
+use crate::api::{Key, Timestamp};
+use crate::txn::ReadSet;
+
+/// The last writes in commit order, up to a fixed number.
+#[derive(Clone, Debug)]
+pub struct RecentWrites {
+    writes: VecDeque<(Timestamp, Key)>,
+    len_max: usize,
+    /// Everything written above this is in the ring.
+    floor: Timestamp,
+}
+
+impl RecentWrites {
+    /// An empty ring that knows nothing about writes at or below `floor`.
+    pub fn new(floor: Timestamp, len_max: usize) -> RecentWrites {
+        RecentWrites { writes: VecDeque::new(), len_max, floor }
+    }
+
+    /// Adds a write; timestamps never descend.
+    pub fn push(&mut self, ts: Timestamp, key: Key) {
+        debug_assert!(self.writes.back().is_none_or(|(last, _)| *last <= ts), "in commit order");
+        self.writes.push_back((ts, key));
+        while self.writes.len() > self.len_max {
+            let (evicted, _) = self.writes.pop_front().expect("longer than a limit");
+            self.floor = self.floor.max(evicted);
+        }
+    }
+
+    /// May a write after `since` have touched what was read? True when the ring is too short to
+    /// tell.
+    pub fn may_touch(&self, reads: &ReadSet, since: Timestamp) -> bool {
+        if since < self.floor {
+            return true;
+        }
+        let start = self.writes.partition_point(|(ts, _)| *ts <= since);
+        self.writes.range(start..).any(|(_, key)| reads.contains(key))
+    }
+}

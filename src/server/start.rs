@@ -1,0 +1,192 @@
+//! A node from its options to its shutdown.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use meridian_base::rng::os_bytes;
+use meridian_cluster::{Store, StoreConfig};
+use meridian_exec::Node;
+use meridian_gateway::{Gateway, GatewayConfig};
+use meridian_session::Sessions;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Failure, certs, failed, http};
+
+/// How long sessions may take to end at shutdown before the store is closed under them. Half of it
+/// cuts commits off on a slow disk; twice of it makes a rolling restart needlessly long.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Data directory.
+    pub data: PathBuf,
+    /// Address for Postgres clients; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address for health checks, if any.
+    pub http: Option<SocketAddr>,
+    /// No TLS, no passwords.
+    pub insecure: bool,
+    /// Certificates, when not in the data directory.
+    pub certs: Option<PathBuf>,
+    /// Sessions at once.
+    pub connections_max: usize,
+    /// Memory for caches, bytes; a quarter of the machine's when not given.
+    pub cache_bytes: Option<u64>,
+    /// Print the first password and the address.
+    pub announce: bool,
+}
+
+/// A node that serves.
+pub struct RunningNode {
+    store: Arc<Store>,
+    gateway: Arc<Gateway>,
+    draining: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    address: SocketAddr,
+    /// The superuser's password, when this start made it.
+    password: Option<String>,
+    insecure: bool,
+}
+
+/// The runtime of sessions: one worker for each core.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("sql")
+        .thread_stack_size(8 << 20)
+        .enable_all()
+        .build()
+        .map_err(failed("cannot start threads"))
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+pub(crate) fn run(options: NodeOptions) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let node = RunningNode::start(options).await?;
+        termination().await;
+        tracing::info!("shutting down");
+        node.stop().await;
+        Ok(())
+    })
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn termination() {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+impl RunningNode {
+    /// Opens the data directory and starts to serve.
+    pub async fn start(options: NodeOptions) -> Result<RunningNode, Failure> {
+        if options.insecure && !options.listen.ip().is_loopback() {
+            return Err(Failure(format!(
+                "--insecure is refused on {}: it is for loopback addresses only",
+                options.listen.ip()
+            )));
+        }
+        // Ports first: a port in use must not cost the replay of a log.
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(failed(format!("cannot listen on {}", options.listen)))?;
+        let address = listener.local_addr().map_err(failed("cannot listen"))?;
+        let http_listener = match options.http {
+            Some(http) => Some(
+                TcpListener::bind(http)
+                    .await
+                    .map_err(failed(format!("cannot listen on {http} (--http)")))?,
+            ),
+            None => None,
+        };
+        let config = StoreConfig::new(&options.data, options.cache_bytes);
+        let store = Store::open(config)
+            .await
+            .map_err(failed(format!("cannot open {}", options.data.display())))?;
+        let tls = if options.insecure {
+            None
+        } else {
+            let dir = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
+            Some(certs::load_or_make(&dir, options.listen.ip())?)
+        };
+        let node = Node::open(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
+        let sessions = Sessions::new(Arc::clone(&node));
+        let password = if options.insecure { None } else { first_password(&sessions).await? };
+
+        let gateway_config =
+            GatewayConfig { tls, insecure: options.insecure, connections_max: options.connections_max };
+        let gateway = Gateway::new(gateway_config, sessions);
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut tasks = vec![tokio::spawn(Arc::clone(&gateway).run(listener))];
+        if let Some(listener) = http_listener {
+            let health =
+                http::Health { store: Arc::clone(&store), draining: Arc::clone(&draining) };
+            tasks.push(tokio::spawn(http::serve(listener, health)));
+        }
+        let insecure = options.insecure;
+        let running = RunningNode { store, gateway, draining, tasks, address, password, insecure };
+        if options.announce {
+            running.announce();
+        }
+        Ok(running)
+    }
+
+    #[expect(clippy::print_stdout, reason = "the password is shown once, and never logged")]
+    fn announce(&self) {
+        if let Some(password) = &self.password {
+            println!("The password of the superuser postgres, shown this once: {password}");
+            println!("Connect with: psql '{}'", self.url());
+        }
+        tracing::info!(address = %self.address, "ready for connections");
+    }
+
+    /// A URL by which psql connects to this node.
+    pub fn url(&self) -> String {
+        let password = self.password.as_ref().map(|p| format!(":{p}")).unwrap_or_default();
+        let mode = if self.insecure { "disable" } else { "require" };
+        format!("postgresql://postgres{password}@{}/postgres?sslmode={mode}", self.address)
+    }
+
+    /// Ends the sessions and closes the store.
+    pub async fn stop(self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.tasks.iter().for_each(|task| task.abort());
+        self.gateway.registry().terminate_all();
+        let drained = async {
+            while !self.gateway.registry().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            tracing::warn!("some sessions did not end in time");
+        }
+        self.store.shutdown().await;
+    }
+}
+
+/// Gives the superuser a random password when the database has just been made.
+async fn first_password(sessions: &Arc<Sessions>) -> Result<Option<String>, Failure> {
+    if !sessions.superuser_lacks_password() {
+        return Ok(None);
+    }
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 24];
+    os_bytes(&mut random);
+    let password: String =
+        random.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect();
+    sessions
+        .run_internal(&format!("ALTER ROLE postgres PASSWORD '{password}'"))
+        .await
+        .map_err(failed("cannot set the first password"))?;
+    Ok(Some(password))
+}

@@ -1,0 +1,74 @@
+//! Coherence between fills and writes, eviction by use, and the price of a hit.
+
+use super::*;
+use meridian_base::Instant;
+
+fn miss(cache: &RecordCache, key: &[u8]) -> Miss {
+    match cache.get(key) {
+        Lookup::Miss(miss) => miss,
+        Lookup::Hit(value) => panic!("expected a miss, found {value:?}"),
+    }
+}
+
+fn hit(cache: &RecordCache, key: &[u8]) -> Option<Bytes> {
+    match cache.get(key) {
+        Lookup::Hit(value) => value,
+        Lookup::Miss(_) => panic!("expected a hit for {key:?}"),
+    }
+}
+
+/// A reader reads v1 from the engine; v2 is applied; the reader's late fill must not bring v1 back.
+#[test]
+fn a_late_fill_loses_against_a_write() {
+    let cache = RecordCache::new(1 << 20);
+    let slow = miss(&cache, b"k");
+    cache.applied(b"k", Some(b"v2"));
+    cache.fill(slow, b"k", Some(b"v1"));
+    assert_eq!(hit(&cache, b"k").as_deref(), Some(&b"v2"[..]));
+    // Also when the write was a removal, or the cache was cleared in between.
+    let slow = miss(&cache, b"other");
+    cache.clear();
+    cache.fill(slow, b"other", Some(b"v1"));
+    let absent = miss(&cache, b"other");
+    cache.fill(absent, b"other", None);
+    assert_eq!(hit(&cache, b"other"), None, "absence is remembered too");
+}
+
+/// What is read stays while a load ten times the cache passes through.
+#[test]
+fn hot_entries_survive_a_bulk_load() {
+    let cache = RecordCache::new(64 * 64 * 1024);
+    for n in 0..64u64 {
+        cache.applied(&n.to_be_bytes(), Some(&[1; 100]));
+    }
+    for n in 1000..200_000u64 {
+        cache.applied(&n.to_be_bytes(), Some(&[0; 100]));
+        if n % 50 == 0 {
+            for hot in 0..64u64 {
+                cache.get(&hot.to_be_bytes());
+            }
+        }
+    }
+    let stats = cache.stats();
+    assert!(stats.bytes <= 64 * 64 * 1024, "{stats:?}");
+    let alive = (0..64u64).filter(|n| matches!(cache.get(&n.to_be_bytes()), Lookup::Hit(_)));
+    assert!(alive.count() >= 60);
+}
+
+/// Prints the time of a hit: `cargo test --release -p meridian-storage price_of_a_hit -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn price_of_a_hit() {
+    let cache = RecordCache::new(256 << 20);
+    let key = |n: u64| [&[0x10, 0, 0, 0, 9, 0, 1][..], &n.to_be_bytes()].concat();
+    let all: Vec<_> = (0..500_000).map(key).collect();
+    for key in &all {
+        cache.applied(key, Some(&[7; 100]));
+    }
+    let mut rng = meridian_base::Rng::seeded(1);
+    let order: Vec<_> = (0..1_000_000).map(|_| rng.below(500_000) as usize).collect();
+    let start = Instant::now();
+    let found = order.iter().filter(|n| matches!(cache.get(&all[**n]), Lookup::Hit(_))).count();
+    let took = start.elapsed();
+    println!("{} ns a hit, {found} hits", took.as_nanos() / order.len() as u128);
+}

@@ -1,1 +1,0 @@
-//! Arrow arrays of PostgreSQL values.
