@@ -1,1 +1,51 @@
-//! Placeholder.
+//! The async shell around the pure machines: a [`Store`] and the transactions on it.
+//!
+//! ```text
+//! Txn ──reads──▶ ReadPath: record cache ▶ engine                      never waits
+//!  │──locks───▶ LockManager: kv::locks, wake-ups, timeouts, deadlocks waits for other transactions
+//!  └─commit───▶ CommitPipeline: kv::range sequences, a batcher proposes ▶ log ▶ Applier
+//!                                 Applier: engine, cache, snapshot, locks, then the committing task
+//! ```
+//! A transaction's writes stay in its buffer until [`Txn::commit`]. The commit's order in time is the
+//! order in the log; a snapshot is the timestamp up to which the log has been applied, so a reader
+//! never meets a write in flight.
+//!
+//! **Invariants**
+//! * What was acknowledged is in the log, synced.
+//! * A row lock taken by a transaction that commits is released after its writes are visible and
+//!   before its task wakes; of one that rolls back, at once.
+//! * No lock of this crate is held across an await.
+//!
+//! Left out for now: ranges on other nodes. All signatures that may one day wait for one are async.
+
+mod advisory;
+mod apply;
+mod cancel;
+mod commit;
+mod config;
+mod core;
+mod counters;
+mod locking;
+mod proposer;
+mod read;
+mod scan;
+mod snapshots;
+mod stats;
+mod store;
+mod txn;
+
+pub use cancel::CancelToken;
+pub use config::{StoreConfig, StoreError};
+pub use locking::{LockInfo, LockTarget};
+pub use meridian_kv::api::{
+    Bytes, Isolation, Key, KvError, RetryReason, Span, Strength, TableLockMode, Timestamp,
+    WaitPolicy,
+};
+pub use meridian_kv::txn::SavepointId;
+pub use scan::Scan;
+pub use stats::StoreStats;
+pub use store::Store;
+pub use txn::{Locked, Txn, TxnOptions};
+
+#[cfg(test)]
+mod tests;

@@ -117,12 +117,8 @@ impl RetryReason {
     /// PostgreSQL's primary message.
     pub fn message(self) -> &'static str {
         match self {
-            RetryReason::ConcurrentUpdate => {
-                "could not serialize access due to concurrent update"
-            }
-            RetryReason::ConcurrentDelete => {
-                "could not serialize access due to concurrent delete"
-            }
+            RetryReason::ConcurrentUpdate => "could not serialize access due to concurrent update",
+            RetryReason::ConcurrentDelete => "could not serialize access due to concurrent delete",
             RetryReason::ReadWriteDependency => {
                 "could not serialize access due to read/write dependencies among transactions"
             }

@@ -145,10 +145,9 @@ fn describe(waits: &[Wait], cycle: &[Hop]) -> String {
             Target::Relation { database, relation } => {
                 format!("{} on relation {relation} of database {database}", wait.mode)
             }
-            Target::Advisory { key: [database, classid, objid, objsubid] } => format!(
-                "{} on advisory lock [{database},{classid},{objid},{objsubid}]",
-                wait.mode
-            ),
+            Target::Advisory { key: [database, classid, objid, objsubid] } => {
+                format!("{} on advisory lock [{database},{classid},{objid},{objsubid}]", wait.mode)
+            }
         };
         write!(detail, "Process {process} waits for {target}; blocked by process {blocker}.")
             .expect("writing to a String cannot fail");
@@ -175,7 +174,8 @@ mod tests {
 
     #[test]
     fn three_in_a_ring_are_reported_in_postgresqls_words() {
-        let waits = [wait(1, &[(2, true)]), wait(2, &[(9, true), (3, true)]), wait(3, &[(1, true)])];
+        let waits =
+            [wait(1, &[(2, true)]), wait(2, &[(9, true), (3, true)]), wait(3, &[(1, true)])];
         let Verdict::Deadlock { detail } = check(&waits, 1) else { panic!("no cycle found") };
         assert_eq!(
             detail,

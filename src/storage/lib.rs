@@ -16,14 +16,25 @@
 //! * A data directory belongs to one process ([`DataDirLock`]).
 
 pub mod cache;
+mod dir_lock;
 pub mod engine;
 mod error;
+pub mod fjall_engine;
 pub mod gc;
+mod gc_filter;
+mod journal;
+pub mod log;
 mod mem;
 pub mod mvcc;
 
+#[cfg(test)]
+mod engine_tests;
+
 pub use cache::RecordCache;
+pub use dir_lock::DataDirLock;
 pub use engine::{Engine, Keyspace, KvIter, Op, Pressure, Reader, WriteBatch};
 pub use error::StorageError;
+pub use fjall_engine::{FjallConfig, FjallEngine};
 pub use gc::GcHandle;
+pub use log::{LogConfig, LogWrite, RaftLog, SegLog, Slot};
 pub use mem::MemEngine;

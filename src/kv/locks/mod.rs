@@ -15,7 +15,7 @@
 //!   so a writer isn't starved by a stream of readers.
 //! * An owner that holds the key already (an upgrade) waits for holders only, and ahead of those
 //!   who hold nothing: making it queue behind them would be a deadlock by construction.
-//! * What is covered by what the owner holds is granted without a new lock (re-entrancy).
+//! * What is covered by what the owner holds is granted at once, whoever waits (re-entrancy).
 //! * A key needs no row behind it: a unique check locks the absent key.
 //!
 //! Invariants (see [`LockTable::check`]): no two owners hold conflicting modes; nobody waits who

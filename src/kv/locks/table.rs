@@ -34,7 +34,7 @@ pub struct Queued<M> {
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquire {
-    /// The owner has held enough already; nothing to undo.
+    /// The owner has held this very mode already; nothing to undo.
     Reentrant,
     /// Granted. `before` is what the owner held till now: give it to [`LockTable::restore`] to undo.
     Granted {
@@ -147,8 +147,11 @@ impl<K: Ord + Clone, M: LockMode> LockTable<K, M> {
             return Acquire::Granted { before: 0 };
         };
         let held = state.held_by(owner);
-        if mode.covered_by(held) {
+        if held & mode.bit() != 0 {
             return Acquire::Reentrant;
+        }
+        if mode.covered_by(held) {
+            return Acquire::Granted { before: state.add(owner, mode) };
         }
         let ahead = state.queue.iter().fold(0, |mask, queued| mask | queued.mode.bit());
         let waits_behind = held == 0 && ahead & mode.conflicts() != 0;

@@ -51,8 +51,7 @@ fn random_walk_keeps_the_invariants_and_ends_empty() {
             let owner = Owner::transaction(id, 0);
             let asleep: BTreeSet<u64> = waiting.values().map(|w| w.0).collect();
             if asleep.contains(&id) {
-                let (&waiter, &(_, key)) =
-                    waiting.iter().find(|(_, w)| w.0 == id).expect("asleep");
+                let (&waiter, &(_, key)) = waiting.iter().find(|(_, w)| w.0 == id).expect("asleep");
                 if steps.below(3) == 0 && table.cancel(&key, waiter, &mut out) {
                     waiting.remove(&waiter);
                 }

@@ -59,7 +59,11 @@ fn an_in_flight_version_counts_as_the_newest_and_becomes_the_history_of_the_next
 fn repeatable_read_refuses_what_read_committed_accepts() {
     let (mut seq, mut map) = (Sequencer::new(Timestamp(0), 100), Map::default());
     let command = seq
-        .sequence(Timestamp(5), request(Isolation::ReadCommitted, 0, put("a", VersionTag::Blind)), &map)
+        .sequence(
+            Timestamp(5),
+            request(Isolation::ReadCommitted, 0, put("a", VersionTag::Blind)),
+            &map,
+        )
         .unwrap();
     map.apply(&mut seq, &command);
     let tag = VersionTag::Newest(Timestamp(5));

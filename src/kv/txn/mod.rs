@@ -228,10 +228,8 @@ impl TxnState {
 
     /// Notes a granted lock; `before` is what the table said was held before.
     pub fn note_lock(&mut self, key: &Key, strength: Strength, before: ModeSet) {
-        let locked = self
-            .locks
-            .entry(key.clone())
-            .or_insert(LockedKey { modes: 0, newest: Timestamp::MIN });
+        let locked =
+            self.locks.entry(key.clone()).or_insert(LockedKey { modes: 0, newest: Timestamp::MIN });
         debug_assert_eq!(locked.modes, before, "table and transaction agree on what is held");
         locked.modes = before | strength.bit();
         if !self.savepoints.is_empty() {
@@ -290,9 +288,7 @@ impl TxnState {
         self.buffer_bytes = self
             .buffer
             .iter()
-            .map(|(key, b)| {
-                key.len() + b.value.as_ref().map_or(0, Row::len) + ENTRY_OVERHEAD_BYTES
-            })
+            .map(|(key, b)| key.len() + b.value.as_ref().map_or(0, Row::len) + ENTRY_OVERHEAD_BYTES)
             .sum();
         true
     }

@@ -111,10 +111,8 @@ mod tests {
             reads.add_span(Span::new(start, end));
         }
         assert_eq!(reads.spans.len(), 3, "{reads:?}");
-        let inside: String = "abcdefghijxyz"
-            .chars()
-            .filter(|c| reads.contains(c.to_string().as_bytes()))
-            .collect();
+        let inside: String =
+            "abcdefghijxyz".chars().filter(|c| reads.contains(c.to_string().as_bytes())).collect();
         assert_eq!(inside, "abdefgxyz");
     }
 

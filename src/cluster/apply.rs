@@ -1,0 +1,104 @@
+//! Applying the log: blind writes into the engine, then the cache, the snapshot, the locks, the tasks.
+//!
+//! The order is what makes reads right. The engine has the new versions before the cache, the cache
+//! before the snapshot moves, the snapshot before a lock is released: whoever gets the lock reads the
+//! version that the lock protected, and its next statement's snapshot contains it.
+
+use std::sync::Arc;
+
+use meridian_base::keys::range_state_key;
+use meridian_base::{RangeId, Timestamp};
+use meridian_kv::api::Bytes;
+use meridian_kv::range::Command;
+use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
+use meridian_storage::{StorageError, mvcc};
+
+use crate::core::Core;
+
+/// The one range of a store, until ranges split.
+pub(crate) const RANGE: RangeId = RangeId(1);
+
+/// Where the newest applied commit's timestamp is kept, in the same batch as its writes.
+fn commit_ts_key() -> Vec<u8> {
+    range_state_key(RANGE, b"commit_ts")
+}
+
+/// The newest commit that an engine holds.
+pub(crate) fn recovered_commit_ts(engine: &dyn Reader) -> Result<Timestamp, StorageError> {
+    let Some(value) = engine.get(Keyspace::Cur, &commit_ts_key())? else {
+        return Ok(Timestamp::MIN);
+    };
+    let bytes: [u8; 8] = value[..]
+        .try_into()
+        .map_err(|_| StorageError::Corruption("the newest commit's timestamp is damaged".into()))?;
+    Ok(Timestamp(u64::from_le_bytes(bytes)))
+}
+
+/// The state machine behind the log.
+pub(crate) struct Applier {
+    core: Arc<Core>,
+}
+
+/// Entries that have become engine writes, to be published after the engine has them.
+pub(crate) struct Prepared {
+    commands: Vec<Command>,
+}
+
+impl Applier {
+    pub(crate) fn new(core: Arc<Core>) -> Applier {
+        Applier { core }
+    }
+
+    /// Turns entries into engine writes.
+    pub(crate) fn prepare(
+        &self,
+        entries: Vec<Bytes>,
+        ops: &mut Vec<Op>,
+    ) -> Result<Prepared, StorageError> {
+        let mut commands = Vec::new();
+        for mut entry in entries {
+            while !entry.is_empty() {
+                let command = Command::decode(&mut entry)
+                    .map_err(|error| StorageError::Corruption(error.to_string()))?;
+                command.ops(ops);
+                commands.push(command);
+            }
+        }
+        if let Some(last) = commands.last() {
+            let ts = last.ts.0.to_le_bytes();
+            ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
+        }
+        Ok(Prepared { commands })
+    }
+
+    /// The engine has the writes: shows them to readers and lets the commits finish.
+    pub(crate) fn publish(&self, prepared: Prepared) {
+        let core = &self.core;
+        for command in &prepared.commands {
+            for write in &command.writes {
+                let was_row = write.old.as_ref().is_some_and(|old| old.row.is_some());
+                if write.value.is_some() || was_row {
+                    let value = mvcc::encode_cur(command.ts, write.value.as_deref());
+                    core.read.cache.applied(&write.key, Some(&value));
+                }
+            }
+        }
+        let Some(last) = prepared.commands.last() else { return };
+        // After a restart the log repeats what the engine already holds: nothing to announce.
+        if last.ts <= core.applied() {
+            return;
+        }
+        for flight in core.pipeline.applied(core, last.ts) {
+            flight.finish(core, Ok(()));
+        }
+    }
+
+    /// Applies entries from start to end.
+    pub(crate) fn apply(&self, entries: Vec<Bytes>) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        let prepared = self.prepare(entries, &mut batch.ops)?;
+        self.core.read.engine.apply(batch)?;
+        self.publish(prepared);
+        Ok(())
+    }
+}

@@ -1,0 +1,427 @@
+//! Locks with waiting: the pure tables, and the tasks that sleep until they are granted.
+//!
+//! Tables are sharded by key so that a lock takes one short mutex. A request that must wait leaves a
+//! channel in its shard; whoever releases sends the grant through it. While it sleeps, a waiter looks
+//! for a deadlock: at once when somebody else waits too, then after a delay, then ever more rarely;
+//! for that it holds all shards for a moment, which is rare enough to be simple.
+//!
+//! A wait may end in many ways (grant, cancel, timeout, deadlock, a dropped future); [`WaitGuard`]
+//! makes all of them leave the table clean, also when the grant arrives while the task gives up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use meridian_base::Instant;
+use meridian_kv::api::{Bytes, Key, KvError, Strength, TableLockMode, WaitPolicy};
+use meridian_kv::deadlock::{self, Target, Verdict, Wait};
+use meridian_kv::locks::{
+    Acquire, AdvisoryKey, AdvisoryMode, Grant, LockMode, LockTable, ModeSet, Owner, WaiterId,
+};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::CancelToken;
+
+const ROW_SHARDS: usize = 64;
+const TABLE_SHARDS: usize = 8;
+
+/// One lock table with the sleepers of its queues.
+pub(crate) struct Shard<K, M> {
+    table: LockTable<K, M>,
+    wakers: BTreeMap<WaiterId, oneshot::Sender<ModeSet>>,
+}
+
+impl<K, M> Default for Shard<K, M> {
+    fn default() -> Shard<K, M> {
+        Shard { table: LockTable::default(), wakers: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Clone, M: LockMode> Shard<K, M> {
+    /// Wakes those that were let in. The channel holds the grant even if its task is just giving up.
+    fn wake(&mut self, grants: Vec<Grant<K>>) {
+        for grant in grants {
+            if let Some(waker) = self.wakers.remove(&grant.waiter) {
+                // A receiver that is gone is a WaitGuard being dropped; it looks into the table itself.
+                let _ = waker.send(grant.before);
+            }
+        }
+    }
+
+    fn restore(&mut self, key: &K, owner: Owner, modes: ModeSet) {
+        let mut grants = Vec::new();
+        self.table.restore(key, owner, modes, &mut grants);
+        if !grants.is_empty() {
+            self.wake(grants);
+        }
+    }
+}
+
+/// How a request for a lock ended, if it didn't fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// Held already.
+    Reentrant,
+    /// Held now; `before` undoes it.
+    Granted { before: ModeSet },
+    /// Not free, and the policy is not to wait.
+    Unavailable,
+}
+
+/// What may end a wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WaitLimits {
+    pub(crate) cancel: Option<CancelToken>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What is locked, in the words of `pg_locks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockTarget {
+    /// A row or an absent key.
+    Row(Key),
+    /// A table's oid.
+    Table(u32),
+    /// Database, classid, objid, objsubid.
+    Advisory([u32; 4]),
+}
+
+/// One line of the lock view: a mode that is held or waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockInfo {
+    /// What is locked.
+    pub target: LockTarget,
+    /// The mode's name.
+    pub mode: &'static str,
+    /// Held (`true`) or waited for.
+    pub granted: bool,
+    /// The transaction's number.
+    pub transaction: u64,
+    /// The backend's process id.
+    pub process: u32,
+}
+
+/// All locks of a store.
+pub(crate) struct LockManager {
+    rows: Box<[Mutex<Shard<Key, Strength>>]>,
+    tables: Box<[Mutex<Shard<u32, TableLockMode>>]>,
+    advisory: Mutex<Shard<AdvisoryKey, AdvisoryMode>>,
+    next_waiter: AtomicU64,
+    waiting: AtomicUsize,
+    check_delay: Duration,
+    pub(crate) deadlocks: AtomicU64,
+}
+
+/// Spreads keys over shards: neighbours differ in their last bytes.
+fn row_shard(key: &[u8]) -> usize {
+    let mut tail = [0; 8];
+    let len = key.len().min(8);
+    tail[..len].copy_from_slice(&key[key.len() - len..]);
+    let mixed = u64::from_le_bytes(tail).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 58) as usize % ROW_SHARDS
+}
+
+impl LockManager {
+    pub(crate) fn new(check_delay: Duration) -> LockManager {
+        LockManager {
+            rows: (0..ROW_SHARDS).map(|_| Mutex::default()).collect(),
+            tables: (0..TABLE_SHARDS).map(|_| Mutex::default()).collect(),
+            advisory: Mutex::default(),
+            next_waiter: AtomicU64::new(1),
+            waiting: AtomicUsize::new(0),
+            check_delay,
+            deadlocks: AtomicU64::new(0),
+        }
+    }
+
+    fn row(&self, key: &[u8]) -> &Mutex<Shard<Key, Strength>> {
+        &self.rows[row_shard(key)]
+    }
+
+    fn table(&self, table: u32) -> &Mutex<Shard<u32, TableLockMode>> {
+        &self.tables[table as usize % TABLE_SHARDS]
+    }
+
+    /// Asks for a row lock without waiting; `Err` carries the place in the queue.
+    pub(crate) fn try_row(
+        &self,
+        key: &Key,
+        owner: Owner,
+        strength: Strength,
+        policy: WaitPolicy,
+    ) -> Result<Acquired, WaitGuard<'_, Key, Strength>> {
+        self.request(self.row(key), key, owner, strength, policy)
+    }
+
+    /// Asks for a table lock without waiting; `Err` carries the place in the queue.
+    pub(crate) fn try_table(
+        &self,
+        table: u32,
+        owner: Owner,
+        mode: TableLockMode,
+        policy: WaitPolicy,
+    ) -> Result<Acquired, WaitGuard<'_, u32, TableLockMode>> {
+        self.request(self.table(table), &table, owner, mode, policy)
+    }
+
+    /// Asks for an advisory lock without waiting; `Err` carries the place in the queue.
+    pub(crate) fn try_advisory(
+        &self,
+        key: AdvisoryKey,
+        owner: Owner,
+        mode: AdvisoryMode,
+        policy: WaitPolicy,
+    ) -> Result<Acquired, WaitGuard<'_, AdvisoryKey, AdvisoryMode>> {
+        self.request(&self.advisory, &key, owner, mode, policy)
+    }
+
+    fn request<'a, K: Ord + Clone, M: LockMode>(
+        &'a self,
+        shard: &'a Mutex<Shard<K, M>>,
+        key: &K,
+        owner: Owner,
+        mode: M,
+        policy: WaitPolicy,
+    ) -> Result<Acquired, WaitGuard<'a, K, M>> {
+        let waiter = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
+        let mut locked = shard.lock();
+        match locked.table.acquire(key, owner, mode, policy, waiter) {
+            Acquire::Reentrant => Ok(Acquired::Reentrant),
+            Acquire::Granted { before } => Ok(Acquired::Granted { before }),
+            Acquire::Unavailable => Ok(Acquired::Unavailable),
+            Acquire::Queued => {
+                let (waker, granted) = oneshot::channel();
+                locked.wakers.insert(waiter, waker);
+                let others = self.waiting.fetch_add(1, Ordering::SeqCst);
+                drop(locked);
+                let key = key.clone();
+                let done = false;
+                Err(WaitGuard { manager: self, shard, key, owner, waiter, granted, others, done })
+            }
+        }
+    }
+
+    pub(crate) fn release_row(&self, key: &Key, owner: Owner, remains: ModeSet) {
+        self.row(key).lock().restore(key, owner, remains);
+    }
+
+    pub(crate) fn release_table(&self, table: u32, owner: Owner, remains: ModeSet) {
+        self.table(table).lock().restore(&table, owner, remains);
+    }
+
+    pub(crate) fn release_advisory(&self, key: AdvisoryKey, owner: Owner, remains: ModeSet) {
+        self.advisory.lock().restore(&key, owner, remains);
+    }
+
+    pub(crate) fn advisory_held(&self, key: AdvisoryKey, owner: Owner) -> ModeSet {
+        self.advisory.lock().table.held_by(&key, owner)
+    }
+
+    fn lock_all(&self) -> AllShards<'_> {
+        AllShards {
+            rows: self.rows.iter().map(Mutex::lock).collect(),
+            tables: self.tables.iter().map(Mutex::lock).collect(),
+            advisory: self.advisory.lock(),
+        }
+    }
+
+    /// Looks for a deadlock through this session. Grants what only the queue's order kept waiting.
+    fn check_deadlock(&self, session: u64) -> Result<(), KvError> {
+        // Every promotion grants one wait, so this ends; the bound is for the reader's peace.
+        for _ in 0..64 {
+            let mut all = self.lock_all();
+            match deadlock::check(&all.waits(), session) {
+                Verdict::Wait => return Ok(()),
+                Verdict::Promote(waiter) => all.promote(waiter),
+                Verdict::Deadlock { detail } => {
+                    self.deadlocks.fetch_add(1, Ordering::Relaxed);
+                    return Err(KvError::Deadlock { detail });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is held or waited for.
+    pub(crate) fn view(&self) -> Vec<LockInfo> {
+        let all = self.lock_all();
+        let mut out = Vec::new();
+        for shard in &all.rows {
+            view_of(&shard.table, |key: &Bytes| LockTarget::Row(key.clone()), &mut out);
+        }
+        for shard in &all.tables {
+            view_of(&shard.table, |table| LockTarget::Table(*table), &mut out);
+        }
+        view_of(&all.advisory.table, |key| LockTarget::Advisory(numbers(*key)), &mut out);
+        out
+    }
+
+    /// Verifies the tables' invariants (tests).
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let all = self.lock_all();
+        for shard in &all.rows {
+            shard.table.check().expect("row locks");
+        }
+        for shard in &all.tables {
+            shard.table.check().expect("table locks");
+        }
+        all.advisory.table.check().expect("advisory locks");
+    }
+}
+
+fn numbers(key: AdvisoryKey) -> [u32; 4] {
+    [key.database, key.classid, key.objid, key.objsubid]
+}
+
+fn view_of<K: Ord + Clone, M: LockMode>(
+    table: &LockTable<K, M>,
+    target: impl Fn(&K) -> LockTarget,
+    out: &mut Vec<LockInfo>,
+) {
+    for (key, holders, queue) in table.entries() {
+        let line = |owner: Owner, mode: M, granted| LockInfo {
+            target: target(key),
+            mode: mode.name(),
+            granted,
+            transaction: owner.id,
+            process: owner.process(),
+        };
+        for held in holders {
+            let modes = M::all().iter().filter(|mode| held.modes & mode.bit() != 0);
+            out.extend(modes.map(|mode| line(held.owner, *mode, true)));
+        }
+        out.extend(queue.iter().map(|queued| line(queued.owner, queued.mode, false)));
+    }
+}
+
+/// All shards at one moment.
+struct AllShards<'a> {
+    rows: Vec<MutexGuard<'a, Shard<Key, Strength>>>,
+    tables: Vec<MutexGuard<'a, Shard<u32, TableLockMode>>>,
+    advisory: MutexGuard<'a, Shard<AdvisoryKey, AdvisoryMode>>,
+}
+
+impl AllShards<'_> {
+    fn waits(&self) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        for shard in &self.rows {
+            collect_waits(&shard.table, |_| Target::Row, &mut waits);
+        }
+        for shard in &self.tables {
+            let target = |table: &u32| Target::Relation { database: 0, relation: *table };
+            collect_waits(&shard.table, target, &mut waits);
+        }
+        let target = |key: &AdvisoryKey| Target::Advisory { key: numbers(*key) };
+        collect_waits(&self.advisory.table, target, &mut waits);
+        waits
+    }
+
+    fn promote(&mut self, waiter: WaiterId) {
+        let done = self.rows.iter_mut().any(|shard| promote_in(shard, waiter))
+            || self.tables.iter_mut().any(|shard| promote_in(shard, waiter))
+            || promote_in(&mut self.advisory, waiter);
+        debug_assert!(done, "a waiter seen under the locks is still there");
+    }
+}
+
+fn collect_waits<K: Ord + Clone, M: LockMode>(
+    table: &LockTable<K, M>,
+    target: impl Fn(&K) -> Target,
+    waits: &mut Vec<Wait>,
+) {
+    table.for_each_wait(|key, queued, blockers| {
+        waits.push(Wait {
+            waiter: queued.waiter,
+            owner: queued.owner,
+            target: target(key),
+            mode: queued.mode.name(),
+            blockers: blockers.to_vec(),
+        });
+    });
+}
+
+fn promote_in<K: Ord + Clone, M: LockMode>(shard: &mut Shard<K, M>, waiter: WaiterId) -> bool {
+    let mut place = None;
+    shard.table.for_each_wait(|key, queued, _| {
+        if queued.waiter == waiter {
+            place = Some(key.clone());
+        }
+    });
+    let Some(key) = place else { return false };
+    let mut grants = Vec::new();
+    let promoted = shard.table.promote(&key, waiter, &mut grants);
+    shard.wake(grants);
+    promoted
+}
+
+/// A place in a queue. Dropped before the grant was taken, it leaves the queue, or gives back the
+/// lock if the grant came meanwhile.
+pub(crate) struct WaitGuard<'a, K: Ord + Clone, M: LockMode> {
+    manager: &'a LockManager,
+    shard: &'a Mutex<Shard<K, M>>,
+    key: K,
+    owner: Owner,
+    waiter: WaiterId,
+    granted: oneshot::Receiver<ModeSet>,
+    /// How many waited already when this wait began.
+    others: usize,
+    done: bool,
+}
+
+impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
+    /// Waits for the grant. Answers what the owner held before.
+    pub(crate) async fn wait(mut self, limits: &WaitLimits) -> Result<ModeSet, KvError> {
+        if self.others > 0 {
+            self.manager.check_deadlock(self.owner.session)?;
+        }
+        let started = Instant::now();
+        let mut check_delay = self.manager.check_delay;
+        loop {
+            let left = limits.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+            let nap = left.map_or(check_delay, |left| left.min(check_delay));
+            let cancelled = async {
+                match &limits.cancel {
+                    Some(token) => token.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                before = &mut self.granted => {
+                    let Ok(before) = before else {
+                        return Err(KvError::Unavailable { reason: "lock table closed".into() });
+                    };
+                    self.done = true;
+                    return Ok(before);
+                }
+                () = cancelled => return Err(KvError::Cancelled),
+                () = tokio::time::sleep(nap) => {
+                    if limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout) {
+                        return Err(KvError::LockTimeout);
+                    }
+                    self.manager.check_deadlock(self.owner.session)?;
+                    check_delay = self.manager.check_delay * 10;
+                }
+            }
+        }
+    }
+}
+
+impl<K: Ord + Clone, M: LockMode> Drop for WaitGuard<'_, K, M> {
+    fn drop(&mut self) {
+        self.manager.waiting.fetch_sub(1, Ordering::SeqCst);
+        if self.done {
+            return;
+        }
+        let mut shard = self.shard.lock();
+        shard.wakers.remove(&self.waiter);
+        let mut grants = Vec::new();
+        if shard.table.cancel(&self.key, self.waiter, &mut grants) {
+            shard.wake(grants);
+        } else if let Ok(before) = self.granted.try_recv() {
+            shard.restore(&self.key, self.owner, before);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The engine on disk: fjall, an LSM tree with a journal.
+//!
+//! How it is used, and why:
+//!
+//! * **No fsync on the write path.** The raft log makes commits durable; [`Engine::persist`] runs every few
+//!   seconds on a helper thread. It flushes fjall's buffer (short, under fjall's journal lock), then syncs
+//!   the journal files through descriptors of our own, so that writers are not held up by the disk.
+//! * **Reads that need atomicity use a snapshot.** fjall's plain reads may see half of a batch. A plain
+//!   `get` of the newest version is fine: batches put `hist` before `cur`.
+//! * **Back-pressure before fjall's own.** fjall puts the calling thread to sleep for 10–100 ms when it is
+//!   behind; the apply thread asks [`Engine::would_stall`] first and lets proposals wait instead.
+//! * **Torn journals are repaired or refused** ([`super::journal`]).
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fjall::config::{
+    BlockSizePolicy, CompressionPolicy, FilterPolicy, HashRatioPolicy, PinningPolicy,
+    RestartIntervalPolicy,
+};
+use fjall::{
+    AbstractTree, CompressionType, Database, KeyspaceCreateOptions, PersistMode, Readable,
+};
+use meridian_base::Span;
+
+use crate::engine::{Engine, Keyspace, KvIter, Pressure, Reader, Snapshot, WriteBatch};
+use crate::gc::GcHandle;
+use crate::{StorageError, gc_filter, journal};
+
+/// How the engine is opened.
+#[derive(Clone, Debug)]
+pub struct FjallConfig {
+    /// Directory of the database; created if missing.
+    pub dir: PathBuf,
+    /// Bytes of decompressed blocks kept in memory (25 % of the machine's memory is a good value; the
+    /// record cache in front takes the hottest rows).
+    pub block_cache_bytes: u64,
+    /// Bytes of a memtable. Twice as much halves the flushes and doubles what a restart replays.
+    pub memtable_bytes: u64,
+    /// Threads for flushes and compactions.
+    pub worker_threads: usize,
+}
+
+impl FjallConfig {
+    /// Defaults for a directory: 256 MiB of blocks, 32 MiB memtables, 2 workers.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            block_cache_bytes: 256 << 20,
+            memtable_bytes: 32 << 20,
+            worker_threads: 2,
+        }
+    }
+}
+
+/// Journal bytes after which fjall flushes the memtables that keep old journals alive: bounds what a
+/// restart has to replay.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+
+/// An [`Engine`] over fjall.
+#[derive(Clone)]
+pub struct FjallEngine {
+    db: Database,
+    keyspaces: [fjall::Keyspace; 3],
+    dir: PathBuf,
+}
+
+pub(crate) fn engine_error(doing: &str, error: fjall::Error) -> StorageError {
+    match error {
+        fjall::Error::Io(e) => StorageError::io(doing, e),
+        fjall::Error::Storage(fjall::LsmError::Io(e)) => StorageError::io(doing, e),
+        fjall::Error::Poisoned => {
+            StorageError::Stopped("the engine failed before and takes no more writes".into())
+        }
+        fjall::Error::Locked => StorageError::Stopped("the engine's directory is locked".into()),
+        other => StorageError::Corruption(format!("could not {doing}: {other:?}")),
+    }
+}
+
+impl FjallEngine {
+    /// Opens (or creates) the database; compactions ask `gc` what is garbage.
+    ///
+    /// # Errors
+    /// I/O, or damage that cannot be repaired from the raft log.
+    pub fn open(config: &FjallConfig, gc: &GcHandle) -> Result<Self, StorageError> {
+        let db = match open_database(config, gc) {
+            Err(fjall::Error::JournalRecovery(why)) => {
+                tracing::warn!(
+                    ?why,
+                    "the engine's journal is torn; cutting it at the last whole batch"
+                );
+                journal::repair(&config.dir)?;
+                open_database(config, gc)
+            }
+            other => other,
+        };
+        let db = db.map_err(|e| engine_error("open the engine", e))?;
+        let open = |keyspace: Keyspace| {
+            db.keyspace(keyspace.name(), || options(keyspace, config.memtable_bytes))
+                .map_err(|e| engine_error("open a keyspace", e))
+        };
+        let keyspaces = [open(Keyspace::Cur)?, open(Keyspace::Hist)?, open(Keyspace::Node)?];
+        Ok(Self { db, keyspaces, dir: config.dir.clone() })
+    }
+
+    fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
+        &self.keyspaces[keyspace as usize]
+    }
+
+    /// Flushes memtables to tables and waits; for tests of what survives a crash.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn flush(&self, keyspace: Keyspace) -> Result<(), StorageError> {
+        self.keyspace(keyspace)
+            .rotate_memtable_and_wait()
+            .map_err(|e| engine_error("flush a memtable", e))
+    }
+}
+
+fn open_database(config: &FjallConfig, gc: &GcHandle) -> Result<Database, fjall::Error> {
+    Database::builder(&config.dir)
+        .cache_size(config.block_cache_bytes)
+        .worker_threads(config.worker_threads)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .manual_journal_persist(true)
+        .with_compaction_filter_factories(gc_filter::assigner(gc))
+        .open()
+}
+
+/// Options of design chapter 1.1; they are stored with the keyspace when it is created.
+fn options(keyspace: Keyspace, memtable_bytes: u64) -> KeyspaceCreateOptions {
+    let base = KeyspaceCreateOptions::default().manual_journal_persist(true);
+    match keyspace {
+        Keyspace::Cur => base
+            .max_memtable_size(memtable_bytes)
+            .expect_point_read_hits(true)
+            .data_block_size_policy(BlockSizePolicy::all(4 << 10))
+            .data_block_hash_ratio_policy(HashRatioPolicy::all(1.0))
+            .data_block_restart_interval_policy(RestartIntervalPolicy::all(4))
+            .index_block_pinning_policy(PinningPolicy::all(true))
+            .filter_block_pinning_policy(PinningPolicy::all(true))
+            .data_block_compression_policy(CompressionPolicy::new([
+                CompressionType::None,
+                CompressionType::None,
+                CompressionType::Lz4,
+            ])),
+        Keyspace::Hist => base
+            .max_memtable_size(memtable_bytes)
+            .data_block_size_policy(BlockSizePolicy::all(16 << 10))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .filter_policy(FilterPolicy::disabled()),
+        Keyspace::Node => base.max_memtable_size(4 << 20),
+    }
+}
+
+fn iterate(iter: fjall::Iter, reverse: bool) -> KvIter {
+    let pair = |guard: fjall::Guard| {
+        let (key, value) = guard.into_inner().map_err(|e| engine_error("scan the engine", e))?;
+        Ok((key.into(), value.into()))
+    };
+    if reverse { Box::new(iter.rev().map(pair)) } else { Box::new(iter.map(pair)) }
+}
+
+/// fjall's snapshot with the keyspaces to read it in.
+struct FjallSnapshot {
+    snapshot: fjall::Snapshot,
+    keyspaces: [fjall::Keyspace; 3],
+}
+
+impl Reader for FjallSnapshot {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let found = self.snapshot.get(&self.keyspaces[keyspace as usize], key);
+        found.map(|v| v.map(Bytes::from)).map_err(|e| engine_error("read the engine", e))
+    }
+
+    fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
+        let keyspace = &self.keyspaces[keyspace as usize];
+        if span.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let iter = match span.end.is_empty() {
+            true => self.snapshot.range(keyspace, span.start.as_ref()..),
+            false => self.snapshot.range(keyspace, span.start.as_ref()..span.end.as_ref()),
+        };
+        iterate(iter, reverse)
+    }
+}
+
+impl Reader for FjallEngine {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let found = self.keyspace(keyspace).get(key);
+        found.map(|v| v.map(Bytes::from)).map_err(|e| engine_error("read the engine", e))
+    }
+
+    fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
+        self.snapshot().range(keyspace, span, reverse)
+    }
+}
+
+impl Engine for FjallEngine {
+    fn apply(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.ops.len());
+        // Superseded versions first: see the trait.
+        let (hist, rest): (Vec<_>, Vec<_>) =
+            batch.ops.into_iter().partition(|op| op.keyspace == Keyspace::Hist);
+        for op in hist.into_iter().chain(rest) {
+            let keyspace = self.keyspace(op.keyspace);
+            match op.value {
+                Some(value) => write.insert(keyspace, op.key, value),
+                None => write.remove(keyspace, op.key),
+            }
+        }
+        write.commit().map_err(|e| engine_error("write the engine", e))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let keyspaces = self.keyspaces.clone();
+        Arc::new(FjallSnapshot { snapshot: self.db.snapshot(), keyspaces })
+    }
+
+    fn pressure(&self) -> Pressure {
+        let mut pressure = Pressure::default();
+        for keyspace in &self.keyspaces[..2] {
+            let tree = &keyspace.tree;
+            pressure.sealed_memtables = pressure.sealed_memtables.max(tree.sealed_memtable_count());
+            pressure.l0_runs = pressure.l0_runs.max(tree.l0_run_count());
+        }
+        pressure
+    }
+
+    fn persist(&self) -> Result<(), StorageError> {
+        self.db.persist(PersistMode::Buffer).map_err(|e| engine_error("flush the journal", e))?;
+        // A journal that fjall sealed or removed meanwhile was synced by it before.
+        for path in journal::files(&self.dir)? {
+            match File::open(&path) {
+                Ok(file) => rustix::fs::fdatasync(file.as_fd())
+                    .map_err(|e| StorageError::file("sync", &path, e.into()))?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StorageError::file("open", &path, e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.db.disk_space().unwrap_or(0)
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        for keyspace in [Keyspace::Cur, Keyspace::Hist] {
+            self.flush(keyspace)?;
+            let compacted = self.keyspace(keyspace).major_compact();
+            compacted.map_err(|e| engine_error("compact a keyspace", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a directory holds a database.
+#[must_use]
+pub fn exists(dir: &Path) -> bool {
+    dir.join("version").exists() || dir.join("keyspaces").exists()
+}
