@@ -50,7 +50,9 @@ pub trait AggregateState: Send + Sync + std::fmt::Debug {
 pub type AggregateKernel = fn(&CallInfo<'_>) -> Box<dyn AggregateState>;
 
 static SCALAR: LazyLock<BTreeMap<&'static str, Kernel>> = LazyLock::new(|| {
-    crate::kernels::SCALAR_TABLES.iter().flat_map(|t| t.iter().copied()).collect()
+    let groups = crate::kernels::SCALAR_GROUPS.iter().copied().flatten();
+    let tables = crate::kernels::SCALAR_TABLES.iter().chain(groups);
+    tables.flat_map(|t| t.iter().copied()).collect()
 });
 static SETS: LazyLock<BTreeMap<&'static str, SetKernel>> =
     LazyLock::new(|| crate::kernels::SET_TABLES.iter().flat_map(|t| t.iter().copied()).collect());

@@ -1,6 +1,8 @@
 //! The kernels, one module per family of types. A new family adds its module and a line to the
 //! tables below.
 
+mod call;
+mod compare;
 mod datetime_aggregate;
 mod datetime_args;
 mod datetime_arith;
@@ -8,6 +10,12 @@ mod datetime_compare;
 mod datetime_make;
 mod datetime_part;
 mod datetime_trunc;
+mod float;
+mod groups;
+mod integer;
+mod numbers;
+
+pub(crate) use groups::SCALAR_GROUPS;
 
 use crate::registry::{AggregateKernel, Kernel, SetKernel};
 

@@ -1,0 +1,297 @@
+//! Syntax that sqlparser has no place for, written in a way that it has.
+//!
+//! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
+//! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions. The marks are
+//! identifiers that begin with a control character, which no text can spell.
+
+use std::collections::BTreeSet;
+
+use meridian_types::{PgError, Result, SqlState};
+use sqlparser::ast::{self, Ident, LockClause, LockType, NonBlock, ObjectNamePart};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
+
+use super::grammar::take_word;
+use super::lexer::{Lexed, lex};
+use super::{operators, with_parser};
+use crate::rel::{LockWait, RowLock};
+
+const NO_KEY_UPDATE: &str = "\u{1}no key update";
+const KEY_SHARE: &str = "\u{1}key share";
+const PLAIN: &str = "\u{1}";
+const CONFLICT: char = '\u{2}';
+
+/// Name of the function that `ROWS FROM (f(…), g(…))` is written as.
+pub const ROWS_FROM: &str = "\u{1}rows from";
+
+fn word_of(token: &Lexed) -> Option<&str> {
+    match &token.token.token {
+        Token::Word(w) if w.quote_style.is_none() => Some(&w.value),
+        _ => None,
+    }
+}
+
+fn word(text: &str, span: Span) -> TokenWithSpan {
+    TokenWithSpan { token: Token::make_word(text, None), span }
+}
+
+fn quoted(text: &str, span: Span) -> TokenWithSpan {
+    TokenWithSpan { token: Token::make_word(text, Some('"')), span }
+}
+
+/// The tokens as sqlparser is to see them.
+pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Result<Vec<TokenWithSpan>> {
+    let mut out = Vec::with_capacity(tokens.len() + 8);
+    let mut i = 0;
+    let is = |i: usize, w: &str| tokens.get(i).and_then(word_of) == Some(w);
+    let policy = is(0, "create") && is(1, "policy");
+    while let Some(token) = tokens.get(i) {
+        let before = i.checked_sub(1).and_then(|b| tokens.get(b)).and_then(word_of);
+        let span = token.token.span;
+        match word_of(token) {
+            Some("for") if !policy => i = row_lock(tokens, i, &mut out),
+            Some("using") if tokens.get(i + 1).is_some_and(|t| is_order(&t.token.token)) => {
+                let name = operators::text(&tokens[i + 1].token.token).unwrap_or("");
+                out.push(word(if name.contains('<') { "asc" } else { "desc" }, span));
+                i += 2;
+            }
+            Some("only")
+                if matches!(before, Some("from" | "join" | "update" | "table" | "truncate"))
+                    && tokens.get(i + 1).is_some_and(|t| matches!(t.token.token, Token::Word(_))) =>
+            {
+                i += 1;
+            }
+            Some("rows") if is(i + 1, "from") => {
+                out.push(quoted(ROWS_FROM, span));
+                i += 2;
+            }
+            Some("conflict") if before == Some("on") => {
+                out.push(token.token.clone());
+                i = conflict(text, tokens, i + 1, &mut out);
+            }
+            _ => {
+                out.push(token.token.clone());
+                i += 1;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Where `((SELECT …) UNION …)` is a query and not an expression: the columns of the tokens right
+/// inside such parentheses. A parenthesis that opens with another one is a query when that one is,
+/// and is followed by a set operation, a sort, a limit, or nothing.
+pub(super) fn queries(tokens: &[Lexed]) -> BTreeSet<u64> {
+    let mut closing = vec![0usize; tokens.len()];
+    let mut open = Vec::new();
+    for (i, t) in tokens.iter().enumerate() {
+        match t.token.token {
+            Token::LParen => open.push(i),
+            Token::RParen => {
+                if let Some(o) = open.pop() {
+                    closing[o] = i;
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut is_query = vec![false; tokens.len()];
+    let mut out = BTreeSet::new();
+    for i in (0..tokens.len().saturating_sub(1)).rev() {
+        if tokens[i].token.token != Token::LParen || closing[i] == 0 {
+            continue;
+        }
+        let inside = &tokens[i + 1];
+        is_query[i] = match word_of(inside) {
+            Some("select" | "with" | "values" | "table") => true,
+            Some(_) => false,
+            None => is_query[i + 1] && {
+                let after = &tokens[closing[i + 1] + 1];
+                const FOLLOW: [&str; 8] =
+                    ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
+                after.token.token == Token::RParen
+                    || word_of(after).is_some_and(|w| FOLLOW.contains(&w))
+            },
+        };
+        if is_query[i] {
+            out.insert(inside.token.span.start.column);
+        }
+    }
+    out
+}
+
+fn is_order(token: &Token) -> bool {
+    operators::text(token).is_some_and(|t| t.contains(['<', '>']))
+}
+
+/// `FOR …` of a query: the strength goes into the first part of the name behind OF.
+fn row_lock(tokens: &[Lexed], at: usize, out: &mut Vec<TokenWithSpan>) -> usize {
+    let is = |i: usize, w: &str| tokens.get(i).and_then(word_of) == Some(w);
+    let span = tokens[at].token.span;
+    let (mark, kind, mut i) = if is(at + 1, "no") && is(at + 2, "key") && is(at + 3, "update") {
+        (NO_KEY_UPDATE, "update", at + 4)
+    } else if is(at + 1, "key") && is(at + 2, "share") {
+        (KEY_SHARE, "share", at + 3)
+    } else if is(at + 1, "update") || is(at + 1, "share") {
+        (PLAIN, if is(at + 1, "update") { "update" } else { "share" }, at + 2)
+    } else if is(at + 1, "read") && is(at + 2, "only") {
+        return at + 3;
+    } else {
+        out.push(tokens[at].token.clone());
+        return at + 1;
+    };
+    out.extend([word("for", span), word(kind, span)]);
+    out.extend([word("of", span), quoted(mark, span)]);
+    if is(i, "of") {
+        i += 1;
+        while let Some(Token::Word(_)) = tokens.get(i).map(|t| &t.token.token) {
+            out.push(TokenWithSpan { token: Token::Period, span });
+            out.push(tokens[i].token.clone());
+            i += 1;
+            match tokens.get(i).map(|t| &t.token.token) {
+                Some(Token::Comma) => i += 1,
+                _ => break,
+            }
+        }
+    }
+    i
+}
+
+/// ON CONFLICT with more than plain columns: the source text of the target as one identifier.
+fn conflict(text: &str, tokens: &[Lexed], at: usize, out: &mut Vec<TokenWithSpan>) -> usize {
+    if tokens.get(at).map(|t| &t.token.token) != Some(&Token::LParen) {
+        return at;
+    }
+    let mut depth = 0;
+    let mut end = at;
+    let mut plain = true;
+    for (i, t) in tokens.iter().enumerate().skip(at) {
+        match &t.token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            Token::Word(w) if depth == 0 && w.quote_style.is_none() && w.value == "do" => {
+                end = i;
+                break;
+            }
+            Token::Word(_) if i > at && depth == 1 => {
+                let next = tokens.get(i + 1).map(|t| &t.token.token);
+                plain &= matches!(next, Some(Token::Comma | Token::RParen));
+            }
+            Token::Comma => {}
+            _ => plain = false,
+        }
+        plain &= depth <= 1;
+        if depth == 0 && tokens.get(i + 1).and_then(word_of) != Some("do") {
+            plain = false;
+        }
+    }
+    if plain || end == at {
+        return at;
+    }
+    let (from, to) = (tokens[at].start, tokens[end - 1].end);
+    let span = tokens[at].token.span;
+    let value = format!("{CONFLICT}{}\u{2}{}", span.start.column, &text[from..to]);
+    out.push(TokenWithSpan { token: Token::LParen, span });
+    out.push(quoted(&value, span));
+    out.push(TokenWithSpan { token: Token::RParen, span });
+    end
+}
+
+/// A row lock as written: strength, tables (none: all), and what to do about a locked row.
+pub fn lock_clause(clause: &LockClause) -> (RowLock, Vec<Ident>, LockWait) {
+    let mut names: Vec<Ident> = Vec::new();
+    for part in clause.of.iter().flat_map(|name| &name.0) {
+        if let ObjectNamePart::Identifier(ident) = part {
+            names.push(ident.clone());
+        }
+    }
+    let mut strength = match clause.lock_type {
+        LockType::Update => RowLock::Update,
+        LockType::Share => RowLock::Share,
+    };
+    if names.first().is_some_and(|n| n.value.starts_with('\u{1}')) {
+        match names.remove(0).value.as_str() {
+            NO_KEY_UPDATE => strength = RowLock::NoKeyUpdate,
+            KEY_SHARE => strength = RowLock::KeyShare,
+            _ => {}
+        }
+    }
+    let wait = match clause.nonblock {
+        Some(NonBlock::Nowait) => LockWait::NoWait,
+        Some(NonBlock::SkipLocked) => LockWait::SkipLocked,
+        None => LockWait::Block,
+    };
+    (strength, names, wait)
+}
+
+/// One element of a conflict target.
+#[derive(Clone, Debug)]
+pub struct ConflictElement {
+    /// A column or an expression.
+    pub expr: ast::Expr,
+    /// Operator class, if written.
+    pub operator_class: Option<ast::ObjectName>,
+}
+
+/// What stands between ON CONFLICT and DO.
+#[derive(Clone, Debug)]
+pub struct ConflictTarget {
+    /// The elements.
+    pub elements: Vec<ConflictElement>,
+    /// WHERE
+    pub predicate: Option<ast::Expr>,
+}
+
+/// The conflict target behind sqlparser's column list.
+pub fn conflict_target(columns: &[Ident]) -> Result<ConflictTarget> {
+    if let [one] = columns
+        && let Some(rest) = one.value.strip_prefix(CONFLICT)
+    {
+        let (column, body) = rest.split_once(CONFLICT).unwrap_or(("1", rest));
+        let offset: u64 = column.parse::<u64>().unwrap_or(1) - 1;
+        return parse_target(body, offset);
+    }
+    let elements = columns
+        .iter()
+        .map(|c| ConflictElement {
+            expr: ast::Expr::Identifier(c.clone()),
+            operator_class: None,
+        })
+        .collect();
+    Ok(ConflictTarget { elements, predicate: None })
+}
+
+fn parse_target(body: &str, offset: u64) -> Result<ConflictTarget> {
+    let mut tokens = lex(body)?;
+    for t in &mut tokens {
+        t.token.span.start.column += offset;
+        t.token.span.end.column += offset;
+    }
+    let parsed = with_parser(body, &tokens, |p, d| {
+        p.expect_token(&Token::LParen)?;
+        let mut elements = Vec::new();
+        loop {
+            let expr = d.expr(p, 0)?;
+            let operator_class = match p.peek_token_ref().token {
+                Token::Word(_) => Some(p.parse_object_name(false)?),
+                _ => None,
+            };
+            elements.push(ConflictElement { expr, operator_class });
+            if !p.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        p.expect_token(&Token::RParen)?;
+        let predicate = match take_word(p, "where") {
+            true => Some(d.expr(p, 0)?),
+            false => None,
+        };
+        Ok(ConflictTarget { elements, predicate })
+    });
+    parsed.map_err(|e: PgError| match e.state() {
+        SqlState::SYNTAX_ERROR => {
+            PgError::new(SqlState::SYNTAX_ERROR, e.fields().message.clone())
+                .at(e.fields().position.and_then(|p| u32::try_from(u64::from(p) + offset).ok()))
+        }
+        _ => e,
+    })
+}
