@@ -3,11 +3,21 @@
 use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
 /// Scalar kernels by `prosrc`.
-pub(crate) const SCALAR_GROUPS: &[&[&[(&str, Kernel)]]] =
-    &[super::compare::TABLES, super::integer::TABLES, super::float::TABLES, super::numbers::TABLES];
+pub(crate) const SCALAR_GROUPS: &[&[&[(&str, Kernel)]]] = &[
+    super::compare::TABLES,
+    super::integer::TABLES,
+    super::float::TABLES,
+    super::numbers::TABLES,
+    super::text::TABLES,
+    super::text_quote::TABLES,
+    super::text_array::TABLES,
+    super::like::TABLES,
+    super::bytes::TABLES,
+];
 
 /// Set-returning kernels by `prosrc`.
-pub(crate) const SET_GROUPS: &[&[(&str, SetKernel)]] = &[super::series::KERNELS];
+pub(crate) const SET_GROUPS: &[&[(&str, SetKernel)]] =
+    &[super::series::KERNELS, super::text_array::SETS];
 
 /// Aggregates by `name(argument types)`.
 pub(crate) const AGGREGATE_GROUPS: &[&[(&str, AggregateKernel)]] = &[

@@ -4,6 +4,7 @@
 mod aggregate;
 mod aggregate_sets;
 mod aggregate_stats;
+mod bytes;
 mod call;
 mod compare;
 mod datetime_aggregate;
@@ -21,8 +22,12 @@ mod json_aggregate;
 mod json_build;
 mod json_sets;
 mod json_value;
+mod like;
 mod numbers;
 mod series;
+mod text;
+mod text_array;
+mod text_quote;
 
 pub(crate) use groups::{AGGREGATE_GROUPS, SCALAR_GROUPS, SET_GROUPS};
 
