@@ -5,10 +5,13 @@
 
 pub mod bind;
 pub mod ddl;
+pub mod explain;
 pub mod expr;
+pub mod optimise;
 pub mod parse;
 pub mod plan;
 pub mod rel;
 pub mod resolve;
+pub mod walk;
 
 pub use sqlparser::ast;
