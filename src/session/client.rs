@@ -6,7 +6,7 @@
 
 use std::future::Future;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use meridian_types::{PgError, PgType};
 
 /// A buffer this large is written out while the statement still runs. Half of it doubles the system
@@ -58,8 +58,8 @@ pub enum Severity {
 
 /// The client's end. All but the three `async` ones only append to the output buffer.
 pub trait Client: Send {
-    /// The output buffer, for rows that are written in place (see [`crate::row`]).
-    fn buffer(&mut self) -> &mut BytesMut;
+    /// The output buffer, for rows that are written in place (see `output`).
+    fn buffer(&mut self) -> &mut Vec<u8>;
     /// Columns of the rows that follow.
     fn row_description(&mut self, columns: &[ResultColumn]);
     /// The statement gives no rows.
@@ -92,4 +92,48 @@ pub trait Client: Send {
     fn flush(&mut self) -> impl Future<Output = Result<(), Disconnected>> + Send;
     /// The next piece of COPY input.
     fn copy_input(&mut self) -> impl Future<Output = Result<CopyInput, Disconnected>> + Send;
+}
+
+/// A client that nobody listens to: it keeps the first error.
+#[derive(Debug, Default)]
+pub(crate) struct NoClient {
+    buffer: Vec<u8>,
+    error: Option<PgError>,
+}
+
+impl NoClient {
+    pub(crate) fn into_result(self) -> Result<(), PgError> {
+        self.error.map_or(Ok(()), Err)
+    }
+}
+
+impl Client for NoClient {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        self.buffer.clear();
+        &mut self.buffer
+    }
+    fn row_description(&mut self, _: &[ResultColumn]) {}
+    fn no_data(&mut self) {}
+    fn parameter_description(&mut self, _: &[u32]) {}
+    fn command_complete(&mut self, _: &str) {}
+    fn empty_query(&mut self) {}
+    fn portal_suspended(&mut self) {}
+    fn notice(&mut self, _: Severity, _: &PgError) {}
+    fn error(&mut self, error: &PgError) {
+        self.error.get_or_insert_with(|| error.clone());
+    }
+    fn parameter_status(&mut self, _: &str, _: &str) {}
+    fn copy_in_response(&mut self, _: bool, _: usize) {}
+    fn copy_out_response(&mut self, _: bool, _: usize) {}
+    fn copy_data(&mut self, _: &[u8]) {}
+    fn copy_done(&mut self) {}
+    async fn flush_if_full(&mut self) -> Result<(), Disconnected> {
+        Ok(())
+    }
+    async fn flush(&mut self) -> Result<(), Disconnected> {
+        Ok(())
+    }
+    async fn copy_input(&mut self) -> Result<CopyInput, Disconnected> {
+        Ok(CopyInput::Done)
+    }
 }

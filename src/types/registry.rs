@@ -54,10 +54,13 @@ static SCALAR: LazyLock<BTreeMap<&'static str, Kernel>> = LazyLock::new(|| {
     let tables = crate::kernels::SCALAR_TABLES.iter().chain(groups);
     tables.flat_map(|t| t.iter().copied()).collect()
 });
-static SETS: LazyLock<BTreeMap<&'static str, SetKernel>> =
-    LazyLock::new(|| crate::kernels::SET_TABLES.iter().flat_map(|t| t.iter().copied()).collect());
+static SETS: LazyLock<BTreeMap<&'static str, SetKernel>> = LazyLock::new(|| {
+    let tables = crate::kernels::SET_TABLES.iter().chain(crate::kernels::SET_GROUPS);
+    tables.flat_map(|t| t.iter().copied()).collect()
+});
 static AGGREGATES: LazyLock<BTreeMap<&'static str, AggregateKernel>> = LazyLock::new(|| {
-    crate::kernels::AGGREGATE_TABLES.iter().flat_map(|t| t.iter().copied()).collect()
+    let tables = crate::kernels::AGGREGATE_TABLES.iter().chain(crate::kernels::AGGREGATE_GROUPS);
+    tables.flat_map(|t| t.iter().copied()).collect()
 });
 
 /// The scalar kernel with this `prosrc`.

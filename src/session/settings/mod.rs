@@ -32,6 +32,8 @@ pub struct Settings {
     /// State at the start of the transaction and at each of its savepoints: (savepoint depth, …).
     saved: Vec<(usize, Values, Values)>,
     formatting: Arc<Formatting>,
+    /// A value has changed since [`Settings::take_changed`] was last asked.
+    changed: bool,
 }
 
 /// One line of `pg_settings`.
@@ -232,7 +234,8 @@ impl Settings {
         if !committed && let Some((_, values, _)) = self.saved.first() {
             self.values.clone_from(values);
         }
-        let changed = !self.local.is_empty() || !committed;
+        let changed = self.local.keys().any(|name| !name.starts_with("transaction_"))
+            || (!committed && !self.saved.is_empty());
         self.local.clear();
         self.saved.clear();
         if changed {
@@ -261,8 +264,19 @@ impl Settings {
         }
     }
 
+    /// Sets what a setting tells until the transaction ends.
+    pub(crate) fn set_for_transaction(&mut self, name: &str, value: &str) {
+        self.local.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Whether a value has changed since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Works the formatting settings out anew.
     fn refresh(&mut self) -> Result<()> {
+        self.changed = true;
         let formatting = value::formatting(|name| self.get(name).to_owned())?;
         if formatting != *self.formatting {
             self.formatting = Arc::new(formatting);

@@ -1,6 +1,10 @@
 //! The kernels, one module per family of types. A new family adds its module and a line to the
 //! tables below.
 
+mod aggregate;
+mod aggregate_sets;
+mod aggregate_stats;
+mod bytes;
 mod call;
 mod compare;
 mod datetime_aggregate;
@@ -13,9 +17,19 @@ mod datetime_trunc;
 mod float;
 mod groups;
 mod integer;
+mod json_access;
+mod json_aggregate;
+mod json_build;
+mod json_sets;
+mod json_value;
+mod like;
 mod numbers;
+mod series;
+mod text;
+mod text_array;
+mod text_quote;
 
-pub(crate) use groups::SCALAR_GROUPS;
+pub(crate) use groups::{AGGREGATE_GROUPS, SCALAR_GROUPS, SET_GROUPS};
 
 use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
@@ -39,8 +53,13 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     datetime_part::KERNELS,
     datetime_trunc::KERNELS,
     datetime_make::KERNELS,
+    json_access::PARTS,
+    json_access::TESTS,
+    json_access::CASTS,
+    json_build::MAKERS,
+    json_build::CHANGES,
 ];
 /// Set-returning kernels by `prosrc`.
-pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS];
+pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS, json_sets::SETS];
 /// Aggregates by `name(argument types)`.
-pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[datetime_aggregate::KERNELS];
+pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];

@@ -1,0 +1,55 @@
+//! Row codecs, made once for each version of a table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meridian_catalog::TableDesc;
+use meridian_catalog::key::IndexCodec;
+use meridian_catalog::row::TableCodec;
+use meridian_types::{EvalContext, Result};
+
+use crate::context::Node;
+use crate::io;
+
+/// A table with the codecs of its rows and index entries.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) desc: Arc<TableDesc>,
+    pub(crate) codec: TableCodec,
+    /// One for each of `desc.indexes`.
+    pub(crate) indexes: Vec<IndexCodec>,
+}
+
+/// Codecs by descriptor. A descriptor is immutable, so its address names it while it is held.
+#[derive(Default, Debug)]
+pub(crate) struct Codecs(HashMap<u32, Arc<Table>>);
+
+/// Codecs kept at most; more tables than that are made anew in turn.
+const KEPT_MAX: usize = 4096;
+
+impl Table {
+    pub(crate) fn new(desc: &Arc<TableDesc>) -> Result<Table> {
+        let ctx = EvalContext::bare();
+        let codec = TableCodec::new(desc, |ty, text| io::text_in(text, ty, &ctx))?;
+        let indexes = desc.indexes.iter().map(|i| IndexCodec::new(desc, i)).collect();
+        Ok(Table { desc: desc.clone(), codec, indexes })
+    }
+}
+
+impl Node {
+    /// The codecs of a table.
+    pub(crate) fn table(&self, desc: &Arc<TableDesc>) -> Result<Arc<Table>> {
+        let mut codecs = self.codecs().lock();
+        if let Some(table) = codecs.0.get(&desc.oid)
+            && (Arc::ptr_eq(&table.desc, desc) || *table.desc == **desc)
+        {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(Table::new(desc)?);
+        if codecs.0.len() >= KEPT_MAX {
+            codecs.0.clear();
+        }
+        codecs.0.insert(desc.oid, table.clone());
+        Ok(table)
+    }
+}

@@ -1,0 +1,125 @@
+//! INSERT, UPDATE and DELETE.
+//!
+//! A statement's writes are gathered in [`Writes`] and go to the transaction when the statement has
+//! succeeded: all parts of it, common table expressions included, read the snapshot that it began
+//! with, and a statement that fails leaves only its locks behind. Checks come in PostgreSQL's order:
+//! generated columns, NOT NULL, CHECK, unique indexes, and at the end of the statement (or of the
+//! transaction, when deferred) foreign keys.
+//!
+//! A row is locked before it is changed. When its newest version is above the snapshot, READ
+//! COMMITTED runs the whole statement again at a new snapshot, keeping its locks.
+
+mod describe;
+mod foreign;
+mod modify;
+mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_cluster::Locked;
+use meridian_cluster::Txn;
+use meridian_kv::api::{Isolation, Strength, WaitPolicy};
+use meridian_types::PgError;
+
+use crate::context::StatementContext;
+use crate::error::{ExecError, from_kv, retry};
+
+pub(crate) use foreign::Event;
+pub use foreign::{Deferred, check_deferred};
+pub(crate) use modify::ModifySpec;
+pub(crate) use table::TableWriter;
+
+/// What a statement has written so far.
+#[derive(Default)]
+pub(crate) struct Writes {
+    pub(crate) rows: HashMap<Bytes, Option<Bytes>>,
+    /// Keys of rows that this statement inserted or changed.
+    pub(crate) touched: HashSet<Bytes>,
+    /// Foreign keys to be checked when the statement has ended.
+    pub(crate) events: Vec<Event>,
+}
+
+/// The newest state of a key that this statement has locked.
+pub(crate) struct Newest {
+    pub(crate) row: Option<Bytes>,
+    /// Its committed version is above the statement's snapshot.
+    pub(crate) changed: bool,
+}
+
+impl Writes {
+    pub(crate) fn put(&mut self, key: Bytes, row: Bytes) {
+        self.rows.insert(key, Some(row));
+    }
+
+    pub(crate) fn delete(&mut self, key: Bytes) {
+        self.rows.insert(key, None);
+    }
+
+    /// Locks a key and reads its newest state, this statement's writes first.
+    pub(crate) async fn lock(
+        &self,
+        txn: &mut Txn,
+        key: &[u8],
+        strength: Strength,
+    ) -> Result<Newest, PgError> {
+        let locked = txn.lock(key, strength, WaitPolicy::Block).await.map_err(from_kv)?;
+        if let Some(own) = self.rows.get(key) {
+            return Ok(Newest { row: own.clone(), changed: false });
+        }
+        match locked {
+            Locked::Held { newest, changed } => {
+                Ok(Newest { row: newest.map(|(_, row)| row), changed })
+            }
+            Locked::Skipped => {
+                Err(PgError::internal("a lock was skipped that was to be waited for"))
+            }
+        }
+    }
+
+    /// Hands everything to the transaction.
+    pub(crate) fn flush(&mut self, txn: &mut Txn) {
+        for (key, row) in self.rows.drain() {
+            match row {
+                Some(row) => txn.put(key, row),
+                None => txn.delete(key),
+            }
+        }
+        self.touched.clear();
+    }
+}
+
+/// The row was changed by somebody else after the statement's snapshot.
+pub(crate) fn changed(txn: &Txn) -> PgError {
+    match txn.isolation() {
+        Isolation::ReadCommitted => retry(),
+        _ => from_kv(meridian_kv::api::KvError::CONCURRENT_UPDATE),
+    }
+}
+
+/// Ends a statement: its writes go to the transaction, then foreign keys are checked.
+pub(crate) async fn finish(
+    mut writes: Writes,
+    txn: &mut Txn,
+    ctx: &Arc<StatementContext>,
+) -> Result<(), ExecError> {
+    let events = std::mem::take(&mut writes.events);
+    if events.is_empty() {
+        writes.flush(txn);
+        return Ok(());
+    }
+    let savepoint = txn.savepoint();
+    writes.flush(txn);
+    match foreign::run(events, txn, ctx, false).await {
+        Ok(()) => {
+            txn.release(savepoint);
+            Ok(())
+        }
+        Err(e) => {
+            txn.rollback_to(savepoint);
+            txn.release(savepoint);
+            Err(e.into())
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The rows of a `Modify`: from the source's batches to writes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use bytes::Bytes;
+use meridian_catalog::TableDesc;
+use meridian_sql::expr::ColumnId;
+use meridian_sql::plan::{Modify, ModifyKind};
+use meridian_types::{Datum, PgError, PgType, Result, SqlState};
+
+use super::table::TableWriter;
+use crate::error::from_arrow;
+use crate::expr::{Eval, Flat, compile};
+use crate::lower::{Lowered, Lowerer};
+use crate::ops::scan::row_of;
+use crate::shared::{Cx, Driver};
+use crate::values;
+
+/// ON CONFLICT, compiled.
+#[derive(Debug)]
+struct Conflict {
+    arbiters: Option<Vec<u16>>,
+    /// (attnum, value) over the existing row followed by the excluded one; DO NOTHING when `None`.
+    update: Option<(Vec<(i16, Eval)>, Option<Eval>)>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Positions and types of the new row's columns.
+    Insert {
+        values: Vec<(usize, PgType)>,
+        conflict: Option<Conflict>,
+    },
+    /// Position of the key, the old row, and (attnum, position, type) of the new values.
+    Update {
+        key: usize,
+        old: Vec<(usize, PgType)>,
+        set: Vec<(i16, usize, PgType)>,
+    },
+    Delete {
+        key: usize,
+        old: Vec<(usize, PgType)>,
+    },
+}
+
+/// A compiled `Modify` over the columns of its (extended) source.
+#[derive(Debug)]
+pub(crate) struct ModifySpec {
+    pub(crate) writer: TableWriter,
+    kind: Kind,
+    returning: bool,
+}
+
+/// The rows written by one batch: which source row each came from, and the row.
+#[derive(Default)]
+struct Written {
+    source: Vec<u32>,
+    rows: Vec<Vec<Datum>>,
+}
+
+impl Lowerer {
+    /// The source of a `Modify` with its values computed behind its columns, and its spec.
+    pub(crate) fn modify(&mut self, modify: &Modify) -> Result<(Lowered, ModifySpec)> {
+        let source = self.rel(&modify.source)?;
+        let first = source.cols.len();
+        let (extra, kind) = match &modify.kind {
+            ModifyKind::Insert { values, on_conflict } => {
+                let evals = self.exprs(values, &source)?;
+                let at = evals.iter().enumerate().map(|(i, e)| (first + i, e.ty)).collect();
+                let conflict = match on_conflict {
+                    None => None,
+                    Some(c) => Some(self.conflict(modify, c)?),
+                };
+                (evals, Kind::Insert { values: at, conflict })
+            }
+            ModifyKind::Update { key, old, set } => {
+                let evals = self.exprs(set.iter().map(|(_, e)| e), &source)?;
+                let set = set
+                    .iter()
+                    .zip(&evals)
+                    .enumerate()
+                    .map(|(i, ((attnum, _), e))| (*attnum, first + i, e.ty))
+                    .collect();
+                let old: Result<Vec<_>> = old.iter().map(|c| source.key(*c)).collect();
+                let key = source.at(*key)?;
+                (evals, Kind::Update { key, old: old?, set })
+            }
+            ModifyKind::Delete { key, old } => {
+                let old: Result<Vec<_>> = old.iter().map(|c| source.key(*c)).collect();
+                (vec![], Kind::Delete { key: source.at(*key)?, old: old? })
+            }
+        };
+        let source = self.extend(source, extra);
+        let writer = self.writer(modify)?;
+        let returning = !modify.returning.is_empty();
+        Ok((source, ModifySpec { writer, kind, returning }))
+    }
+
+    fn writer(&mut self, modify: &Modify) -> Result<TableWriter> {
+        let map: HashMap<ColumnId, usize> =
+            modify.new_columns.iter().enumerate().map(|(i, c)| (*c, i)).collect();
+        let mut checks = vec![];
+        for (name, condition) in &modify.checks {
+            checks.push((name.clone(), compile(condition, &mut Flat(&map))?));
+        }
+        checks.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut generated = vec![];
+        for (attnum, value) in &modify.generated {
+            generated.push((*attnum, compile(value, &mut Flat(&map))?));
+        }
+        let table = self.node.table(&modify.table)?;
+        TableWriter::new(table, checks, generated, &self.catalog)
+    }
+
+    fn conflict(
+        &mut self,
+        modify: &Modify,
+        conflict: &meridian_sql::plan::OnConflict,
+    ) -> Result<Conflict> {
+        let arbiters = (!conflict.arbiters.is_empty()).then(|| conflict.arbiters.clone());
+        let Some(update) = &conflict.update else { return Ok(Conflict { arbiters, update: None }) };
+        let width = modify.table.columns.len();
+        let mut map: HashMap<ColumnId, usize> = HashMap::new();
+        map.extend(update.existing.iter().enumerate().map(|(i, c)| (*c, i)));
+        map.extend(update.excluded.iter().enumerate().map(|(i, c)| (*c, width + i)));
+        let mut set = vec![];
+        for (attnum, value) in &update.set {
+            set.push((*attnum, compile(value, &mut Flat(&map))?));
+        }
+        let filter = update.filter.as_ref().map(|f| compile(f, &mut Flat(&map))).transpose()?;
+        Ok(Conflict { arbiters, update: Some((set, filter)) })
+    }
+}
+
+impl ModifySpec {
+    pub(crate) fn table(&self) -> &Arc<TableDesc> {
+        &self.writer.table.desc
+    }
+
+    /// Writes the rows of one batch. The answer is their number and, for RETURNING, the source's
+    /// columns followed by the table's.
+    pub(crate) async fn apply(
+        &self,
+        batch: &RecordBatch,
+        driver: &mut Driver<'_>,
+    ) -> Result<(u64, Option<Vec<arrow::array::ArrayRef>>)> {
+        let ctx = driver.ctx.clone();
+        let cx = Cx::plain(&ctx);
+        let mut written = Written::default();
+        let mut count = 0;
+        for row in 0..batch.num_rows() {
+            let result = match &self.kind {
+                Kind::Insert { values, conflict } => {
+                    let new = row_of(batch, row, values);
+                    self.insert(new, conflict.as_ref(), &cx, driver).await?
+                }
+                Kind::Update { key, old, set } => {
+                    self.update(batch, row, (*key, old, set), &cx, driver).await?
+                }
+                Kind::Delete { key, old } => self.delete(batch, row, (*key, old), driver).await?,
+            };
+            if let Some(values) = result {
+                count += 1;
+                if self.returning {
+                    written.source.push(u32::try_from(row).unwrap_or(u32::MAX));
+                    written.rows.push(values);
+                }
+            }
+        }
+        if !self.returning {
+            return Ok((count, None));
+        }
+        Ok((count, Some(self.columns(batch, written)?)))
+    }
+
+    fn columns(
+        &self,
+        batch: &RecordBatch,
+        written: Written,
+    ) -> Result<Vec<arrow::array::ArrayRef>> {
+        let at = UInt32Array::from(written.source);
+        let source = take_record_batch(batch, &at).map_err(from_arrow)?;
+        let mut columns = source.columns().to_vec();
+        for (i, column) in self.table().columns.iter().enumerate() {
+            let mut builder = values::Builder::new(column.ty, written.rows.len());
+            for row in &written.rows {
+                builder.push(&row[i])?;
+            }
+            columns.push(builder.finish());
+        }
+        Ok(columns)
+    }
+
+    async fn insert(
+        &self,
+        mut new: Vec<Datum>,
+        conflict: Option<&Conflict>,
+        cx: &Cx<'_>,
+        driver: &mut Driver<'_>,
+    ) -> Result<Option<Vec<Datum>>> {
+        let ctx = driver.ctx.clone();
+        self.writer.check_row(&mut new, cx, &ctx)?;
+        let Some(conflict) = conflict else {
+            self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
+            return Ok(Some(new));
+        };
+        let arbiters = conflict.arbiters.as_deref();
+        let found = self.writer.conflict(&new, arbiters, driver.txn, driver.writes).await?;
+        match (found, &conflict.update) {
+            (None, _) => {
+                self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
+                Ok(Some(new))
+            }
+            (Some(_), None) => Ok(None),
+            (Some((_, key)), Some((set, filter))) => {
+                self.update_conflicting(key, new, set, filter.as_ref(), cx, driver).await
+            }
+        }
+    }
+
+    async fn update_conflicting(
+        &self,
+        key: Bytes,
+        excluded: Vec<Datum>,
+        set: &[(i16, Eval)],
+        filter: Option<&Eval>,
+        cx: &Cx<'_>,
+        driver: &mut Driver<'_>,
+    ) -> Result<Option<Vec<Datum>>> {
+        if driver.writes.touched.contains(&key) {
+            return Err(PgError::new(
+                SqlState::CARDINALITY_VIOLATION,
+                "ON CONFLICT DO UPDATE command cannot affect row a second time",
+            )
+            .hint(
+                "Ensure that no rows proposed for insertion within the same command have \
+                 duplicate constrained values.",
+            ));
+        }
+        let ctx = driver.ctx.clone();
+        let strength = meridian_kv::api::Strength::NoKeyUpdate;
+        let newest = driver.writes.lock(driver.txn, &key, strength).await?;
+        let Some(stored) = newest.row else {
+            // The entry's row went away with it: nothing is in the way any more.
+            self.writer.insert(&excluded, driver.txn, driver.writes, &ctx).await?;
+            return Ok(Some(excluded));
+        };
+        if newest.changed && !ctx.read_committed {
+            return Err(super::changed(driver.txn));
+        }
+        let existing = self.writer.table.codec.decode(&key, &stored)?;
+        let mut both = existing.clone();
+        both.extend(excluded);
+        if let Some(filter) = filter
+            && filter.row(&both, cx)? != Datum::Bool(true)
+        {
+            return Ok(None);
+        }
+        let mut new = existing.clone();
+        for (attnum, value) in set {
+            assign(&mut new, *attnum, value.row(&both, cx)?);
+        }
+        self.writer.check_row(&mut new, cx, &ctx)?;
+        let strength = self.writer.strength(&existing, &new);
+        driver.writes.lock(driver.txn, &key, strength).await?;
+        self.writer.update(&key, &existing, &new, driver.txn, driver.writes, &ctx).await?;
+        Ok(Some(new))
+    }
+
+    async fn update(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        (key, old, set): (usize, &[(usize, PgType)], &[(i16, usize, PgType)]),
+        cx: &Cx<'_>,
+        driver: &mut Driver<'_>,
+    ) -> Result<Option<Vec<Datum>>> {
+        let Some(key) = key_at(batch, row, key) else { return Ok(None) };
+        if driver.writes.touched.contains(&key) {
+            return Ok(None);
+        }
+        let old = row_of(batch, row, old);
+        let mut new = old.clone();
+        for (attnum, at, ty) in set {
+            assign(&mut new, *attnum, values::datum_at(batch.column(*at), row, *ty));
+        }
+        let ctx = driver.ctx.clone();
+        let strength = self.writer.strength(&old, &new);
+        if !self.writer.lock_row(&key, strength, driver.txn, driver.writes).await? {
+            return Ok(None);
+        }
+        self.writer.check_row(&mut new, cx, &ctx)?;
+        self.writer.update(&key, &old, &new, driver.txn, driver.writes, &ctx).await?;
+        Ok(Some(new))
+    }
+
+    async fn delete(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        (key, old): (usize, &[(usize, PgType)]),
+        driver: &mut Driver<'_>,
+    ) -> Result<Option<Vec<Datum>>> {
+        let Some(key) = key_at(batch, row, key) else { return Ok(None) };
+        if driver.writes.touched.contains(&key) {
+            return Ok(None);
+        }
+        let old = row_of(batch, row, old);
+        let strength = meridian_kv::api::Strength::Update;
+        if !self.writer.lock_row(&key, strength, driver.txn, driver.writes).await? {
+            return Ok(None);
+        }
+        self.writer.delete(&key, &old, driver.writes)?;
+        Ok(Some(old))
+    }
+}
+
+fn assign(row: &mut [Datum], attnum: i16, value: Datum) {
+    if let Some(cell) = usize::try_from(attnum - 1).ok().and_then(|at| row.get_mut(at)) {
+        *cell = value;
+    }
+}
+
+fn key_at(batch: &RecordBatch, row: usize, at: usize) -> Option<Bytes> {
+    let ty = PgType::new(meridian_types::oid::BYTEA);
+    match values::datum_at(batch.column(at), row, ty) {
+        Datum::Bytea(key) => Some(key),
+        _ => None,
+    }
+}

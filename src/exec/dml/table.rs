@@ -1,0 +1,284 @@
+//! Writing rows of one table: checks, index entries, the row itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_catalog::{Catalog, ConstraintKind, TableDesc};
+use meridian_cluster::Txn;
+use meridian_kv::api::Strength;
+use meridian_types::{Datum, PgError, Result};
+
+use super::{Event, Newest, Writes, changed, describe};
+use crate::codecs::Table;
+use crate::context::StatementContext;
+use crate::expr::Eval;
+use crate::shared::Cx;
+
+/// Everything that writing a row of a table involves.
+#[derive(Debug)]
+pub(crate) struct TableWriter {
+    pub(crate) table: Arc<Table>,
+    /// CHECK constraints over the row, by attnum − 1.
+    pub(crate) checks: Vec<(String, Eval)>,
+    /// Generated columns over the row.
+    pub(crate) generated: Vec<(i16, Eval)>,
+    /// Foreign keys of this table: positions in its constraints.
+    foreign: Vec<usize>,
+    /// Foreign keys that refer to this table.
+    referencing: Vec<(Arc<TableDesc>, usize)>,
+    /// Attnums of columns in the primary key or a unique index.
+    key_columns: Vec<i16>,
+}
+
+/// Values of an index's columns in a row; `None` when the row is not in the index.
+fn entry_values(table: &Table, at: usize, row: &[Datum]) -> Vec<Datum> {
+    table.desc.indexes[at]
+        .columns
+        .iter()
+        .map(|c| column(row, c.attnum.unwrap_or(0)).clone())
+        .collect()
+}
+
+/// The value with this attnum.
+pub(crate) fn column(row: &[Datum], attnum: i16) -> &Datum {
+    usize::try_from(attnum - 1).ok().and_then(|at| row.get(at)).unwrap_or(&Datum::Null)
+}
+
+impl TableWriter {
+    pub(crate) fn new(
+        table: Arc<Table>,
+        checks: Vec<(String, Eval)>,
+        generated: Vec<(i16, Eval)>,
+        catalog: &Catalog,
+    ) -> Result<TableWriter> {
+        let desc = &table.desc;
+        for index in &desc.indexes {
+            if index.predicate.is_some() || index.columns.iter().any(|c| c.attnum.is_none()) {
+                return Err(PgError::unsupported(
+                    "writing to a table with a partial or expression index is not supported yet",
+                ));
+            }
+        }
+        let is_foreign = |c: &ConstraintKind| matches!(c, ConstraintKind::ForeignKey { .. });
+        let foreign = (0..desc.constraints.len())
+            .filter(|i| is_foreign(&desc.constraints[*i].kind))
+            .collect();
+        let mut referencing = vec![];
+        for child in catalog.referencing_tables(desc.oid) {
+            for (i, constraint) in child.constraints.iter().enumerate() {
+                if matches!(&constraint.kind,
+                    ConstraintKind::ForeignKey { ref_table, .. } if *ref_table == desc.oid)
+                {
+                    referencing.push((child.clone(), i));
+                }
+            }
+        }
+        let unique = desc.indexes.iter().filter(|i| i.unique || i.index_id == 1);
+        let key_columns = unique.flat_map(|i| &i.columns).filter_map(|c| c.attnum).collect();
+        Ok(TableWriter { table, checks, generated, foreign, referencing, key_columns })
+    }
+
+    /// Computes generated columns, then checks NOT NULL and CHECK.
+    pub(crate) fn check_row(
+        &self,
+        row: &mut Vec<Datum>,
+        cx: &Cx<'_>,
+        ctx: &StatementContext,
+    ) -> Result<()> {
+        let desc = &self.table.desc;
+        for (attnum, eval) in &self.generated {
+            let value = eval.row(row, cx)?;
+            if let Some(cell) = usize::try_from(attnum - 1).ok().and_then(|at| row.get_mut(at)) {
+                *cell = value;
+            }
+        }
+        for (at, column) in desc.columns.iter().enumerate() {
+            if column.not_null && !column.dropped && row[at].is_null() {
+                return Err(describe::not_null(desc, at, row, &ctx.catalog, &ctx.eval));
+            }
+        }
+        for (name, condition) in &self.checks {
+            if condition.row(row, cx)? == Datum::Bool(false) {
+                return Err(describe::check(desc, name, row, &ctx.catalog, &ctx.eval));
+            }
+        }
+        Ok(())
+    }
+
+    /// A row that contradicts the new one in one of these indexes (all unique ones when `None`):
+    /// the index and the row's key. The keys are locked either way.
+    pub(crate) async fn conflict(
+        &self,
+        row: &[Datum],
+        arbiters: Option<&[u16]>,
+        txn: &mut Txn,
+        writes: &Writes,
+    ) -> Result<Option<(usize, Bytes)>> {
+        for (at, index) in self.table.desc.indexes.iter().enumerate() {
+            let primary = at == 0;
+            if arbiters.is_some_and(|a| !a.contains(&index.index_id)) {
+                continue;
+            }
+            if primary {
+                let key = Bytes::from(self.table.codec.row_key(row)?);
+                let Newest { row: found, .. } = writes.lock(txn, &key, Strength::Update).await?;
+                if found.is_some() {
+                    return Ok(Some((at, key)));
+                }
+                continue;
+            }
+            let values = entry_values(&self.table, at, row);
+            let codec = &self.table.indexes[at];
+            if !index.unique || !codec.is_unique_for(&values) {
+                continue;
+            }
+            let key = codec.key(&values)?;
+            let Newest { row: found, .. } = writes.lock(txn, &key, Strength::Update).await?;
+            if let Some(found) = found {
+                let row_key = codec.row_key(&self.table.desc, &key, &found)?;
+                return Ok(Some((at, Bytes::from(row_key))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// 23505 for a conflict that was found.
+    pub(crate) fn duplicate(&self, at: usize, row: &[Datum], ctx: &StatementContext) -> PgError {
+        let values = entry_values(&self.table, at, row);
+        let index = &self.table.desc.indexes[at];
+        describe::unique(&self.table.desc, index, &values, &ctx.catalog, &ctx.eval)
+    }
+
+    /// Writes a new row whose unique keys are known to be free.
+    pub(crate) fn insert_unchecked(&self, row: &[Datum], writes: &mut Writes) -> Result<()> {
+        let key = Bytes::from(self.table.codec.row_key(row)?);
+        for at in 1..self.table.indexes.len() {
+            let values = entry_values(&self.table, at, row);
+            let (entry, value) = self.table.indexes[at].entry(&values, &key)?;
+            writes.put(entry.into(), value.into());
+        }
+        writes.put(key.clone(), self.table.codec.encode(row)?.into());
+        writes.touched.insert(key);
+        for constraint in &self.foreign {
+            writes.events.push(Event::child(&self.table.desc, *constraint, row));
+        }
+        Ok(())
+    }
+
+    /// Writes a new row, after `check_row`.
+    pub(crate) async fn insert(
+        &self,
+        row: &[Datum],
+        txn: &mut Txn,
+        writes: &mut Writes,
+        ctx: &StatementContext,
+    ) -> Result<()> {
+        if let Some((at, _)) = self.conflict(row, None, txn, writes).await? {
+            return Err(self.duplicate(at, row, ctx));
+        }
+        self.insert_unchecked(row, writes)
+    }
+
+    /// The lock that changing the row from `old` to `new` needs.
+    pub(crate) fn strength(&self, old: &[Datum], new: &[Datum]) -> Strength {
+        let moved = self.key_columns.iter().any(|a| column(old, *a) != column(new, *a));
+        if moved { Strength::Update } else { Strength::NoKeyUpdate }
+    }
+
+    /// Locks the row to be changed; it must be as the snapshot has it.
+    pub(crate) async fn lock_row(
+        &self,
+        key: &Bytes,
+        strength: Strength,
+        txn: &mut Txn,
+        writes: &Writes,
+    ) -> Result<bool> {
+        let Newest { row, changed: newer } = writes.lock(txn, key, strength).await?;
+        if newer {
+            return Err(changed(txn));
+        }
+        Ok(row.is_some())
+    }
+
+    /// Replaces a row that is locked, after `check_row` of the new one.
+    pub(crate) async fn update(
+        &self,
+        key: &Bytes,
+        old: &[Datum],
+        new: &[Datum],
+        txn: &mut Txn,
+        writes: &mut Writes,
+        ctx: &StatementContext,
+    ) -> Result<()> {
+        let new_key = Bytes::from(self.table.codec.row_key(new)?);
+        let moved = new_key != *key;
+        if moved {
+            let found = writes.lock(txn, &new_key, Strength::Update).await?;
+            if found.row.is_some() {
+                return Err(self.duplicate(0, new, ctx));
+            }
+        }
+        for at in 1..self.table.indexes.len() {
+            let codec = &self.table.indexes[at];
+            let (before, after) =
+                (entry_values(&self.table, at, old), entry_values(&self.table, at, new));
+            if before == after && !moved {
+                continue;
+            }
+            let (old_entry, _) = codec.entry(&before, key)?;
+            let (new_entry, value) = codec.entry(&after, &new_key)?;
+            if new_entry != old_entry && codec.is_unique_for(&after) {
+                let found = writes.lock(txn, &new_entry, Strength::Update).await?;
+                if found.row.is_some() {
+                    return Err(self.duplicate(at, new, ctx));
+                }
+            }
+            if new_entry != old_entry {
+                writes.delete(old_entry.into());
+            }
+            writes.put(new_entry.into(), value.into());
+        }
+        if moved {
+            writes.delete(key.clone());
+        }
+        writes.put(new_key.clone(), self.table.codec.encode(new)?.into());
+        writes.touched.insert(key.clone());
+        writes.touched.insert(new_key);
+        self.note_update(old, new, writes);
+        Ok(())
+    }
+
+    fn note_update(&self, old: &[Datum], new: &[Datum], writes: &mut Writes) {
+        let differs = |columns: &[i16]| columns.iter().any(|a| column(old, *a) != column(new, *a));
+        for at in &self.foreign {
+            if let ConstraintKind::ForeignKey { columns, .. } =
+                &self.table.desc.constraints[*at].kind
+                && differs(columns)
+            {
+                writes.events.push(Event::child(&self.table.desc, *at, new));
+            }
+        }
+        for (child, at) in &self.referencing {
+            if let ConstraintKind::ForeignKey { ref_columns, .. } = &child.constraints[*at].kind
+                && differs(ref_columns)
+            {
+                writes.events.push(Event::parent(&self.table.desc, child, *at, old, Some(new)));
+            }
+        }
+    }
+
+    /// Removes a row that is locked.
+    pub(crate) fn delete(&self, key: &Bytes, old: &[Datum], writes: &mut Writes) -> Result<()> {
+        for at in 1..self.table.indexes.len() {
+            let values = entry_values(&self.table, at, old);
+            let (entry, _) = self.table.indexes[at].entry(&values, key)?;
+            writes.delete(entry.into());
+        }
+        writes.delete(key.clone());
+        writes.touched.insert(key.clone());
+        for (child, at) in &self.referencing {
+            writes.events.push(Event::parent(&self.table.desc, child, *at, old, None));
+        }
+        Ok(())
+    }
+}

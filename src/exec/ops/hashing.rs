@@ -1,0 +1,156 @@
+//! DISTINCT, INTERSECT and EXCEPT by hashing of row keys.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::Result as DfResult;
+use datafusion_execution::TaskContext;
+use datafusion_execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion_physical_plan::ExecutionPlan;
+use futures::StreamExt;
+use meridian_sql::rel::SetOpKind;
+use meridian_types::{PgError, PgType};
+
+use super::basic::batch_of;
+use super::{Batches, Operator, generate, input};
+use crate::error::{from_arrow, from_datafusion};
+use crate::keys::Keyer;
+
+/// Memory of this query.
+pub(crate) fn reservation(name: &str, task: &TaskContext) -> MemoryReservation {
+    MemoryConsumer::new(name).register(task.memory_pool())
+}
+
+/// Takes more memory, or fails with 53200.
+pub(crate) fn grow(reservation: &MemoryReservation, bytes: usize) -> Result<(), PgError> {
+    reservation.try_grow(bytes).map_err(|e| from_datafusion(&e))
+}
+
+/// Overhead of one entry of a hash table, besides its key.
+pub(crate) const ENTRY_BYTES: usize = 48;
+
+/// The first row of each key, in the input's order.
+#[derive(Debug)]
+pub(crate) struct DistinctOp {
+    pub(crate) on: Vec<(usize, PgType)>,
+}
+
+impl Operator for DistinctOp {
+    fn name(&self) -> &'static str {
+        "Distinct"
+    }
+
+    fn execute(
+        &self,
+        children: &[Arc<dyn ExecutionPlan>],
+        task: Arc<TaskContext>,
+    ) -> DfResult<Batches> {
+        let memory = reservation("Distinct", &task);
+        let mut rows = input(&children[0], task)?;
+        let on = self.on.clone();
+        Ok(generate(|mut out| async move {
+            let keyer = Keyer::new(&on)?;
+            let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+            while let Some(batch) = rows.next().await {
+                let batch = batch?;
+                let keys = keyer.keys(&batch)?;
+                let mut bytes = 0;
+                let keep: BooleanArray = (0..batch.num_rows())
+                    .map(|row| {
+                        let key = keys.get(row);
+                        let new = !seen.contains(key);
+                        if new {
+                            bytes += key.len() + ENTRY_BYTES;
+                            seen.insert(key.into());
+                        }
+                        Some(new)
+                    })
+                    .collect();
+                grow(&memory, bytes)?;
+                out.send(filter_record_batch(&batch, &keep).map_err(from_arrow)?).await;
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// INTERSECT and EXCEPT, with and without ALL.
+#[derive(Debug)]
+pub(crate) struct SetOpOp {
+    pub(crate) kind: SetOpKind,
+    pub(crate) all: bool,
+    /// Positions in the left and the right child.
+    pub(crate) columns: [Vec<usize>; 2],
+    pub(crate) types: Vec<PgType>,
+    pub(crate) schema: SchemaRef,
+}
+
+fn positions(columns: &[usize], types: &[PgType]) -> Vec<(usize, PgType)> {
+    columns.iter().copied().zip(types.iter().copied()).collect()
+}
+
+impl Operator for SetOpOp {
+    fn name(&self) -> &'static str {
+        "SetOp"
+    }
+
+    fn execute(
+        &self,
+        children: &[Arc<dyn ExecutionPlan>],
+        task: Arc<TaskContext>,
+    ) -> DfResult<Batches> {
+        let memory = reservation("SetOp", &task);
+        let mut left = input(&children[0], task.clone())?;
+        let mut right = input(&children[1], task)?;
+        let (kind, all, schema) = (self.kind, self.all, self.schema.clone());
+        let columns = self.columns.clone();
+        let [left_keys, right_keys] =
+            [0, 1].map(|side| positions(&self.columns[side], &self.types));
+        Ok(generate(|mut out| async move {
+            let mut counts: HashMap<Box<[u8]>, (u64, bool)> = HashMap::new();
+            let keyer = Keyer::new(&right_keys)?;
+            while let Some(batch) = right.next().await {
+                let batch = batch?;
+                let keys = keyer.keys(&batch)?;
+                for row in 0..batch.num_rows() {
+                    if let Some(entry) = counts.get_mut(keys.get(row)) {
+                        entry.0 += 1;
+                    } else {
+                        grow(&memory, keys.get(row).len() + ENTRY_BYTES)?;
+                        counts.insert(keys.get(row).into(), (1, false));
+                    }
+                }
+            }
+            let keyer = Keyer::new(&left_keys)?;
+            while let Some(batch) = left.next().await {
+                let batch = batch?;
+                let keys = keyer.keys(&batch)?;
+                let mut keep: Vec<u32> = vec![];
+                for row in 0..batch.num_rows() {
+                    let entry = counts.entry(keys.get(row).into()).or_insert((0, false));
+                    let give = match (kind, all) {
+                        (SetOpKind::Intersect, true) => entry.0 > 0,
+                        (SetOpKind::Intersect, false) => entry.0 > 0 && !entry.1,
+                        (_, true) => entry.0 == 0,
+                        (_, false) => entry.0 == 0 && !entry.1,
+                    };
+                    if all {
+                        entry.0 = entry.0.saturating_sub(1);
+                    }
+                    entry.1 = true;
+                    if give {
+                        keep.push(u32::try_from(row).unwrap_or(u32::MAX));
+                    }
+                }
+                let kept =
+                    take_record_batch(&batch, &UInt32Array::from(keep)).map_err(from_arrow)?;
+                let arrays = columns[0].iter().map(|c| kept.column(*c).clone()).collect();
+                out.send(batch_of(&schema, arrays, kept.num_rows())?).await;
+            }
+            Ok(())
+        }))
+    }
+}

@@ -1,0 +1,122 @@
+//! PREPARE, EXECUTE, DEALLOCATE: prepared statements by SQL.
+
+use std::sync::Arc;
+
+use meridian_sql::ast;
+use meridian_sql::parse::{Parsed, Statement};
+use meridian_types::{Datum, PgError, PgType, Result, SqlState};
+
+use crate::Fault;
+use crate::client::Client;
+use crate::extended::{Params, Portal, duplicate_statement, no_statement};
+use crate::run::Running;
+use crate::session::Session;
+use crate::statements::PreparedStatement;
+
+impl Session {
+    /// PREPARE
+    pub(crate) fn sql_prepare(
+        &mut self,
+        outer: &PreparedStatement,
+        name: &ast::Ident,
+        types: &[ast::DataType],
+        statement: &Parsed,
+    ) -> Result<String> {
+        if self.statements.contains_key(&name.value) {
+            return Err(duplicate_statement(&name.value));
+        }
+        if !matches!(statement.statement, Statement::Query(_)) {
+            return Err(PgError::new(
+                SqlState::INVALID_PREPARED_STATEMENT_DEFINITION,
+                "utility statements cannot be prepared",
+            ));
+        }
+        let (view, eval) = (self.view(), self.eval());
+        let given: Result<Vec<PgType>> = types
+            .iter()
+            .map(|ty| meridian_sql::resolve_type(&*view, &eval, &outer.text, ty))
+            .collect();
+        let prepared = PreparedStatement::new(
+            Arc::clone(&outer.text),
+            Some(statement.clone()),
+            given?,
+            true,
+            self.statement_time,
+        );
+        let prepared = Arc::new(prepared);
+        self.plan(&prepared)?;
+        self.statements.insert(name.value.clone(), prepared);
+        Ok("PREPARE".to_owned())
+    }
+
+    /// EXECUTE: runs the statement, which sends its own tag.
+    pub(crate) async fn sql_execute<C: Client>(
+        &mut self,
+        outer: &PreparedStatement,
+        name: &ast::Ident,
+        args: &[ast::Expr],
+        formats: &[i16],
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        let statement = self.statements.get(&name.value).cloned();
+        let statement = statement.ok_or_else(|| no_statement(&name.value))?;
+        let Some(Statement::Query(_)) = statement.statement() else {
+            return Err(PgError::unsupported("EXECUTE of a utility statement").into());
+        };
+        let plan = self.plan(&statement)?;
+        let params = self.execute_params(outer, &name.value, args, &plan.query().params.clone())?;
+        let mut portal = Portal {
+            statement,
+            plan: Some(plan),
+            params,
+            formats: smallvec::SmallVec::from_slice(formats),
+            running: Running::NotStarted,
+        };
+        if self.shared.simple()
+            && let Some(columns) = portal.columns()
+            && !columns.is_empty()
+        {
+            client.row_description(&columns);
+        }
+        self.run_portal(&mut portal, 0, client).await
+    }
+
+    /// The arguments of EXECUTE, converted to the parameters' types.
+    fn execute_params(
+        &mut self,
+        outer: &PreparedStatement,
+        name: &str,
+        args: &[ast::Expr],
+        types: &[PgType],
+    ) -> Result<Params> {
+        if args.len() != types.len() {
+            return Err(PgError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("wrong number of parameters for prepared statement \"{name}\""),
+            )
+            .detail(format!("Expected {} parameters but got {}.", types.len(), args.len())));
+        }
+        let (view, eval) = (self.view(), self.eval());
+        let mut params = Params::new();
+        for (arg, ty) in args.iter().zip(types) {
+            let expr = meridian_sql::bind_value(&*view, &eval, &outer.text, arg, *ty)?;
+            let value: Datum = meridian_exec::evaluate(&expr, &eval)?;
+            params.push(value);
+        }
+        Ok(params)
+    }
+
+    /// DEALLOCATE
+    pub(crate) fn deallocate(&mut self, name: Option<&ast::Ident>) -> Result<String> {
+        match name {
+            None => {
+                self.statements.clear();
+                Ok("DEALLOCATE ALL".to_owned())
+            }
+            Some(name) => {
+                let gone = self.statements.remove(&name.value);
+                gone.map(|_| "DEALLOCATE".to_owned()).ok_or_else(|| no_statement(&name.value))
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Runs a portal: locks its tables, takes the snapshot, and runs it again where READ COMMITTED asks
+//! for it.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use meridian_cluster::{Isolation, TableLockMode};
+use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
+use meridian_sql::plan::{Command, Query, TableLock};
+use meridian_types::{Datum, EvalContext, PgError, Result, SqlState};
+
+use crate::Fault;
+use crate::client::{Client, ResultColumn};
+use crate::extended::{Params, Portal};
+use crate::output;
+use crate::session::Session;
+use crate::statements::Plan;
+
+/// Rows that are written before the buffer is looked at.
+const ROWS_BETWEEN_FLUSHES: usize = 256;
+
+/// How far a portal has come.
+pub(crate) enum Running {
+    /// It has not been executed.
+    NotStarted,
+    /// Its rows are read as they are asked for.
+    Streaming(Box<Cursor>, EvalContext),
+    /// All its rows are here: those of a statement that writes.
+    Stored { batches: Vec<RecordBatch>, at: usize, eval: EvalContext, rows: u64 },
+    /// It has given its last row.
+    Done,
+}
+
+/// The command tag.
+pub(crate) fn tag(command: Command, rows: u64) -> String {
+    match command {
+        Command::Select => format!("SELECT {rows}"),
+        Command::Insert => format!("INSERT 0 {rows}"),
+        Command::Update => format!("UPDATE {rows}"),
+        Command::Delete => format!("DELETE {rows}"),
+    }
+}
+
+/// The KV layer's name for a table lock.
+pub(crate) fn lock_mode(lock: TableLock) -> TableLockMode {
+    match lock {
+        TableLock::AccessShare => TableLockMode::AccessShare,
+        TableLock::RowShare => TableLockMode::RowShare,
+        TableLock::RowExclusive => TableLockMode::RowExclusive,
+        TableLock::ShareUpdateExclusive => TableLockMode::ShareUpdateExclusive,
+        TableLock::Share => TableLockMode::Share,
+        TableLock::ShareRowExclusive => TableLockMode::ShareRowExclusive,
+        TableLock::Exclusive => TableLockMode::Exclusive,
+        TableLock::AccessExclusive => TableLockMode::AccessExclusive,
+    }
+}
+
+impl Session {
+    /// Runs a portal, or goes on with it, up to `rows_max` rows (0: all).
+    pub(crate) async fn run_portal<C: Client>(
+        &mut self,
+        portal: &mut Portal,
+        rows_max: usize,
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        self.interrupt.begin();
+        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let guard = self.interrupt.start_timeout(timeout);
+        let outcome = self.run_portal_guarded(portal, rows_max, client).await;
+        drop(guard);
+        self.interrupt.end();
+        outcome.map_err(|fault| match fault {
+            Fault::Error(error) => Fault::Error(self.interrupt.explain(error)),
+            Fault::Disconnected => Fault::Disconnected,
+        })
+    }
+
+    async fn run_portal_guarded<C: Client>(
+        &mut self,
+        portal: &mut Portal,
+        rows_max: usize,
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        if matches!(portal.running, Running::NotStarted) {
+            self.ensure_transaction();
+            let plan = self.lock_tables(portal).await?;
+            if let Some(key) = &plan.key {
+                let columns = portal.columns().unwrap_or_default();
+                let rows = self.run_key(&plan, key, &portal.params, &columns, client).await?;
+                client.command_complete(&tag(plan.query().command, rows));
+                portal.running = Running::Done;
+                return Ok(());
+            }
+            self.start(portal, &plan).await?;
+        }
+        self.give_rows(portal, rows_max, client).await
+    }
+
+    /// Locks the tables of the portal's plan; binds anew when the catalog has changed meanwhile.
+    async fn lock_tables(&mut self, portal: &mut Portal) -> Result<Arc<Plan>> {
+        loop {
+            let plan = self.plan(&portal.statement)?;
+            self.refuse_writes(plan.query())?;
+            if let Some(txn) = &mut self.block.txn {
+                for (table, lock) in &plan.query().tables {
+                    txn.lock_table(table.oid, lock_mode(*lock), false).await.map_err(from_kv)?;
+                }
+            }
+            let view = self.view();
+            portal.plan = Some(Arc::clone(&plan));
+            if Arc::ptr_eq(&plan.view, &view) {
+                return Ok(plan);
+            }
+        }
+    }
+
+    /// `25006` for what a read-only transaction may not do.
+    fn refuse_writes(&self, query: &Query) -> Result<()> {
+        if !self.block.read_only || !query.writes {
+            return Ok(());
+        }
+        let what = match query.command {
+            Command::Select => "SELECT FOR UPDATE",
+            Command::Insert => "INSERT",
+            Command::Update => "UPDATE",
+            Command::Delete => "DELETE",
+        };
+        Err(read_only(what))
+    }
+
+    /// What a statement of this session runs with.
+    pub(crate) fn statement_context(&mut self, plan: &Plan, params: &[Datum]) -> Arc<StatementContext> {
+        let memory = self.shared.settings.lock().get_bytes("work_mem");
+        Arc::new(StatementContext {
+            eval: self.eval(),
+            params: params.into(),
+            node: Arc::clone(&self.node),
+            catalog: Arc::clone(&plan.view.catalog),
+            memory_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
+            cancel: self.interrupt.flag(),
+            deferred: Arc::clone(&self.block.deferred),
+            read_committed: self.block.isolation == Isolation::ReadCommitted,
+            backend: self.shared.pid,
+        })
+    }
+
+    /// Starts the operators. A statement that writes or locks rows runs to its end here, again and
+    /// again until it has met no row newer than its snapshot.
+    async fn start(&mut self, portal: &mut Portal, plan: &Arc<Plan>) -> Result<()> {
+        loop {
+            self.begin_statement();
+            let ctx = self.statement_context(plan, &portal.params);
+            let eval = ctx.eval.clone();
+            let mut cursor = match Cursor::open(&plan.prepared, ctx) {
+                Ok(cursor) => cursor,
+                Err(ExecError::StatementRetry) => continue,
+                Err(ExecError::Pg(error)) => return Err(error),
+            };
+            if !plan.query().writes {
+                portal.running = Running::Streaming(Box::new(cursor), eval);
+                return Ok(());
+            }
+            match self.drain(&mut cursor).await {
+                Ok(batches) => {
+                    let rows = cursor.row_count();
+                    portal.running = Running::Stored { batches, at: 0, eval, rows };
+                    return Ok(());
+                }
+                Err(ExecError::StatementRetry) => {}
+                Err(ExecError::Pg(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// All rows of a cursor.
+    pub(crate) async fn drain(&mut self, cursor: &mut Cursor) -> Result<Vec<RecordBatch>, ExecError> {
+        let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = cursor.next(txn, usize::MAX).await? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    /// Sends rows; says whether the portal is done, or suspended.
+    async fn give_rows<C: Client>(
+        &mut self,
+        portal: &mut Portal,
+        rows_max: usize,
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        let columns = portal.columns().unwrap_or_default();
+        let command = portal.plan.as_ref().map_or(Command::Select, |plan| plan.query().command);
+        let mut left = if rows_max == 0 { usize::MAX } else { rows_max };
+        let mut given = 0u64;
+        loop {
+            if left == 0 {
+                client.portal_suspended();
+                return Ok(());
+            }
+            let Some((batch, eval)) = self.next_batch(portal, left).await? else { break };
+            left -= batch.num_rows();
+            given += batch.num_rows() as u64;
+            send(&batch, &columns, &eval, client).await?;
+        }
+        let rows = match &portal.running {
+            Running::Stored { rows, .. } if command != Command::Select => *rows,
+            _ => given,
+        };
+        portal.running = Running::Done;
+        client.command_complete(&tag(command, rows));
+        Ok(())
+    }
+
+    /// The next rows of a portal, at most this many.
+    async fn next_batch(
+        &mut self,
+        portal: &mut Portal,
+        rows_max: usize,
+    ) -> Result<Option<(RecordBatch, EvalContext)>> {
+        match &mut portal.running {
+            Running::Streaming(cursor, eval) => {
+                let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+                match cursor.next(txn, rows_max).await {
+                    Ok(batch) => Ok(batch.map(|batch| (batch, eval.clone()))),
+                    Err(ExecError::Pg(error)) => Err(error),
+                    Err(ExecError::StatementRetry) => {
+                        Err(PgError::internal("a statement that only reads asked to be run again"))
+                    }
+                }
+            }
+            Running::Stored { batches, at, eval, .. } => {
+                let Some(first) = batches.first().cloned() else { return Ok(None) };
+                let n = (first.num_rows() - *at).min(rows_max);
+                let piece = first.slice(*at, n);
+                *at += n;
+                if *at == first.num_rows() {
+                    batches.remove(0);
+                    *at = 0;
+                }
+                Ok(Some((piece, eval.clone())))
+            }
+            Running::NotStarted | Running::Done => Ok(None),
+        }
+    }
+
+    /// Runs the short way: one or a few keys, no operators.
+    async fn run_key<C: Client>(
+        &mut self,
+        plan: &Arc<Plan>,
+        key: &meridian_exec::keypath::KeyPlan,
+        params: &Params,
+        columns: &[ResultColumn],
+        client: &mut C,
+    ) -> Result<u64> {
+        let ctx = self.statement_context(plan, params);
+        loop {
+            self.begin_statement();
+            let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+            let out = client.buffer();
+            let start = out.len();
+            let mut rows = output::WireRows::new(out, columns, &ctx.eval);
+            match key.run(&ctx, txn, &mut rows).await {
+                Ok(rows) => return Ok(rows),
+                Err(ExecError::StatementRetry) => client.buffer().truncate(start),
+                Err(ExecError::Pg(error)) => {
+                    client.buffer().truncate(start);
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Sends the rows of a batch.
+pub(crate) async fn send<C: Client>(
+    batch: &RecordBatch,
+    columns: &[ResultColumn],
+    eval: &EvalContext,
+    client: &mut C,
+) -> Result<(), Fault> {
+    let mut from = 0;
+    while from < batch.num_rows() {
+        let to = (from + ROWS_BETWEEN_FLUSHES).min(batch.num_rows());
+        output::put_rows(client.buffer(), batch, (from, to), columns, eval)?;
+        client.flush_if_full().await?;
+        from = to;
+    }
+    Ok(())
+}
+
+/// `25006`
+pub(crate) fn read_only(what: &str) -> PgError {
+    PgError::new(
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        format!("cannot execute {what} in a read-only transaction"),
+    )
+}
+
+/// A statement runs in a transaction, always.
+pub(crate) fn no_transaction() -> PgError {
+    PgError::internal("there is no transaction")
+}

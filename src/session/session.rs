@@ -1,0 +1,306 @@
+//! The session's state, and the transaction control that all kinds of statements share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meridian_base::clock::{Clock, SystemClock};
+use meridian_catalog::{Catalog, DatabaseDesc, RoleDesc};
+use meridian_cluster::{Isolation, TxnOptions};
+use meridian_exec::{Node, catalog_store, from_kv};
+use meridian_types::{EvalContext, Host, PgError, Result, SqlState};
+use parking_lot::Mutex;
+
+use crate::block::{Block, State};
+use crate::client::{Client, Severity};
+use crate::cursor::SqlCursor;
+use crate::interrupt::{IdleLimit, Interrupt};
+use crate::extended::Portal;
+use crate::host::{SessionHost, SessionShared};
+use crate::plan::{self, View};
+use crate::sessions::Opening;
+use crate::settings::Settings;
+use crate::statements::{PreparedStatement, TextCache};
+
+/// Microseconds from 1970-01-01 to 2000-01-01.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// The wall clock in PostgreSQL's unit: microseconds since 2000-01-01 UTC.
+pub(crate) fn now_micros() -> i64 {
+    i64::try_from(SystemClock.wall_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
+}
+
+/// One client's session.
+pub struct Session {
+    pub(crate) node: Arc<Node>,
+    pub(crate) shared: Arc<SessionShared>,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) block: Block,
+    pub(crate) view: Option<Arc<View>>,
+    host: Option<(Arc<View>, Arc<dyn Host>)>,
+    pub(crate) statements: HashMap<String, Arc<PreparedStatement>>,
+    pub(crate) unnamed: Option<Arc<PreparedStatement>>,
+    pub(crate) portals: HashMap<String, Portal>,
+    pub(crate) unnamed_portal: Option<Portal>,
+    pub(crate) cursors: HashMap<String, SqlCursor>,
+    pub(crate) texts: TextCache,
+    pub(crate) statement_time: i64,
+    reported: Vec<(&'static str, String)>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        opening: &Opening<'_>,
+        role: &RoleDesc,
+        database: &DatabaseDesc,
+        settings: Settings,
+    ) -> Session {
+        let reported = settings.reported();
+        let shared = Arc::new(SessionShared::new(opening, role, database, settings));
+        Session {
+            node,
+            shared,
+            interrupt: opening.interrupt.clone(),
+            block: Block::idle(),
+            view: None,
+            host: None,
+            statements: HashMap::new(),
+            unnamed: None,
+            portals: HashMap::new(),
+            unnamed_portal: None,
+            cursors: HashMap::new(),
+            texts: TextCache::default(),
+            statement_time: now_micros(),
+            reported,
+        }
+    }
+
+    /// How the session is interrupted.
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// The byte of ReadyForQuery: `I`, `T` or `E`.
+    pub fn status(&self) -> u8 {
+        self.block.status()
+    }
+
+    /// The settings that a new client is told of.
+    pub fn reported_settings(&self) -> Vec<(String, String)> {
+        self.reported.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    /// How long the client may be silent now.
+    pub fn idle_limit(&self) -> IdleLimit {
+        let settings = self.shared.settings.lock();
+        let (name, state, message) = if self.block.is_explicit() {
+            (
+                "idle_in_transaction_session_timeout",
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )
+        } else {
+            (
+                "idle_session_timeout",
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            )
+        };
+        let millis = settings.get_millis(name);
+        let limit = std::time::Duration::from_millis(millis);
+        IdleLimit((millis > 0).then(|| (limit, PgError::new(state, message))))
+    }
+
+    /// Ends the session: its transaction is rolled back, its temporary tables are dropped.
+    pub async fn close(mut self) {
+        self.rollback();
+        if let Err(error) = self.drop_temporary().await {
+            tracing::warn!(%error, "temporary tables were not dropped");
+        }
+        self.node.store().advisory_unlock_all(self.shared.backend());
+    }
+
+    /// The catalog that statements see: the node's newest, with this transaction's changes.
+    pub(crate) fn catalog(&mut self) -> Arc<Catalog> {
+        let newest = self.node.catalog();
+        if self.block.overlay.is_some() {
+            return Arc::clone(self.block.overlay(&newest).catalog());
+        }
+        newest
+    }
+
+    /// The view that names are resolved in. It is the same one until catalog, search path or role
+    /// change, so that a plan is current exactly when its view is this one.
+    pub(crate) fn view(&mut self) -> Arc<View> {
+        let catalog = self.catalog();
+        if let Some(view) = &self.view
+            && plan::is_current(view, &catalog, &self.shared)
+        {
+            return Arc::clone(view);
+        }
+        let view = Arc::new(View::new(catalog, self.shared.identity()));
+        self.view = Some(Arc::clone(&view));
+        view
+    }
+
+    /// What kernels may know of the session, for one statement.
+    pub(crate) fn eval(&mut self) -> EvalContext {
+        let view = self.view();
+        let host = match &self.host {
+            Some((of, host)) if Arc::ptr_eq(of, &view) => Arc::clone(host),
+            _ => {
+                let host: Arc<dyn Host> =
+                    SessionHost::make(&self.node, Arc::clone(&view), Arc::clone(&self.shared));
+                self.host = Some((view, Arc::clone(&host)));
+                host
+            }
+        };
+        EvalContext {
+            settings: Arc::clone(self.shared.settings.lock().formatting()),
+            transaction_time: self.block.started,
+            statement_time: self.statement_time,
+            host,
+        }
+    }
+
+    /// Makes sure that a transaction is open, as the statement about to run needs.
+    pub(crate) fn ensure_transaction(&mut self) {
+        if self.block.state != State::Idle {
+            return;
+        }
+        let settings = self.shared.settings.lock();
+        self.block.isolation = isolation(settings.get("default_transaction_isolation"));
+        self.block.read_only = settings.get_bool("default_transaction_read_only");
+        self.block.deferrable = settings.get_bool("default_transaction_deferrable");
+        drop(settings);
+        self.block.started = self.statement_time;
+        self.block.state = State::Implicit;
+        self.begin_txn();
+    }
+
+    /// Begins the transaction itself, at the block's isolation level.
+    pub(crate) fn begin_txn(&mut self) {
+        let options = TxnOptions {
+            isolation: self.block.isolation,
+            read_only: self.block.read_only,
+            backend: self.shared.backend(),
+            database: self.shared.identity().database,
+        };
+        let mut txn = self.node.store().begin(options);
+        txn.set_cancel(self.interrupt.token());
+        self.block.txn = Some(txn);
+        self.shared.settings.lock().push(0);
+    }
+
+    /// Takes the statement's snapshot and its lock time-out.
+    pub(crate) fn begin_statement(&mut self) {
+        let lock_timeout = self.shared.settings.lock().get_millis("lock_timeout");
+        if let Some(txn) = &mut self.block.txn {
+            let limit = std::time::Duration::from_millis(lock_timeout);
+            txn.set_lock_timeout((lock_timeout > 0).then_some(limit));
+            txn.begin_statement();
+        }
+        self.block.used = true;
+    }
+
+    /// Commits: deferred constraints, the catalog's changes, the transaction, the new catalog.
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        let outcome = self.try_commit().await;
+        self.end_transaction(outcome.is_ok());
+        outcome
+    }
+
+    async fn try_commit(&mut self) -> Result<()> {
+        self.hold_cursors().await?;
+        if !self.block.deferred.lock().is_empty() {
+            self.check_deferred().await?;
+        }
+        let Some(mut txn) = self.block.txn.take() else { return Ok(()) };
+        let overlay = self.block.overlay.take().filter(|overlay| !overlay.is_empty());
+        txn.commit().await.map_err(|e| self.interrupt.explain(from_kv(e)))?;
+        if let Some(overlay) = &overlay {
+            catalog_store::publish(&self.node, overlay);
+        }
+        // Only now may others use the tables that were changed: they will see the new catalog.
+        txn.release_locks();
+        Ok(())
+    }
+
+    /// Rolls back whatever is open.
+    pub(crate) fn rollback(&mut self) {
+        if let Some(mut txn) = self.block.txn.take() {
+            txn.rollback();
+        }
+        self.end_transaction(false);
+    }
+
+    fn end_transaction(&mut self, committed: bool) {
+        if self.block.state == State::Idle {
+            return;
+        }
+        self.block = Block::idle();
+        self.shared.settings.lock().end_transaction(committed);
+        self.close_portals_at_end(committed);
+    }
+
+    /// An error outside of a statement's own handling: the transaction fails.
+    pub async fn fail(&mut self) {
+        match self.block.state {
+            State::Implicit => self.rollback(),
+            State::Explicit => self.block.state = State::Failed,
+            State::Idle | State::Failed => {}
+        }
+    }
+
+    /// Tells the client of notices, and of settings that have changed.
+    pub(crate) fn tell<C: Client>(&mut self, client: &mut C) {
+        let notices = std::mem::take(&mut *self.shared.notices.lock());
+        if !notices.is_empty() {
+            let least = severity(self.shared.settings.lock().get("client_min_messages"));
+            for (severity, notice) in notices {
+                if severity >= least {
+                    client.notice(severity, &notice);
+                }
+            }
+        }
+        let mut settings = self.shared.settings.lock();
+        if !settings.take_changed() {
+            return;
+        }
+        let now = settings.reported();
+        drop(settings);
+        for (old, new) in self.reported.iter().zip(&now) {
+            if old.1 != new.1 {
+                client.parameter_status(new.0, &new.1);
+            }
+        }
+        self.reported = now;
+    }
+
+    /// Keeps a notice for the client.
+    pub(crate) fn notice(&self, severity: Severity, notice: PgError) {
+        self.shared.notices.lock().push((severity, notice));
+    }
+}
+
+/// An isolation level by its name.
+pub(crate) fn isolation(name: &str) -> Isolation {
+    match name {
+        "serializable" => Isolation::Serializable,
+        "repeatable read" => Isolation::RepeatableRead,
+        _ => Isolation::ReadCommitted,
+    }
+}
+
+fn severity(name: &str) -> Severity {
+    match name {
+        "notice" => Severity::Notice,
+        "warning" => Severity::Warning,
+        "log" => Severity::Log,
+        "error" => Severity::Info,
+        _ => Severity::Debug,
+    }
+}
+
+/// Notices of a session that wait to be sent.
+pub(crate) type Notices = Mutex<Vec<(Severity, PgError)>>;

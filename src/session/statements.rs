@@ -1,0 +1,118 @@
+//! Prepared statements, and the plans that are kept for them and for repeated texts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meridian_exec::catalog_store::SessionCatalog;
+use meridian_exec::keypath::KeyPlan;
+use meridian_exec::Prepared;
+use meridian_sql::parse::{Parsed, Statement};
+use meridian_sql::plan::Query;
+use meridian_types::PgType;
+use parking_lot::Mutex;
+
+use crate::client::ResultColumn;
+
+/// Texts whose statements a session keeps. Half of it serves applications with few statements as
+/// well; twice of it costs memory in each of thousands of sessions.
+const TEXTS_MAX: usize = 64;
+/// Longer texts are not kept.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// A statement that was parsed once and may be run many times.
+#[derive(Debug)]
+pub(crate) struct PreparedStatement {
+    /// The text that positions refer to.
+    pub(crate) text: Arc<str>,
+    /// The statement; `None` when the text has none.
+    pub(crate) parsed: Option<Parsed>,
+    /// Parameter types as given; 0 where the client left one open.
+    pub(crate) given: Vec<PgType>,
+    /// Made by PREPARE rather than by a Parse message.
+    pub(crate) from_sql: bool,
+    /// When it was made, microseconds since 2000-01-01 UTC.
+    pub(crate) made: i64,
+    plan: Mutex<Option<Arc<Plan>>>,
+    /// Parameter types and output columns as first told to the client; they must not change.
+    pub(crate) promised: Mutex<Option<(Vec<PgType>, Vec<PgType>)>>,
+}
+
+/// A statement bound and ready to run, in one view of the catalog.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The view that it was bound in: it is current only in this one.
+    pub(crate) view: Arc<SessionCatalog>,
+    pub(crate) prepared: Arc<Prepared>,
+    /// The short way, for those statements that have one.
+    pub(crate) key: Option<KeyPlan>,
+    /// Output columns, all marked as text.
+    pub(crate) columns: Arc<[ResultColumn]>,
+}
+
+impl Plan {
+    pub(crate) fn query(&self) -> &Query {
+        self.prepared.query()
+    }
+}
+
+impl PreparedStatement {
+    pub(crate) fn new(
+        text: Arc<str>,
+        parsed: Option<Parsed>,
+        given: Vec<PgType>,
+        from_sql: bool,
+        made: i64,
+    ) -> PreparedStatement {
+        let (plan, promised) = (Mutex::new(None), Mutex::new(None));
+        PreparedStatement { text, parsed, given, from_sql, made, plan, promised }
+    }
+
+    pub(crate) fn statement(&self) -> Option<&Statement> {
+        self.parsed.as_ref().map(|parsed| &parsed.statement)
+    }
+
+    /// The plan, if it is current in this view.
+    pub(crate) fn plan_in(&self, view: &Arc<SessionCatalog>) -> Option<Arc<Plan>> {
+        self.plan.lock().as_ref().filter(|plan| Arc::ptr_eq(&plan.view, view)).cloned()
+    }
+
+    pub(crate) fn keep_plan(&self, plan: &Arc<Plan>) {
+        *self.plan.lock() = Some(Arc::clone(plan));
+    }
+}
+
+/// Statements by their text, for clients that send the same text again.
+#[derive(Debug, Default)]
+pub(crate) struct TextCache {
+    kept: HashMap<String, (Arc<PreparedStatement>, u64)>,
+    clock: u64,
+}
+
+impl TextCache {
+    /// The statement kept for this text.
+    pub(crate) fn get(&mut self, text: &str) -> Option<Arc<PreparedStatement>> {
+        self.clock += 1;
+        let (statement, used) = self.kept.get_mut(text)?;
+        *used = self.clock;
+        Some(Arc::clone(statement))
+    }
+
+    /// Keeps a statement; the one that was not used for longest goes.
+    pub(crate) fn put(&mut self, text: &str, statement: &Arc<PreparedStatement>) {
+        if text.len() > TEXT_BYTES_MAX {
+            return;
+        }
+        if self.kept.len() >= TEXTS_MAX {
+            let oldest = self.kept.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                self.kept.remove(&key);
+            }
+        }
+        self.kept.insert(text.to_owned(), (Arc::clone(statement), self.clock));
+    }
+
+    /// Forgets all (DISCARD PLANS).
+    pub(crate) fn clear(&mut self) {
+        self.kept.clear();
+    }
+}

@@ -1,0 +1,362 @@
+//! Statements that give no rows of tables: the choice of what each is done by, and transaction
+//! control.
+
+use std::sync::Arc;
+
+use meridian_cluster::Isolation;
+use meridian_sql::parse::{IsolationLevel, Statement, Transaction, TransactionModes};
+use meridian_types::{PgError, Result, SqlState};
+
+use crate::Fault;
+use crate::block::{self, State, needs_block};
+use crate::client::{Client, ResultColumn, Severity};
+use crate::session::Session;
+use crate::statements::PreparedStatement;
+
+/// A failed block lets this statement through.
+pub(crate) fn ends_block(statement: &Statement) -> bool {
+    use Transaction::{Commit, Prepare, Rollback, RollbackTo};
+    matches!(
+        statement,
+        Statement::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_) | Prepare(_))
+    )
+}
+
+impl Session {
+    /// Runs a statement that is not a query. `several` says that its text has more statements.
+    pub(crate) async fn run_utility<C: Client>(
+        &mut self,
+        prepared: &Arc<PreparedStatement>,
+        statement: &Statement,
+        formats: &[i16],
+        several: bool,
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        if let Statement::Transaction(transaction) = statement {
+            let tag = self.transaction(transaction).await?;
+            client.command_complete(&tag);
+            return Ok(());
+        }
+        self.ensure_transaction();
+        self.interrupt.begin();
+        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let guard = self.interrupt.start_timeout(timeout);
+        let outcome =
+            Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
+        drop(guard);
+        self.interrupt.end();
+        match outcome {
+            Ok(Some(tag)) => {
+                client.command_complete(&tag);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(Fault::Error(error)) => Err(self.interrupt.explain(error).into()),
+            Err(Fault::Disconnected) => Err(Fault::Disconnected),
+        }
+    }
+
+    /// The command tag, unless the statement has sent it.
+    async fn dispatch<C: Client>(
+        &mut self,
+        prepared: &Arc<PreparedStatement>,
+        statement: &Statement,
+        formats: &[i16],
+        several: bool,
+        client: &mut C,
+    ) -> Result<Option<String>, Fault> {
+        let tag = match statement {
+            Statement::Set(set) => self.set(set)?,
+            Statement::Reset(name) => self.reset(name.as_deref())?,
+            Statement::Show(name) => self.show(name.as_deref(), formats, client)?,
+            Statement::SetConstraints { names, deferred } => {
+                self.set_constraints(names, *deferred).await?
+            }
+            Statement::Prepare { name, types, statement } => {
+                self.sql_prepare(prepared, name, types, statement)?
+            }
+            Statement::Execute { name, args } => {
+                return self.sql_execute(prepared, name, args, formats, client).await.map(|()| None);
+            }
+            Statement::Deallocate(name) => self.deallocate(name.as_ref())?,
+            Statement::Declare(declare) => self.declare(prepared, declare).await?,
+            Statement::Fetch { cursor, direction, only_move } => {
+                self.fetch(&cursor.value, *direction, *only_move, formats, client).await?
+            }
+            Statement::Close(name) => self.close_cursor(name.as_ref())?,
+            Statement::Copy(copy) => self.copy(prepared, copy, client).await?,
+            Statement::Explain { options, statement } => {
+                self.explain(prepared, options, statement, formats, client).await?
+            }
+            Statement::Discard(what) => self.discard(what, several).await?,
+            Statement::Checkpoint => {
+                self.node.store().checkpoint().await.map_err(meridian_exec::from_kv)?;
+                "CHECKPOINT".to_owned()
+            }
+            Statement::Lock { .. } if !self.block.is_explicit() => {
+                return Err(needs_block("LOCK TABLE").into());
+            }
+            Statement::Listen(_) | Statement::Unlisten(_) | Statement::Notify(..) => {
+                return Err(PgError::unsupported("LISTEN and NOTIFY are not supported yet").into());
+            }
+            Statement::Do { .. } => {
+                return Err(PgError::unsupported("DO is not supported yet").into());
+            }
+            Statement::Call(_) => {
+                return Err(PgError::unsupported("procedures are not supported yet").into());
+            }
+            Statement::Load(_) => {
+                return Err(PgError::unsupported("loadable modules are not supported").into());
+            }
+            ddl => self.ddl(prepared, ddl, several).await?,
+        };
+        Ok(Some(tag))
+    }
+
+    /// Columns of a utility statement's rows, for Describe.
+    pub(crate) fn utility_columns(
+        &mut self,
+        prepared: &PreparedStatement,
+    ) -> Result<Option<Arc<[ResultColumn]>>> {
+        match prepared.statement() {
+            Some(Statement::Show(name)) => self.show_columns(name.as_deref()).map(Some),
+            Some(Statement::Explain { options, .. }) => {
+                Ok(Some(crate::explain::columns(options)))
+            }
+            Some(Statement::Fetch { cursor, only_move: false, .. }) => {
+                Ok(self.cursors.get(&cursor.value).map(|cursor| cursor.columns()))
+            }
+            Some(Statement::Execute { name, .. }) => {
+                let Some(target) = self.statements.get(&name.value).cloned() else {
+                    return Ok(None);
+                };
+                match target.statement() {
+                    Some(Statement::Query(_)) => {
+                        let columns = Arc::clone(&self.plan(&target)?.columns);
+                        Ok((!columns.is_empty()).then_some(columns))
+                    }
+                    _ => Ok(None),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// BEGIN, COMMIT and so on: the command tag.
+    async fn transaction(&mut self, transaction: &Transaction) -> Result<String> {
+        match transaction {
+            Transaction::Begin { modes, start } => {
+                self.begin(*modes)?;
+                Ok(if *start { "START TRANSACTION" } else { "BEGIN" }.to_owned())
+            }
+            Transaction::Commit { chain } => self.end_block(true, *chain).await,
+            Transaction::Rollback { chain } => self.end_block(false, *chain).await,
+            Transaction::Savepoint(name) => {
+                self.require_block("SAVEPOINT")?;
+                let newest = self.node.catalog();
+                self.block.savepoint(name.clone(), &newest);
+                self.shared.settings.lock().push(self.block.depth());
+                Ok("SAVEPOINT".to_owned())
+            }
+            Transaction::Release(name) => {
+                self.require_block("RELEASE SAVEPOINT")?;
+                let depth = self.block.release(name)?;
+                self.shared.settings.lock().forget(depth);
+                Ok("RELEASE".to_owned())
+            }
+            Transaction::RollbackTo(name) => {
+                self.require_block("ROLLBACK TO SAVEPOINT")?;
+                let depth = self.block.rollback_to(name)?;
+                self.shared.settings.lock().restore(depth);
+                self.close_portals_newer_than(depth);
+                Ok("ROLLBACK".to_owned())
+            }
+            Transaction::Set { modes, session: false } => {
+                self.ensure_transaction();
+                self.set_modes(*modes)?;
+                Ok("SET".to_owned())
+            }
+            Transaction::Set { modes, session: true } => {
+                self.ensure_transaction();
+                self.set_session_modes(*modes)?;
+                Ok("SET".to_owned())
+            }
+            Transaction::Snapshot(_) => {
+                Err(PgError::unsupported("importing a snapshot is not supported yet"))
+            }
+            Transaction::Prepare(_)
+            | Transaction::CommitPrepared(_)
+            | Transaction::RollbackPrepared(_) => {
+                Err(PgError::unsupported("two-phase commit is not supported yet"))
+            }
+        }
+    }
+
+    fn require_block(&self, what: &str) -> Result<()> {
+        if self.block.is_explicit() { Ok(()) } else { Err(needs_block(what)) }
+    }
+
+    fn begin(&mut self, modes: TransactionModes) -> Result<()> {
+        match self.block.state {
+            State::Explicit | State::Failed => {
+                self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress");
+            }
+            State::Idle | State::Implicit => {
+                // BEGIN inside a longer text makes a block of what the text has done so far.
+                self.ensure_transaction();
+                self.block.state = State::Explicit;
+            }
+        }
+        self.set_modes(modes)
+    }
+
+    async fn end_block(&mut self, commit: bool, chain: bool) -> Result<String> {
+        if chain && !self.block.is_explicit() {
+            let what = if commit { "COMMIT AND CHAIN" } else { "ROLLBACK AND CHAIN" };
+            return Err(needs_block(what));
+        }
+        let modes = (self.block.isolation, self.block.read_only, self.block.deferrable);
+        let commits = commit && self.block.state != State::Failed;
+        if !self.block.is_explicit() {
+            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+        }
+        let outcome = if commits {
+            self.commit().await
+        } else {
+            self.rollback();
+            Ok(())
+        };
+        if chain {
+            self.block.state = State::Explicit;
+            (self.block.isolation, self.block.read_only, self.block.deferrable) = modes;
+            self.block.started = self.statement_time;
+            self.begin_txn();
+            self.show_modes();
+        }
+        outcome?;
+        Ok(if commits { "COMMIT" } else { "ROLLBACK" }.to_owned())
+    }
+
+    fn warn(&self, state: SqlState, message: &str) {
+        self.notice(Severity::Warning, PgError::new(state, message));
+    }
+
+    /// SET TRANSACTION, and the modes of BEGIN.
+    pub(crate) fn set_modes(&mut self, modes: TransactionModes) -> Result<()> {
+        if let Some(level) = modes.isolation {
+            let level = isolation(level);
+            if level != self.block.isolation {
+                if self.block.depth() > 0 {
+                    return Err(late("SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction"));
+                }
+                if self.block.used {
+                    return Err(late("SET TRANSACTION ISOLATION LEVEL must be called before any query"));
+                }
+                self.block.isolation = level;
+                self.restart_txn();
+            }
+        }
+        if let Some(read_only) = modes.read_only {
+            if !read_only && self.block.read_only && self.block.used {
+                return Err(late("transaction read-write mode must be set before any query"));
+            }
+            self.block.read_only = read_only;
+        }
+        if let Some(deferrable) = modes.deferrable {
+            if self.block.used {
+                return Err(late("SET TRANSACTION [NOT] DEFERRABLE must be called before any query"));
+            }
+            self.block.deferrable = deferrable;
+        }
+        self.show_modes();
+        Ok(())
+    }
+
+    /// Takes the transaction at another level; it has done nothing yet.
+    fn restart_txn(&mut self) {
+        if let Some(mut txn) = self.block.txn.take() {
+            txn.rollback();
+        }
+        self.begin_txn();
+    }
+
+    /// `transaction_isolation` and its kin tell of the block.
+    fn show_modes(&self) {
+        let mut settings = self.shared.settings.lock();
+        let on = |b: bool| if b { "on" } else { "off" };
+        let level = match self.block.isolation {
+            Isolation::ReadCommitted => "read committed",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::Serializable => "serializable",
+        };
+        settings.set_for_transaction("transaction_isolation", level);
+        settings.set_for_transaction("transaction_read_only", on(self.block.read_only));
+        settings.set_for_transaction("transaction_deferrable", on(self.block.deferrable));
+    }
+
+    fn set_session_modes(&mut self, modes: TransactionModes) -> Result<()> {
+        let on = |b: bool| if b { "on" } else { "off" };
+        let mut settings = self.shared.settings.lock();
+        if let Some(level) = modes.isolation {
+            let name = match level {
+                IsolationLevel::ReadUncommitted => "read uncommitted",
+                IsolationLevel::ReadCommitted => "read committed",
+                IsolationLevel::RepeatableRead => "repeatable read",
+                IsolationLevel::Serializable => "serializable",
+            };
+            settings.set("default_transaction_isolation", name, false, true)?;
+        }
+        if let Some(read_only) = modes.read_only {
+            settings.set("default_transaction_read_only", on(read_only), false, true)?;
+        }
+        if let Some(deferrable) = modes.deferrable {
+            settings.set("default_transaction_deferrable", on(deferrable), false, true)?;
+        }
+        Ok(())
+    }
+
+    /// DISCARD
+    async fn discard(&mut self, what: &str, several: bool) -> Result<String> {
+        match what {
+            "all" => {
+                if self.block.is_explicit() || several {
+                    return Err(block::refuses_block("DISCARD ALL"));
+                }
+                self.cursors.clear();
+                self.portals.clear();
+                self.statements.clear();
+                self.texts.clear();
+                self.shared.settings.lock().reset_all()?;
+                self.shared.reset_role();
+                self.shared.sequences.lock().clear();
+                self.node.store().advisory_unlock_all(self.shared.backend());
+                self.drop_temporary().await?;
+                Ok("DISCARD ALL".to_owned())
+            }
+            "plans" => {
+                self.texts.clear();
+                Ok("DISCARD PLANS".to_owned())
+            }
+            "sequences" => {
+                self.shared.sequences.lock().clear();
+                Ok("DISCARD SEQUENCES".to_owned())
+            }
+            _ => {
+                self.drop_temporary().await?;
+                Ok("DISCARD TEMP".to_owned())
+            }
+        }
+    }
+}
+
+fn isolation(level: IsolationLevel) -> Isolation {
+    match level {
+        IsolationLevel::ReadUncommitted | IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
+        IsolationLevel::RepeatableRead => Isolation::RepeatableRead,
+        IsolationLevel::Serializable => Isolation::Serializable,
+    }
+}
+
+fn late(message: &str) -> PgError {
+    PgError::new(SqlState::ACTIVE_SQL_TRANSACTION, message)
+}
