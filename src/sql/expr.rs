@@ -205,7 +205,7 @@ pub enum ExprKind {
     },
     /// CURRENT_DATE, CURRENT_USER and other niladic forms, by their PostgreSQL name in lower case.
     SqlValue(Arc<str>),
-    /// GROUPING(…) after it was planned: the bit mask comes from this column.
+    /// The value of a hidden row id in INSERT: the executor gives one that no other row has.
     Default,
 }
 

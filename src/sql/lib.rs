@@ -4,10 +4,14 @@
 //! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Plan`] that `exec` runs.
 
 pub mod bind;
+pub mod ddl;
+pub mod explain;
 pub mod expr;
+pub mod optimise;
 pub mod parse;
 pub mod plan;
 pub mod rel;
 pub mod resolve;
+pub mod walk;
 
 pub use sqlparser::ast;

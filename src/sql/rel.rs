@@ -36,11 +36,15 @@ pub enum Access {
 }
 
 /// A span of an index: a prefix of equal values, then at most one range.
-/// Expressions are free of the table's columns (constants, parameters, outer columns).
+/// Expressions are free of the table's columns (constants, parameters, outer columns) and have the
+/// key column's type. A NULL among them makes the span empty; a range leaves NULLs out.
 #[derive(Clone, Debug, Default)]
 pub struct KeySpan {
     /// Equal to these, for the first key columns.
     pub prefix: Vec<Expr>,
+    /// Position in `prefix` that holds an array instead: the span stands for one span for each
+    /// distinct element that is not NULL, in key order (`IN`, `= ANY`).
+    pub each: Option<usize>,
     /// Lower bound of the next key column, and whether it is included.
     pub lower: Option<(Expr, bool)>,
     /// Upper bound of the next key column, and whether it is included.
@@ -416,6 +420,8 @@ pub struct Cte {
     pub recursive: Option<(Rel, Vec<ColumnId>)>,
     /// UNION ALL rather than UNION.
     pub union_all: bool,
+    /// MATERIALIZED or NOT MATERIALIZED, when written.
+    pub materialized: Option<bool>,
 }
 
 /// Type oid that marks a set-returning function's undeclared record.

@@ -1,0 +1,260 @@
+//! Constant folding and contradiction.
+//!
+//! Immutable functions of constants are computed once. An error while doing so is not raised here:
+//! the expression is left for the executor, which raises it if the row is ever reached.
+
+use meridian_types::oid::BOOL;
+use meridian_types::{CallInfo, Datum, EvalContext, PgType, registry};
+
+use crate::expr::{Expr, ExprKind, FuncRef, TruthTest};
+use crate::rel::{JoinKind, Rel};
+use crate::walk;
+
+/// Folds all expressions of a tree and empties what can never give a row.
+pub(super) fn relation(mut rel: Rel) -> Rel {
+    let ctx = EvalContext::bare();
+    walk::rewrite_rel(&mut rel, &mut |e| fold_node(e, &ctx));
+    contradictions(rel)
+}
+
+fn fold_node(e: &mut Expr, ctx: &EvalContext) {
+    let ty = e.ty;
+    let folded = match &mut e.kind {
+        ExprKind::Call { func, args } => fold_call(func, args, ty, ctx),
+        ExprKind::And(args) => junction(args, true),
+        ExprKind::Or(args) => junction(args, false),
+        ExprKind::Not(arg) => negate(arg),
+        ExprKind::IsNull(arg) => is_null(arg).map(|b| boolean(b)),
+        ExprKind::IsNotNull(arg) => is_null(arg).map(|b| boolean(!b)),
+        ExprKind::Truth(test, arg) => truth(*test, arg),
+        ExprKind::Case { whens, default } => case(whens, default, ty),
+        ExprKind::Coalesce(args) => coalesce(args),
+        ExprKind::Relabel(arg) => match &arg.kind {
+            ExprKind::Const(d) => Some(Expr::constant(d.clone(), ty)),
+            ExprKind::Relabel(inner) => Some(Expr { kind: ExprKind::Relabel(inner.clone()), ty }),
+            _ => None,
+        },
+        ExprKind::Array { elements, nested: false } if elements.iter().all(is_const) => {
+            array(elements, ty)
+        }
+        _ => None,
+    };
+    if let Some(folded) = folded {
+        *e = folded;
+    }
+}
+
+fn boolean(b: bool) -> Expr {
+    Expr::constant(Datum::Bool(b), PgType::new(BOOL))
+}
+
+fn is_const(e: &Expr) -> bool {
+    matches!(e.kind, ExprKind::Const(_))
+}
+
+/// The truth of a constant condition: `Some(None)` is NULL.
+pub(super) fn constant_truth(e: &Expr) -> Option<Option<bool>> {
+    match &e.kind {
+        ExprKind::Const(Datum::Bool(b)) => Some(Some(*b)),
+        ExprKind::Const(Datum::Null) => Some(None),
+        _ => None,
+    }
+}
+
+fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Option<Expr> {
+    let is_null = |a: &Expr| matches!(a.kind, ExprKind::Const(Datum::Null));
+    if func.strict && args.iter().any(is_null) {
+        return Some(Expr::constant(Datum::Null, ty));
+    }
+    if func.volatility != b'i' || !args.iter().all(is_const) {
+        return None;
+    }
+    let kernel = registry::scalar(&func.prosrc)?;
+    let types: Vec<PgType> = args.iter().map(|a| a.ty).collect();
+    let values: Vec<Datum> = args
+        .iter()
+        .filter_map(|a| match &a.kind {
+            ExprKind::Const(d) => Some(d.clone()),
+            _ => None,
+        })
+        .collect();
+    let info = CallInfo { ctx, args: &types, ret: ty };
+    kernel(&info, &values).ok().map(|d| Expr::constant(d, ty))
+}
+
+/// AND (`unit` true) or OR: nested ones are flattened, the unit is dropped, its opposite decides.
+fn junction(args: &mut Vec<Expr>, unit: bool) -> Option<Expr> {
+    let mut flat = Vec::with_capacity(args.len());
+    for arg in std::mem::take(args) {
+        match (arg.kind, unit) {
+            (ExprKind::And(inner), true) | (ExprKind::Or(inner), false) => flat.extend(inner),
+            (kind, _) => flat.push(Expr { kind, ty: arg.ty }),
+        }
+    }
+    if flat.iter().any(|e| constant_truth(e) == Some(Some(!unit))) {
+        return Some(boolean(!unit));
+    }
+    flat.retain(|e| constant_truth(e) != Some(Some(unit)));
+    match flat.len() {
+        0 => Some(boolean(unit)),
+        1 => flat.pop(),
+        _ => {
+            *args = flat;
+            None
+        }
+    }
+}
+
+fn negate(arg: &mut Expr) -> Option<Expr> {
+    match &mut arg.kind {
+        ExprKind::Const(Datum::Bool(b)) => Some(boolean(!*b)),
+        ExprKind::Const(Datum::Null) => Some(Expr::constant(Datum::Null, PgType::new(BOOL))),
+        ExprKind::Not(inner) => Some((**inner).clone()),
+        ExprKind::IsNull(inner) if !row_like(inner) => {
+            Some(Expr { kind: ExprKind::IsNotNull(inner.clone()), ty: arg.ty })
+        }
+        ExprKind::IsNotNull(inner) if !row_like(inner) => {
+            Some(Expr { kind: ExprKind::IsNull(inner.clone()), ty: arg.ty })
+        }
+        _ => None,
+    }
+}
+
+/// `IS NOT NULL` of a row value is not the opposite of `IS NULL`: only built-in scalar types, whose
+/// oids are below the first user type's, are sure not to be rows.
+fn row_like(e: &Expr) -> bool {
+    e.ty.oid == meridian_types::oid::RECORD || e.ty.oid >= 10_000
+}
+
+fn is_null(arg: &Expr) -> Option<bool> {
+    match &arg.kind {
+        ExprKind::Const(Datum::Record(_)) => None,
+        ExprKind::Const(d) => Some(d.is_null()),
+        _ => None,
+    }
+}
+
+fn truth(test: TruthTest, arg: &Expr) -> Option<Expr> {
+    let value = constant_truth(arg)?;
+    Some(boolean(match test {
+        TruthTest::IsTrue => value == Some(true),
+        TruthTest::IsNotTrue => value != Some(true),
+        TruthTest::IsFalse => value == Some(false),
+        TruthTest::IsNotFalse => value != Some(false),
+        TruthTest::IsUnknown => value.is_none(),
+        TruthTest::IsNotUnknown => value.is_some(),
+    }))
+}
+
+/// Branches that are never taken are dropped; one that always is ends the list.
+fn case(
+    whens: &mut Vec<(Expr, Expr)>,
+    default: &mut Option<Box<Expr>>,
+    ty: PgType,
+) -> Option<Expr> {
+    whens.retain(|(c, _)| !matches!(constant_truth(c), Some(Some(false) | None)));
+    if let Some(at) = whens.iter().position(|(c, _)| constant_truth(c) == Some(Some(true))) {
+        let (_, result) = whens.swap_remove(at);
+        whens.truncate(at);
+        *default = Some(Box::new(result));
+    }
+    if !whens.is_empty() {
+        return None;
+    }
+    let null = || Expr::constant(Datum::Null, ty);
+    Some(default.take().map_or_else(null, |e| *e))
+}
+
+fn coalesce(args: &mut Vec<Expr>) -> Option<Expr> {
+    let last = args.last().cloned();
+    args.retain(|e| !matches!(e.kind, ExprKind::Const(Datum::Null)));
+    if let Some(at) = args.iter().position(is_const) {
+        args.truncate(at + 1);
+    }
+    match args.len() {
+        0 => last,
+        1 => args.pop(),
+        _ => None,
+    }
+}
+
+fn array(elements: &[Expr], ty: PgType) -> Option<Expr> {
+    let element_type = elements.first()?.ty.oid;
+    let values = elements
+        .iter()
+        .filter_map(|e| match &e.kind {
+            ExprKind::Const(d) => Some(d.clone()),
+            _ => None,
+        })
+        .collect();
+    let value = meridian_types::ArrayValue::from_elements(element_type, values);
+    Some(Expr::constant(Datum::Array(std::sync::Arc::new(value)), ty))
+}
+
+/// Conditions that are constant, bottom up.
+fn contradictions(mut rel: Rel) -> Rel {
+    walk::each_input_mut(&mut rel, &mut |r| {
+        let taken = walk::take(r);
+        *r = contradictions(taken);
+    });
+    match rel {
+        Rel::Filter { input, predicates } => {
+            let (never, predicates) = weed(predicates);
+            if never && !walk::rel_is_volatile(&input) {
+                return empty(&input);
+            }
+            if never {
+                return Rel::Filter { input, predicates: vec![boolean(false)] };
+            }
+            walk::filtered(*input, predicates)
+        }
+        Rel::Join { kind, left, right, on, lookup } => join(kind, left, right, on, lookup),
+        Rel::Limit { input, limit, offset, with_ties } => {
+            let null = |e: &Expr| matches!(e.kind, ExprKind::Const(Datum::Null));
+            let limit = limit.filter(|e| !null(e));
+            let zero = |e: &Expr| matches!(e.kind, ExprKind::Const(Datum::Int8(0)));
+            let offset = offset.filter(|e| !null(e) && !zero(e));
+            if limit.as_ref().is_some_and(zero) && !walk::rel_is_volatile(&input) {
+                return empty(&input);
+            }
+            if limit.is_none() && offset.is_none() {
+                return *input;
+            }
+            Rel::Limit { input, limit, offset, with_ties }
+        }
+        other => other,
+    }
+}
+
+fn join(kind: JoinKind, left: Box<Rel>, right: Box<Rel>, on: Vec<Expr>, lookup: bool) -> Rel {
+    let (never, on) = weed(on);
+    let on = if never { vec![boolean(false)] } else { on };
+    let pure = !walk::rel_is_volatile(&left) && !walk::rel_is_volatile(&right);
+    let dead = match kind {
+        JoinKind::Inner => never || is_empty(&left) || is_empty(&right),
+        JoinKind::Semi => never || is_empty(&left) || is_empty(&right),
+        JoinKind::Left | JoinKind::Anti => is_empty(&left),
+        JoinKind::Right => is_empty(&right),
+        JoinKind::Full => false,
+    };
+    let rel = Rel::Join { kind, left, right, on, lookup };
+    if dead && pure { empty(&rel) } else { rel }
+}
+
+fn is_empty(rel: &Rel) -> bool {
+    matches!(rel, Rel::Values { rows, .. } if rows.is_empty())
+}
+
+/// Drops what is always true; tells whether one is never true.
+fn weed(predicates: Vec<Expr>) -> (bool, Vec<Expr>) {
+    let mut flat = Vec::with_capacity(predicates.len());
+    predicates.into_iter().for_each(|p| walk::conjuncts(p, &mut flat));
+    let never = flat.iter().any(|p| matches!(constant_truth(p), Some(Some(false) | None)));
+    flat.retain(|p| constant_truth(p) != Some(Some(true)));
+    (never, flat)
+}
+
+/// No rows, of the same columns.
+fn empty(like: &Rel) -> Rel {
+    Rel::Values { columns: walk::output(like), rows: vec![] }
+}
