@@ -26,6 +26,8 @@ mod json_value;
 mod like;
 mod misc;
 mod numbers;
+mod regex;
+mod regex_syntax;
 mod series;
 mod text;
 mod text_array;
