@@ -16,10 +16,12 @@
 
 mod codecs;
 mod context;
+mod copy;
 mod dml;
 mod error;
 mod expr;
 mod io;
+pub mod keypath;
 mod keys;
 mod lower;
 mod ops;
@@ -28,6 +30,9 @@ mod shared;
 pub mod values;
 
 pub use context::{Node, STATEMENT_MEMORY_BYTES, StatementContext};
+pub use copy::CopyInserter;
 pub use dml::{Deferred, check_deferred};
 pub use error::{ExecError, from_kv};
-pub use run::{Cursor, Prepared, RowSink, datums, run};
+pub use keypath::KeyPlan;
+pub use run::{Cursor, Prepared, RowSink, datums, evaluate, run};
+pub use values::datum_at;
