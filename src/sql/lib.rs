@@ -4,6 +4,7 @@
 //! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Plan`] that `exec` runs.
 
 pub mod bind;
+pub mod deparse;
 pub mod explain;
 pub mod expr;
 pub mod optimise;

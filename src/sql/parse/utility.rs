@@ -86,9 +86,8 @@ impl Meridian {
                 }
                 Ok(Statement::Reorganise(if word == "reindex" { "REINDEX" } else { "CLUSTER" }))
             }
-            "create" | "alter" | "drop" | "grant" | "revoke" | "refresh" | "security" | "import" => {
-                Ok(Statement::Ddl(Box::new(p.parse_statement()?)))
-            }
+            "create" | "alter" | "drop" | "grant" | "revoke" | "refresh" | "security"
+            | "import" => Ok(Statement::Ddl(Box::new(p.parse_statement()?))),
             _ => unexpected(p),
         }
     }
@@ -368,7 +367,8 @@ impl Meridian {
         if p.peek_token_ref().token == Token::LParen {
             options = self.option_list(p)?;
         }
-        while let Some(word @ ("full" | "freeze" | "verbose" | "analyze" | "analyse")) = peek_word(p)
+        while let Some(word @ ("full" | "freeze" | "verbose" | "analyze" | "analyse")) =
+            peek_word(p)
         {
             let name = word.replace("analyse", "analyze");
             p.advance_token();
