@@ -1,1 +1,18 @@
-//! Tests from outside, over the wire only.
+//! Meridian from outside: processes that are started, killed and measured, spoken to over the wire
+//! only. PostgreSQL 15, where it is installed, is started beside it as the yardstick.
+//!
+//! Tests are in `tests/`; longer runs are programs in `src/bin/`, each of which says in its own words
+//! what it shows:
+//!
+//! ```text
+//! cargo run --release -p compat-tests --bin crash        kill -9 under pgbench, again and again
+//! cargo run --release -p compat-tests --bin speed        ratios against PostgreSQL, interleaved
+//! ```
+
+pub mod pgbench;
+pub mod postgres;
+pub mod process;
+pub mod tls;
+
+pub use postgres::Postgres;
+pub use process::{Meridian, Options};

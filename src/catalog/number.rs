@@ -1,14 +1,16 @@
-//! Stored form of `numeric`.
+//! Stored form of `numeric`: the type's own compact bytes.
 
+use meridian_types::Result;
 use meridian_types::numeric::Numeric;
-use meridian_types::{PgError, Result};
 
 /// The bytes of a number.
-pub(crate) fn to_bytes(_: &Numeric) -> Result<Vec<u8>> {
-    Err(PgError::unsupported("storing type numeric is not supported yet"))
+pub(crate) fn to_bytes(v: &Numeric) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16);
+    v.encode(&mut out);
+    out
 }
 
 /// The number of some bytes.
-pub(crate) fn from_bytes(_: &[u8]) -> Result<Numeric> {
-    Err(PgError::unsupported("storing type numeric is not supported yet"))
+pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Numeric> {
+    Numeric::decode(bytes)
 }

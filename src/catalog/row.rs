@@ -454,7 +454,7 @@ fn put_var(out: &mut Vec<u8>, repr: Repr, value: &Datum) -> Result<()> {
     match (repr, value) {
         (Repr::Text, Datum::Text(v)) => out.extend_from_slice(v.as_bytes()),
         (Repr::Bytea, Datum::Bytea(v)) | (Repr::Jsonb, Datum::Jsonb(v)) => out.extend_from_slice(v),
-        (Repr::Numeric, Datum::Numeric(v)) => out.extend_from_slice(&crate::number::to_bytes(v)?),
+        (Repr::Numeric, Datum::Numeric(v)) => v.encode(out),
         (Repr::Tagged, value) => value::push_tagged(out, value)?,
         (repr, value) => return Err(mismatch(repr, value)),
     }

@@ -41,7 +41,11 @@ pub(crate) fn push(out: &mut Vec<u8>, value: &Datum) -> Result<()> {
             Ok(())
         }
         Datum::Uuid(_) => push_value(out, KeyKind::Uuid, value),
-        Datum::Numeric(_) | Datum::Jsonb(_) | Datum::Null => Err(PgError::new(
+        Datum::Numeric(v) => {
+            v.write_key(out);
+            Ok(())
+        }
+        Datum::Jsonb(_) | Datum::Null => Err(PgError::new(
             SqlState::FEATURE_NOT_SUPPORTED,
             "an index on a column of this type is not supported yet",
         )),

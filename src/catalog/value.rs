@@ -81,7 +81,7 @@ pub fn push_tagged(out: &mut Vec<u8>, value: &Datum) -> Result<()> {
         Datum::Text(v) => push_tagged_bytes(out, TEXT, v.as_bytes())?,
         Datum::Bytea(v) => push_tagged_bytes(out, BYTEA, v)?,
         Datum::Jsonb(v) => push_tagged_bytes(out, JSONB, v)?,
-        Datum::Numeric(v) => push_tagged_bytes(out, NUMERIC, &crate::number::to_bytes(v)?)?,
+        Datum::Numeric(v) => push_tagged_bytes(out, NUMERIC, &crate::number::to_bytes(v))?,
         Datum::Array(v) => push_array(out, v)?,
         Datum::Record(fields) => {
             out.push(RECORD);

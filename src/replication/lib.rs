@@ -39,4 +39,6 @@ pub use group::{GroupConfig, GroupStats, ProposeError, RaftGroup};
 pub use state_machine::{Applier, Publish};
 
 #[cfg(test)]
+mod suite_tests;
+#[cfg(test)]
 mod tests;

@@ -136,15 +136,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let write = match last_log_id {
-            Some(id) => LogWrite::TruncateAfter(id.index()),
-            // Nothing is kept: only the (empty) part below index 0 would be.
-            None => match self.log.bounds(self.group) {
-                Some((first, _)) if first > 0 => LogWrite::TruncateAfter(first - 1),
-                _ => return Ok(()),
-            },
-        };
-        self.write_through(vec![write]).await
+        let from = last_log_id.map_or(0, |id| id.index() + 1);
+        self.write_through(vec![LogWrite::TruncateFrom(from)]).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -206,7 +206,14 @@ pub(crate) struct RangeSnapshot;
 
 impl Shared {
     fn snapshot(&self) -> Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>> {
-        let last_log_id = Some((*self.durable.lock())?);
+        self.snapshot_at(None)
+    }
+
+    fn snapshot_at(
+        &self,
+        otherwise: Option<LogId>,
+    ) -> Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>> {
+        let last_log_id = Some(self.durable.lock().or(otherwise)?);
         let last_membership = self.applied.lock().membership.clone();
         let meta = SnapshotMeta { last_log_id, last_membership };
         Some(Snapshot { meta, snapshot: RangeSnapshot })
@@ -224,6 +231,10 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
     async fn build_snapshot(
         &mut self,
     ) -> Result<openraft::alias::SnapshotOf<Types, RangeSnapshot>, io::Error> {
-        self.shared.snapshot().ok_or_else(|| io::Error::other("no checkpoint has been made yet"))
+        // Without a checkpoint openraft asks only when it finds a purged log; what is applied is then all
+        // there is.
+        let applied = self.shared.applied.lock().log_id;
+        let nothing = || Snapshot { meta: SnapshotMeta::default(), snapshot: RangeSnapshot };
+        Ok(self.shared.snapshot_at(applied).unwrap_or_else(nothing))
     }
 }

@@ -233,6 +233,7 @@ impl Session {
             name => self.portals.remove(name),
         };
         let mut portal = taken.ok_or_else(|| no_portal(name))?;
+        self.shared.set_simple(false);
         let outcome = self.execute_portal(&mut portal, rows_max, client).await;
         self.tell(client);
         if name.is_empty() {

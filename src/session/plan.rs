@@ -7,7 +7,8 @@ use meridian_exec::Prepared;
 use meridian_exec::catalog_store::SessionCatalog;
 use meridian_exec::keypath::KeyPlan;
 use meridian_sql::ast;
-use meridian_sql::parse::Statement;
+use meridian_sql::bind::bind_query_statement;
+use meridian_sql::parse::{Source, Statement};
 use meridian_sql::plan::Query;
 use meridian_types::{PgError, PgType, Result};
 
@@ -59,7 +60,8 @@ impl Session {
         open: bool,
     ) -> Result<Plan> {
         let eval = self.eval();
-        let query = meridian_sql::bind_query(&*view, &eval, text, query, params, open)?;
+        let source = Source { text: Arc::clone(text), visible: true };
+        let query = bind_query_statement(&*view, &eval, &source, query, params, open)?;
         let query = Arc::new(query);
         self.check_privileges(&query)?;
         let key = KeyPlan::compile(&query, &view.catalog);

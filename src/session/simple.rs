@@ -24,6 +24,7 @@ impl Session {
         client: &mut C,
     ) -> Result<(), Disconnected> {
         self.statement_time = now_micros();
+        self.shared.set_simple(true);
         self.unnamed = None;
         self.unnamed_portal = None;
         let outcome = self.run_text(text, client).await;

@@ -172,6 +172,14 @@ pub trait Engine: Reader + 'static {
     /// A failed fsync: what is on disk is unknown, the node must stop.
     fn persist(&self) -> Result<(), StorageError>;
 
+    /// Frees the space of a span of logical keys that nobody will read or write again, as far as that is
+    /// cheap (whole files); the rest goes with later compactions if the span is also buried in the
+    /// garbage thresholds.
+    ///
+    /// # Errors
+    /// I/O.
+    fn drop_span(&self, span: &Span) -> Result<(), StorageError>;
+
     /// Bytes on disk, journals included.
     fn disk_bytes(&self) -> u64;
 

@@ -184,12 +184,29 @@ fn fjall_after_a_crash() {
     // A power failure leaves a hole inside a value of the 60th batch or so.
     let path = crate::journal::files(torn.path()).expect("listed").pop().expect("a journal");
     let mut bytes = std::fs::read(&path).expect("read");
-    let hole = bytes.windows(8).rposition(|w| w == [60; 8]).unwrap_or(0);
-    if hole > 0 {
-        bytes[hole - 200..hole - 100].fill(0);
-        std::fs::write(&path, bytes).expect("written");
-        assert_eq!(found(torn.path()), 60);
+    let hole =
+        bytes.windows(8).rposition(|w| w == [60; 8]).expect("the 60th batch is in the journal");
+    bytes[hole - 200..hole - 100].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+    assert_eq!(found(torn.path()), 60);
+}
+
+/// A dropped span gives its files back, and its neighbours keep theirs.
+#[test]
+fn a_dropped_span_is_freed() {
+    let m = Mirror::new();
+    for storage in [5, 6, 7] {
+        for n in 0..50u8 {
+            m.write(&[&keys::index_prefix(storage, 1)[..], &[n]].concat(), Some("row"), 10);
+        }
+        m.engines[1].compact().expect("flushed");
     }
+    m.gc.bury([keys::storage_span(6)]);
+    for engine in &m.engines {
+        engine.drop_span(&keys::storage_span(6)).expect("dropped");
+    }
+    m.engines[1].compact().expect("compacted");
+    assert_eq!(m.scan(&Span::all(), false, 20, 1000).len(), 100);
 }
 
 fn copy_tree(from: &std::path::Path, to: &std::path::Path) {

@@ -247,6 +247,19 @@ impl Engine for FjallEngine {
         Ok(())
     }
 
+    fn drop_span(&self, span: &Span) -> Result<(), StorageError> {
+        let span = span.physical();
+        if span.is_empty() {
+            return Ok(());
+        }
+        for keyspace in [Keyspace::Cur, Keyspace::Hist] {
+            let tree = &self.keyspace(keyspace).tree;
+            let dropped = tree.drop_range(span.start.as_ref()..span.end.as_ref());
+            dropped.map_err(|e| engine_error("drop a span", e.into()))?;
+        }
+        Ok(())
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)
     }

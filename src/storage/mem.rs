@@ -257,6 +257,16 @@ impl Engine for MemEngine {
         Ok(())
     }
 
+    fn drop_span(&self, span: &Span) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        for keyspace in [Keyspace::Hist, Keyspace::Cur] {
+            for entry in self.range(keyspace, &span.physical(), false) {
+                batch.delete(keyspace, entry?.0);
+            }
+        }
+        self.apply(batch)
+    }
+
     fn disk_bytes(&self) -> u64 {
         0
     }

@@ -9,6 +9,7 @@
 //! **Invariant:** nothing here knows a table, a transaction or a socket. What a kernel needs of the
 //! session (time zone, search path, catalog names, sequences) it asks of [`context::Host`].
 
+pub mod array;
 pub mod arrow;
 pub mod builtin;
 pub mod context;

@@ -48,14 +48,6 @@ pub(crate) fn compile(expr: &Expr, scope: &mut dyn Scope) -> Result<Eval> {
     Compiler { scope, locals: vec![] }.expr(expr)
 }
 
-/// Compiles several.
-pub(crate) fn compile_all<'a>(
-    exprs: impl IntoIterator<Item = &'a Expr>,
-    scope: &mut dyn Scope,
-) -> Result<Vec<Eval>> {
-    exprs.into_iter().map(|e| compile(e, scope)).collect()
-}
-
 struct Compiler<'s> {
     scope: &'s mut dyn Scope,
     locals: Vec<ColumnId>,

@@ -126,10 +126,6 @@ pub(crate) enum SubqueryKind {
 }
 
 impl Eval {
-    pub(crate) fn constant(value: Datum, ty: PgType) -> Eval {
-        Eval { node: Node::Const(value), ty, safe: true, correlated: false }
-    }
-
     /// Bytes by which the value is compared.
     pub(crate) fn sort_key(self) -> Eval {
         let correlated = self.correlated;

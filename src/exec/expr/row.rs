@@ -40,23 +40,6 @@ impl RowInput for BatchRow<'_> {
     }
 }
 
-/// Two rows side by side.
-pub(crate) struct PairRow<'a> {
-    pub(crate) left: &'a dyn RowInput,
-    pub(crate) left_width: usize,
-    pub(crate) right: &'a dyn RowInput,
-}
-
-impl RowInput for PairRow<'_> {
-    fn datum(&self, index: usize, ty: PgType) -> Datum {
-        if index < self.left_width {
-            self.left.datum(index, ty)
-        } else {
-            self.right.datum(index - self.left_width, ty)
-        }
-    }
-}
-
 impl Function {
     /// Calls it, NULL arguments seen to.
     pub(crate) fn call(&self, cx: &Cx, args: &[Datum]) -> Result<Datum> {

@@ -16,8 +16,8 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 mod call;
 mod copy;
-mod dialect;
-mod grammar;
+pub(crate) mod dialect;
+pub(crate) mod grammar;
 pub mod keywords;
 mod lexer;
 pub mod operators;

@@ -1,7 +1,7 @@
 //! The kinds of statements.
 //!
 //! Queries and data changes are sqlparser's `Query` (INSERT, UPDATE and DELETE stand in its body);
-//! definitions are sqlparser's `Statement`; the rest are PostgreSQL's own and described here.
+//! definitions are [`crate::ddl::Ddl`]; the rest are PostgreSQL's own and described here.
 
 use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query};
 
@@ -22,7 +22,7 @@ pub enum Statement {
     /// SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE, MERGE, with or without WITH.
     Query(Box<Query>),
     /// A definition: CREATE, ALTER, DROP, GRANT, REVOKE and so on.
-    Ddl(Box<sqlparser::ast::Statement>),
+    Ddl(Box<crate::ddl::Ddl>),
     /// BEGIN, COMMIT and so on.
     Transaction(Transaction),
     /// SET

@@ -28,6 +28,9 @@ impl Meridian {
         if let Some(statement) = self.transaction(p, &word)? {
             return Ok(statement);
         }
+        if let Some(ddl) = self.ddl(p)? {
+            return Ok(Statement::Ddl(Box::new(ddl)));
+        }
         match word.as_str() {
             "select" | "values" | "table" | "with" | "insert" | "update" | "delete" | "merge" => {
                 Ok(Statement::Query(p.parse_query()?))
@@ -86,8 +89,6 @@ impl Meridian {
                 }
                 Ok(Statement::Reorganise(if word == "reindex" { "REINDEX" } else { "CLUSTER" }))
             }
-            "create" | "alter" | "drop" | "grant" | "revoke" | "refresh" | "security"
-            | "import" => Ok(Statement::Ddl(Box::new(p.parse_statement()?))),
             _ => unexpected(p),
         }
     }

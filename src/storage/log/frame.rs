@@ -16,7 +16,7 @@ pub(super) const ALIGN: usize = 64;
 const RECORD_HEADER_BYTES: usize = 21;
 
 const ENTRY: u8 = 1;
-const TRUNCATE_AFTER: u8 = 2;
+const TRUNCATE_FROM: u8 = 2;
 const PURGE_TO: u8 = 3;
 const SLOT: u8 = 4;
 
@@ -37,7 +37,7 @@ impl Builder {
     pub(super) fn push(&mut self, group: RangeId, write: &LogWrite) {
         let (kind, index, data): (u8, u64, &[u8]) = match write {
             LogWrite::Entry { index, data } => (ENTRY, *index, data),
-            LogWrite::TruncateAfter(index) => (TRUNCATE_AFTER, *index, &[]),
+            LogWrite::TruncateFrom(index) => (TRUNCATE_FROM, *index, &[]),
             LogWrite::PurgeTo(index) => (PURGE_TO, *index, &[]),
             LogWrite::Slot(slot, data) => (SLOT, *slot as u64, data),
         };
@@ -129,7 +129,7 @@ impl Frame {
                 group,
                 match kind {
                     ENTRY => LogWrite::Entry { index, data },
-                    TRUNCATE_AFTER => LogWrite::TruncateAfter(index),
+                    TRUNCATE_FROM => LogWrite::TruncateFrom(index),
                     PURGE_TO => LogWrite::PurgeTo(index),
                     // A slot's few bytes must not keep a whole segment in memory.
                     SLOT => LogWrite::Slot(Slot::from_index(index)?, Bytes::copy_from_slice(&data)),

@@ -23,18 +23,20 @@ pub(super) struct GroupLog {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) map: BTreeMap<RangeId, GroupLog>,
+    /// Purged entries, to be freed by whoever holds the lock after letting go of it.
+    pub(super) garbage: Vec<Bytes>,
 }
 
 impl GroupLog {
     /// Applies a write; a sentence when it does not fit.
-    pub(super) fn apply(&mut self, write: &LogWrite) -> Result<(), String> {
+    fn apply(&mut self, write: &LogWrite, garbage: &mut Vec<Bytes>) -> Result<(), String> {
         match write {
             LogWrite::Entry { index, data } => self.append(*index, data)?,
-            LogWrite::TruncateAfter(index) => {
-                let keep = (index + 1).saturating_sub(self.first);
+            LogWrite::TruncateFrom(index) => {
+                let keep = index.saturating_sub(self.first);
                 self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
             }
-            LogWrite::PurgeTo(index) => self.purge(*index),
+            LogWrite::PurgeTo(index) => self.purge(*index, garbage),
             LogWrite::Slot(slot, value) => self.slots[*slot as usize] = Some(value.clone()),
         }
         Ok(())
@@ -55,10 +57,10 @@ impl GroupLog {
         Ok(())
     }
 
-    fn purge(&mut self, index: u64) {
+    fn purge(&mut self, index: u64, garbage: &mut Vec<Bytes>) {
         self.purged = self.purged.max(Some(index));
         let gone = (index + 1).saturating_sub(self.first).min(self.entries.len() as u64);
-        self.entries.drain(..usize::try_from(gone).unwrap_or(usize::MAX));
+        garbage.extend(self.entries.drain(..usize::try_from(gone).unwrap_or(usize::MAX)));
         self.first += gone;
     }
 
@@ -88,7 +90,7 @@ impl GroupLog {
 
 impl Groups {
     pub(super) fn apply(&mut self, group: RangeId, write: &LogWrite) -> Result<(), String> {
-        self.map.entry(group).or_default().apply(write)
+        self.map.entry(group).or_default().apply(write, &mut self.garbage)
     }
 
     /// Everything that a new segment must repeat: slots and purge marks.

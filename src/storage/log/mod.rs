@@ -7,7 +7,7 @@
 //! ```text
 //! 00000007.seg   header │ frame 912 │ frame 913 │ … │ zeros, or the garbage of a recycled file
 //! frame          magic │ len │ crc32c │ n │ seq:u64 │ n × (kind │ group │ index │ len │ bytes) │ pad to 64
-//! kinds          entry · truncate after · purge up to · slot (a small named value: vote, committed, …)
+//! kinds          entry · truncate from · purge up to · slot (a small named value: vote, committed, …)
 //! ```
 //! Segments are zeroed ahead of use and recycled, so that an append changes no file metadata.
 //!
@@ -50,8 +50,8 @@ pub enum LogWrite {
         /// Its content, opaque here.
         data: Bytes,
     },
-    /// Removes all entries above an index.
-    TruncateAfter(u64),
+    /// Removes all entries from an index on.
+    TruncateFrom(u64),
     /// Removes all entries up to and including an index.
     PurgeTo(u64),
     /// Sets a slot.

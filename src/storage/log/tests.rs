@@ -49,7 +49,7 @@ fn reopening_finds_all_groups_as_they_were() {
     let log = open(dir.path());
     write(&log, G1, (1..=5).map(|i| entry(i, &format!("a{i}"))).collect());
     write(&log, G2, vec![LogWrite::Slot(Slot::Vote, Bytes::from_static(b"v1")), entry(7, "x")]);
-    write(&log, G1, vec![LogWrite::TruncateAfter(3), entry(4, "b4")]);
+    write(&log, G1, vec![LogWrite::TruncateFrom(4), entry(4, "b4")]);
     write(&log, G1, vec![LogWrite::PurgeTo(2)]);
     write(&log, G2, vec![LogWrite::Slot(Slot::Vote, Bytes::from_static(b"v2"))]);
     let expected = vec![(3, "a3".to_owned()), (4, "b4".to_owned())];

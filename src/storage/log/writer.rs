@@ -205,10 +205,12 @@ impl RaftLog for SegLog {
         }
         let was_idle = state.queue.is_empty();
         state.queue.push(Item { group, writes, done });
+        let garbage = std::mem::take(&mut state.groups.garbage);
         drop(state);
         if was_idle {
             self.shared.wake_writer.notify_one();
         }
+        drop(garbage); // thousands of entries: not under the lock
         Ok(())
     }
 
@@ -313,7 +315,7 @@ impl Writer {
         for item in items {
             for write in &item.writes {
                 self.contents.note(item.group, write);
-                if !matches!(write, LogWrite::Entry { .. } | LogWrite::TruncateAfter(_)) {
+                if !matches!(write, LogWrite::Entry { .. } | LogWrite::TruncateFrom(_)) {
                     self.mirror.apply(item.group, write).map_err(StorageError::Corruption)?;
                 }
             }

@@ -199,7 +199,8 @@ fn from_unix(seconds: f64) -> Result<i64> {
     if micros.abs() < 9.3e18 && timestamp_valid(micros as i64) {
         return Ok(micros as i64);
     }
-    Err(overflow(format!("timestamp out of range: \"{seconds:e}\"")))
+    let shown = format!("{seconds:e}").replace('e', "e+");
+    Err(overflow(format!("timestamp out of range: \"{shown}\"")))
 }
 
 fn series(

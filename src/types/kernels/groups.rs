@@ -4,6 +4,9 @@ use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
 /// Scalar kernels by `prosrc`.
 pub(crate) const SCALAR_GROUPS: &[&[&[(&str, Kernel)]]] = &[
+    super::arrays::TABLES,
+    super::regex::TABLES,
+    super::misc::TABLES,
     super::compare::TABLES,
     super::integer::TABLES,
     super::float::TABLES,
@@ -17,7 +20,7 @@ pub(crate) const SCALAR_GROUPS: &[&[&[(&str, Kernel)]]] = &[
 
 /// Set-returning kernels by `prosrc`.
 pub(crate) const SET_GROUPS: &[&[(&str, SetKernel)]] =
-    &[super::series::KERNELS, super::text_array::SETS];
+    &[super::series::KERNELS, super::text_array::SETS, super::arrays::SETS, super::regex::SETS];
 
 /// Aggregates by `name(argument types)`.
 pub(crate) const AGGREGATE_GROUPS: &[&[(&str, AggregateKernel)]] = &[

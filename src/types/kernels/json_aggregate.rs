@@ -7,9 +7,13 @@ use crate::{Datum, PgError, Result, SqlState};
 
 /// Aggregates.
 pub(crate) const KERNELS: &[(&str, AggregateKernel)] = &[
+    ("json_agg", |_| Box::new(JsonArray::default())),
     ("json_agg(anyelement)", |_| Box::new(JsonArray::default())),
+    ("jsonb_agg", |_| Box::new(JsonbArray::default())),
     ("jsonb_agg(anyelement)", |_| Box::new(JsonbArray::default())),
+    ("json_object_agg", |_| Box::new(JsonObject::default())),
     ("json_object_agg(any,any)", |_| Box::new(JsonObject::default())),
+    ("jsonb_object_agg", |_| Box::new(JsonbObject::default())),
     ("jsonb_object_agg(any,any)", |_| Box::new(JsonbObject::default())),
 ];
 

@@ -49,7 +49,7 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     }),
     ("json_build_array_noargs", |_, _| Ok(Datum::text("[]"))),
     ("json_build_object", |c, a| {
-        let args = pairs_of(spread(c, a))?;
+        let args = pairs_of(spread(c, a), "json_build_object")?;
         let mut out = vec![b'{'];
         for (i, pair) in args.chunks_exact(2).enumerate() {
             if i > 0 {
@@ -73,7 +73,7 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     }),
     ("jsonb_build_array_noargs", |_, _| Ok(jsonb(&Value::Array(vec![])))),
     ("jsonb_build_object", |c, a| {
-        let args = pairs_of(spread(c, a))?;
+        let args = pairs_of(spread(c, a), "jsonb_build_object")?;
         let pairs = args.chunks_exact(2).enumerate().map(|(i, pair)| {
             if pair[0].0.is_null() {
                 return Err(invalid(format!("argument {}: key must not be null", 2 * i + 1)));
@@ -103,11 +103,11 @@ fn spread(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
     a.iter().enumerate().map(|(i, d)| (d.clone(), arg_type(call, i, d))).collect()
 }
 
-fn pairs_of(args: Vec<Typed>) -> Result<Vec<Typed>> {
+fn pairs_of(args: Vec<Typed>, function: &str) -> Result<Vec<Typed>> {
     if args.len() % 2 != 0 {
-        return Err(invalid("argument list must have even number of elements").hint(
-            "The arguments of jsonb_build_object() must consist of alternating keys and values.",
-        ));
+        return Err(invalid("argument list must have even number of elements").hint(format!(
+                "The arguments of {function}() must consist of alternating keys and values."
+            )));
     }
     Ok(args)
 }

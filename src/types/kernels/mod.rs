@@ -4,6 +4,7 @@
 mod aggregate;
 mod aggregate_sets;
 mod aggregate_stats;
+mod arrays;
 mod bytes;
 mod call;
 mod compare;
@@ -23,7 +24,10 @@ mod json_build;
 mod json_sets;
 mod json_value;
 mod like;
+mod misc;
 mod numbers;
+mod regex;
+mod regex_syntax;
 mod series;
 mod text;
 mod text_array;

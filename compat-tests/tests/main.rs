@@ -1,0 +1,7 @@
+//! One binary for all tests from outside; each module is one theme. They share no server: a test
+//! that starts a process owns it.
+
+mod bad_input;
+mod benchmarks;
+mod durability;
+mod sessions;

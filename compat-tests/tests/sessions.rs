@@ -1,0 +1,100 @@
+//! A secure server and a real driver: SCRAM over TLS, types, transactions, errors, cancellation.
+
+use anyhow::{Result, bail};
+use compat_tests::{Meridian, Options, tls};
+use tokio_postgres::error::SqlState;
+
+#[tokio::test]
+async fn a_driver_finds_what_it_expects() -> Result<()> {
+    let server = Meridian::start(Options::default())?;
+    let url = server.url("postgres");
+    wrong_passwords_are_refused(&server).await?;
+    let mut client = tls::connect(&url).await?;
+    types_go_both_ways(&client).await?;
+    transactions_hold(&mut client).await?;
+    errors_carry_their_fields(&client).await?;
+    a_statement_can_be_cancelled(&client).await?;
+    Ok(())
+}
+
+async fn wrong_passwords_are_refused(server: &Meridian) -> Result<()> {
+    let password = server.password.clone().unwrap_or_default();
+    let wrong = server.url("postgres").replace(&password, "wrong");
+    let Err(error) = tls::connect(&wrong).await else { bail!("a wrong password was let in") };
+    let error = error.downcast::<tokio_postgres::Error>()?;
+    assert_eq!(error.code(), Some(&SqlState::INVALID_PASSWORD));
+    Ok(())
+}
+
+async fn types_go_both_ways(client: &tokio_postgres::Client) -> Result<()> {
+    client
+        .batch_execute(
+            "CREATE TABLE types (i2 int2, i4 int4 PRIMARY KEY, i8 int8, f4 float4, f8 float8, \
+             b bool, t text, v varchar(10), y bytea, n numeric(10,2))",
+        )
+        .await?;
+    let insert = "INSERT INTO types VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 12.345)";
+    let bytes = vec![0u8, 255, 10];
+    client
+        .execute(insert, &[&-2i16, &7i32, &i64::MAX, &1.5f32, &-2.25f64, &true, &"ä\n\"", &"v", &bytes])
+        .await?;
+    let row = client.query_one("SELECT *, n::text AS nt FROM types WHERE i4 = $1", &[&7i32]).await?;
+    assert_eq!(row.get::<_, i16>("i2"), -2);
+    assert_eq!(row.get::<_, i64>("i8"), i64::MAX);
+    assert_eq!(row.get::<_, f32>("f4"), 1.5);
+    assert_eq!(row.get::<_, f64>("f8"), -2.25);
+    assert!(row.get::<_, bool>("b"));
+    assert_eq!(row.get::<_, String>("t"), "ä\n\"");
+    assert_eq!(row.get::<_, Vec<u8>>("y"), bytes);
+    assert_eq!(row.get::<_, String>("nt"), "12.35");
+    Ok(())
+}
+
+async fn transactions_hold(client: &mut tokio_postgres::Client) -> Result<()> {
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b int)").await?;
+    let mut transaction = client.transaction().await?;
+    transaction.execute("INSERT INTO t VALUES (1, 1)", &[]).await?;
+    let savepoint = transaction.savepoint("s").await?;
+    savepoint.execute("INSERT INTO t VALUES (2, 2)", &[]).await?;
+    savepoint.rollback().await?;
+    transaction.commit().await?;
+    let transaction = client.transaction().await?;
+    transaction.execute("DELETE FROM t", &[]).await?;
+    transaction.rollback().await?;
+    let rows = client.query("SELECT a FROM t ORDER BY a", &[]).await?;
+    assert_eq!(rows.iter().map(|r| r.get::<_, i32>(0)).collect::<Vec<_>>(), [1]);
+    Ok(())
+}
+
+async fn errors_carry_their_fields(client: &tokio_postgres::Client) -> Result<()> {
+    let Err(error) = client.execute("INSERT INTO t VALUES (1, 5)", &[]).await else {
+        bail!("a duplicate key was let in")
+    };
+    let Some(db) = error.as_db_error() else { bail!("no error of the server: {error}") };
+    assert_eq!(db.code(), &SqlState::UNIQUE_VIOLATION);
+    assert_eq!(db.detail(), Some("Key (a)=(1) already exists."));
+    assert_eq!(db.constraint(), Some("t_pkey"));
+    let Err(error) = client.query("SELECT a, nonsense FROM t", &[]).await else {
+        bail!("an unknown column was found")
+    };
+    let Some(db) = error.as_db_error() else { bail!("no error of the server: {error}") };
+    assert_eq!(db.code(), &SqlState::UNDEFINED_COLUMN);
+    assert_eq!(db.position(), Some(&tokio_postgres::error::ErrorPosition::Original(11)));
+    Ok(())
+}
+
+async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result<()> {
+    let token = client.cancel_token();
+    let long = "SELECT count(*) FROM generate_series(1, 3000) a, generate_series(1, 100000) b";
+    let query = client.query(long, &[]);
+    let cancel = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        token.cancel_query(tls::connector().map_err(|_| std::fmt::Error)?).await.map_err(|_| std::fmt::Error)
+    };
+    let (answer, cancelled) = tokio::join!(query, cancel);
+    cancelled?;
+    let Err(error) = answer else { bail!("the statement was not cancelled") };
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0), 1);
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The short way: statements about one row, or a few, by key.
+//!
+//! A point SELECT, an INSERT of VALUES, an UPDATE or DELETE by primary key needs no operators. A
+//! [`KeyPlan`] goes from parameters to key bytes, and from the stored row to the fields of a DataRow
+//! message, with nothing in between; one that only reads never suspends.
+//!
+//! An UPDATE or DELETE locks the row first and then looks at its newest version, which is what READ
+//! COMMITTED would come to after running again; so a hot row costs a wait, never a second run.
+//!
+//! [`KeyPlan::compile`] answers `None` for everything else, which the operators then run.
+
+mod compile;
+mod fields;
+mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_cluster::Txn;
+use meridian_types::{Datum, PgError, PgType};
+
+pub use meridian_types::arrow::Format;
+
+use crate::codecs::Table;
+use crate::context::StatementContext;
+use crate::error::{ExecError, from_kv};
+use crate::expr::Eval;
+use crate::ops::scan::{Range, SpanExprs, range};
+use crate::shared::Cx;
+
+pub use fields::{put_datum, put_row};
+
+/// A compiled statement about rows by key.
+#[derive(Debug)]
+pub struct KeyPlan {
+    table: Arc<Table>,
+    kind: Kind,
+    /// The client's columns: position in the table's row and type.
+    output: Vec<(usize, PgType)>,
+}
+
+/// Rows found by key.
+#[derive(Debug)]
+struct Read {
+    /// Position of the index.
+    index: usize,
+    spans: Vec<SpanExprs>,
+    reverse: bool,
+    /// Conditions over the scan's columns, which are these of the table.
+    filter: Vec<Eval>,
+    columns: Vec<usize>,
+    limit: Option<Eval>,
+    offset: Option<Eval>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Read(Read),
+    Write(Box<write::Write>),
+}
+
+impl KeyPlan {
+    /// Whether it only reads: then [`KeyPlan::read`] runs it.
+    pub fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Read(_))
+    }
+
+    /// Runs a plan that only reads, appending a DataRow message for each row; the answer is their
+    /// number. `formats` has one entry, or one for each column; none means text.
+    pub fn read(
+        &self,
+        ctx: &StatementContext,
+        txn: &mut Txn,
+        formats: &[Format],
+        out: &mut Vec<u8>,
+    ) -> Result<u64, ExecError> {
+        let Kind::Read(read) = &self.kind else {
+            return Err(PgError::internal("a key plan that writes was asked to read").into());
+        };
+        let cx = Cx::plain(ctx);
+        let none: [Datum; 0] = [];
+        let count = |e: &Option<Eval>, word: &str| -> Result<Option<u64>, PgError> {
+            let Some(e) = e else { return Ok(None) };
+            match e.row(&none.to_vec(), &cx)?.as_i64() {
+                None => Ok(None),
+                Some(n) => u64::try_from(n).map(Some).map_err(|_| {
+                    let code = if word == "LIMIT" { "2201W" } else { "2201X" };
+                    PgError::new(
+                        meridian_types::SqlState::from_code(code),
+                        format!("{word} must not be negative"),
+                    )
+                }),
+            }
+        };
+        let mut skip = count(&read.offset, "OFFSET")?.unwrap_or(0);
+        let limit = count(&read.limit, "LIMIT")?.unwrap_or(u64::MAX);
+        let mut rows = 0;
+        let codec = &self.table.indexes[read.index];
+        let index = &self.table.desc.indexes[read.index];
+        let unique = read.index == 0 || (index.unique && !index.nulls_not_distinct);
+        for span in &read.spans {
+            if rows >= limit {
+                break;
+            }
+            match range(codec, unique, span, &none.to_vec(), &cx)? {
+                None => {}
+                Some(Range::Point(key)) => {
+                    let Some((key, value)) = self.fetch(read, key, txn)? else { continue };
+                    rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                }
+                Some(Range::Span(span)) => {
+                    let mut scan = txn.scan(span, read.reverse).map_err(from_kv)?;
+                    let mut found: Vec<(Bytes, Bytes)> = vec![];
+                    loop {
+                        found.clear();
+                        let want = usize::try_from(limit - rows).unwrap_or(256).clamp(1, 256);
+                        let more = scan.next_batch(want, &mut found).map_err(from_kv)?;
+                        for (key, value) in &found {
+                            if rows >= limit {
+                                break;
+                            }
+                            let Some((key, value)) = self.behind(read, key, value, txn)? else {
+                                continue;
+                            };
+                            rows +=
+                                self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                        }
+                        if !more || rows >= limit {
+                            break;
+                        }
+                        ctx.check_cancel()?;
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Runs any plan; see [`KeyPlan::read`].
+    pub async fn run(
+        &self,
+        ctx: &Arc<StatementContext>,
+        txn: &mut Txn,
+        formats: &[Format],
+        out: &mut Vec<u8>,
+    ) -> Result<u64, ExecError> {
+        match &self.kind {
+            Kind::Read(_) => self.read(ctx, txn, formats, out),
+            Kind::Write(write) => write.run(&self.output, ctx, txn, formats, out).await,
+        }
+    }
+
+    fn fetch(
+        &self,
+        read: &Read,
+        key: Vec<u8>,
+        txn: &mut Txn,
+    ) -> Result<Option<(Bytes, Bytes)>, PgError> {
+        let Some(value) = txn.get(&key).map_err(from_kv)? else { return Ok(None) };
+        self.behind(read, &Bytes::from(key), &value, txn)
+    }
+
+    /// The row behind an entry of the index.
+    fn behind(
+        &self,
+        read: &Read,
+        key: &Bytes,
+        value: &Bytes,
+        txn: &mut Txn,
+    ) -> Result<Option<(Bytes, Bytes)>, PgError> {
+        if read.index == 0 {
+            return Ok(Some((key.clone(), value.clone())));
+        }
+        let codec = &self.table.indexes[read.index];
+        let row_key = Bytes::from(codec.row_key(&self.table.desc, key, value)?);
+        Ok(txn.get(&row_key).map_err(from_kv)?.map(|row| (row_key, row)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that one row takes, once per row")]
+    fn give(
+        &self,
+        read: &Read,
+        key: &Bytes,
+        value: &Bytes,
+        skip: &mut u64,
+        cx: &Cx<'_>,
+        ctx: &StatementContext,
+        formats: &[Format],
+        out: &mut Vec<u8>,
+    ) -> Result<u64, PgError> {
+        let row = self.table.codec.row(key, value)?;
+        if !read.filter.is_empty() {
+            let mut values = Vec::with_capacity(read.columns.len());
+            for at in &read.columns {
+                values.push(row.get(*at)?.into_datum());
+            }
+            for predicate in &read.filter {
+                if predicate.row(&values, cx)? != Datum::Bool(true) {
+                    return Ok(0);
+                }
+            }
+        }
+        if *skip > 0 {
+            *skip -= 1;
+            return Ok(0);
+        }
+        fields::data_row(&row, &self.output, &ctx.eval, formats, out)?;
+        Ok(1)
+    }
+}

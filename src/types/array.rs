@@ -1,0 +1,120 @@
+//! Subscripts: reading, slicing and assigning parts of arrays.
+
+use crate::io::array::MAX_DIMENSIONS;
+use crate::{ArrayValue, Datum, PgError, Result, SqlState};
+
+/// Both ends of one slice subscript; a missing end is the array's own.
+pub type Bounds = (Option<i32>, Option<i32>);
+
+fn subscript_error(message: impl Into<String>) -> PgError {
+    PgError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message)
+}
+
+impl ArrayValue {
+    /// The last subscript of a dimension.
+    pub fn upper_bound(&self, dimension: usize) -> i32 {
+        self.lower_bounds[dimension] + self.dims[dimension] - 1
+    }
+
+    /// Where an element is; `None` outside the array or with a wrong number of subscripts.
+    fn position(&self, subscripts: &[i32]) -> Option<usize> {
+        if subscripts.len() != self.dims.len() || self.dims.is_empty() {
+            return None;
+        }
+        let mut at = 0usize;
+        for (i, &s) in subscripts.iter().enumerate() {
+            let offset = i64::from(s) - i64::from(self.lower_bounds[i]);
+            if offset < 0 || offset >= i64::from(self.dims[i]) {
+                return None;
+            }
+            at = at * usize::try_from(self.dims[i]).ok()? + usize::try_from(offset).ok()?;
+        }
+        Some(at)
+    }
+
+    /// `a[i][j]…`: NULL outside the array.
+    pub fn element(&self, subscripts: &[i32]) -> Datum {
+        self.position(subscripts).map_or(Datum::Null, |at| self.elements[at].clone())
+    }
+
+    /// `a[i:j]…`: the part within the bounds, with subscripts from 1; empty when nothing is left.
+    /// Dimensions without a subscript are taken whole.
+    #[must_use]
+    pub fn slice(&self, bounds: &[Bounds]) -> ArrayValue {
+        let empty = ArrayValue::from_elements(self.element_type, vec![]);
+        if self.dims.is_empty() || bounds.len() > self.dims.len() {
+            return empty;
+        }
+        let mut ranges = Vec::with_capacity(self.dims.len());
+        for i in 0..self.dims.len() {
+            let (low, high) = bounds.get(i).copied().unwrap_or((None, None));
+            let low = low.unwrap_or(self.lower_bounds[i]).max(self.lower_bounds[i]);
+            let high = high.unwrap_or(i32::MAX).min(self.upper_bound(i));
+            if low > high {
+                return empty;
+            }
+            ranges.push((low, high));
+        }
+        let mut elements = Vec::new();
+        let mut at: Vec<i32> = ranges.iter().map(|r| r.0).collect();
+        loop {
+            elements.push(self.element(&at));
+            let Some(i) = (0..at.len()).rev().find(|&i| at[i] < ranges[i].1) else { break };
+            at[i] += 1;
+            for j in i + 1..at.len() {
+                at[j] = ranges[j].0;
+            }
+        }
+        ArrayValue {
+            element_type: self.element_type,
+            dims: ranges.iter().map(|(low, high)| high - low + 1).collect(),
+            lower_bounds: vec![1; ranges.len()],
+            elements,
+        }
+    }
+
+    /// `a[i] = value`. A one-dimensional array grows, filled with NULLs in between.
+    pub fn with_element(&self, subscripts: &[i32], value: Datum) -> Result<ArrayValue> {
+        let mut out = self.clone();
+        if out.dims.is_empty() {
+            if subscripts.is_empty() || subscripts.len() > MAX_DIMENSIONS {
+                return Err(subscript_error("wrong number of array subscripts"));
+            }
+            out.dims = vec![1; subscripts.len()];
+            out.lower_bounds = subscripts.to_vec();
+            out.elements = vec![value];
+            return Ok(out);
+        }
+        if subscripts.len() != out.dims.len() {
+            return Err(subscript_error("wrong number of array subscripts"));
+        }
+        if let Some(at) = out.position(subscripts) {
+            out.elements[at] = value;
+            return Ok(out);
+        }
+        if out.dims.len() != 1 {
+            return Err(subscript_error("array subscript out of range"));
+        }
+        let (at, low, high) = (subscripts[0], out.lower_bounds[0], out.upper_bound(0));
+        let missing =
+            if at < low { i64::from(low) - i64::from(at) } else { i64::from(at) - i64::from(high) };
+        let total = i64::from(out.dims[0]) + missing;
+        if total > 134_217_727 {
+            return Err(PgError::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "array size exceeds the maximum allowed (134217727)",
+            ));
+        }
+        let gap = usize::try_from(missing - 1).unwrap_or(0);
+        if at < low {
+            let front = std::iter::once(value).chain(std::iter::repeat_n(Datum::Null, gap));
+            out.elements = front.chain(out.elements).collect();
+            out.lower_bounds[0] = at;
+        } else {
+            out.elements.extend(std::iter::repeat_n(Datum::Null, gap));
+            out.elements.push(value);
+        }
+        out.dims[0] = i32::try_from(total).unwrap_or(i32::MAX);
+        Ok(out)
+    }
+}
