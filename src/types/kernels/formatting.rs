@@ -1,6 +1,6 @@
 //! `to_char`, `to_number`, `to_date` and `to_timestamp` with a template.
 
-use super::datetime_args::{span, text, ts};
+use super::datetime_args::{int, span, text, ts};
 use super::formatting_date_in::read;
 use super::formatting_date_out::{Moment, to_char};
 use super::formatting_number::{self, Template};
@@ -45,7 +45,13 @@ pub(crate) const KERNELS: &[(&str, Kernel)] = &[
             )
         })?))
     }),
-    ("int4_to_char", |_, a| integer_to_char(&a[0], text(&a[1])?)),
+    ("int4_to_char", |_, a| {
+        let template = text(&a[1])?;
+        if Template::parse(template)?.scientific {
+            return float_to_char(f64::from(int(&a[0])?), 15, template);
+        }
+        integer_to_char(&a[0], template)
+    }),
     ("int8_to_char", |_, a| integer_to_char(&a[0], text(&a[1])?)),
     ("numeric_to_char", |_, a| match &a[0] {
         Datum::Numeric(n) => numeric_to_char(n, text(&a[1])?),
@@ -173,13 +179,8 @@ fn scientific(n: &Numeric, t: &Template) -> Result<String> {
         Some(at) => {
             let significant = &digits[at..];
             let scaled = Numeric::parse(&format!("{}.{}0", &significant[..1], &significant[1..]))?;
-            let mantissa = scaled.round(t.post as i32)?.to_string();
-            if mantissa.starts_with("10") {
-                let mantissa = Numeric::from(1_i64).round(t.post as i32)?.to_string();
-                (exponent + 1, mantissa)
-            } else {
-                (exponent, mantissa)
-            }
+            // As in PostgreSQL a mantissa that rounds up to 10 stays so.
+            (exponent, scaled.round(t.post as i32)?.to_string())
         }
     };
     let sign = if n.signum() < 0 { '-' } else { ' ' };
@@ -205,7 +206,7 @@ fn float_to_char(v: f64, precision: usize, template: &str) -> Result<Datum> {
         if !v.is_finite() {
             return Ok(Datum::text(hashes(&t)));
         }
-        let exact = Numeric::parse(&format!("{v:.1$e}", t.post))?;
+        let exact = Numeric::parse(&format!("{v:.0$e}", t.post))?;
         return Ok(Datum::text(scientific(&exact, &t)?));
     }
     let mut v = v;
@@ -224,7 +225,7 @@ fn float_to_char(v: f64, precision: usize, template: &str) -> Result<Datum> {
     } else {
         t.post = t.post.min(precision - whole);
     }
-    let text = format!("{:.1$}", v.abs(), t.post);
+    let text = format!("{:.*}", t.post, v.abs());
     Ok(Datum::text(formatting_number::write(&t, &text, v.is_sign_negative())))
 }
 

@@ -509,6 +509,9 @@ impl Parsed {
             at.set_days(start + i64::from(year_day) - 1);
             if iso {
                 *f = at;
+            } else if at.year != f.year {
+                // No such day in this year: leave a month that the check refuses.
+                f.month = 13;
             } else {
                 if f.month <= 1 {
                     f.month = at.month;
@@ -533,7 +536,8 @@ impl Parsed {
                     (_, false) => (century + 1) * 100 - short + 1,
                 };
             } else {
-                f.year = if self.bc { 1 - self.year } else { self.year };
+                let year = if self.bc { -self.year } else { self.year };
+                f.year = if year < 0 { year + 1 } else { year };
             }
         } else if self.century != 0 {
             f.year = if century >= 0 { (century - 1) * 100 + 1 } else { century * 100 + 1 };

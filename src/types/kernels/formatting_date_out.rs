@@ -141,7 +141,7 @@ fn value(field: &Field, m: &Moment) -> Result<String> {
         K::Century => number(field, century(m), 2),
         K::DayOfYear => number(field, i64::from(m.year_day), 3),
         K::IsoDayOfYear => number(field, m.days - iso_week_start(iso_year, 1) + 1, 3),
-        K::Day => number(field, i64::from(m.day), 2),
+        K::Day => format!("{:01$}", m.day, if field.fill { 0 } else { 2 }),
         K::IsoWeek => number(field, i64::from(iso_week_number), 2),
         K::Julian => (m.days + EPOCH_JULIAN).to_string(),
         K::Month => number(field, i64::from(m.month), 2),

@@ -120,8 +120,8 @@ impl Reader<'_> {
                     self.after += 1;
                 } else {
                     self.before += 1;
-                    taken = true;
                 }
+                taken = true;
             }
             Some(b'.') if self.t.decimal && !self.point => {
                 self.digits.push('.');
@@ -148,7 +148,7 @@ impl Reader<'_> {
                 self.sign = Some(found);
                 self.at += 1;
             }
-        } else if !taken && !self.t.plus && !self.t.minus {
+        } else if !taken && (self.t.plus || self.t.minus) {
             self.sign = sign(self.text.get(self.at));
         }
     }
