@@ -16,6 +16,7 @@
 
 mod codecs;
 mod context;
+mod copy;
 mod dml;
 mod error;
 mod expr;
@@ -29,7 +30,9 @@ mod shared;
 pub mod values;
 
 pub use context::{Node, STATEMENT_MEMORY_BYTES, StatementContext};
+pub use copy::CopyInserter;
 pub use dml::{Deferred, check_deferred};
 pub use error::{ExecError, from_kv};
 pub use keypath::KeyPlan;
-pub use run::{Cursor, Prepared, RowSink, datums, run};
+pub use run::{Cursor, Prepared, RowSink, datums, evaluate, run};
+pub use values::datum_at;

@@ -1,5 +1,6 @@
 //! Running statements: prepared plans, cursors, and the loop that serves operators' jobs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,17 +10,20 @@ use datafusion_physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use meridian_catalog::Catalog;
 use meridian_cluster::Txn;
+use meridian_sql::explain::Actuals;
+use meridian_sql::expr::Expr;
 use meridian_sql::plan::Query;
 use meridian_sql::rel::Column;
-use meridian_types::{Datum, PgError};
+use meridian_types::{Datum, EvalContext, PgError};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::context::StatementContext;
 use crate::dml::{self, Writes};
 use crate::error::{ExecError, from_datafusion};
+use crate::expr::{Flat, compile};
 use crate::lower::{self, Lowered};
-use crate::shared::{Driver, Frame, Job, JobSender, Shared};
+use crate::shared::{Cx, Driver, Frame, Job, JobSender, Shared};
 use crate::values;
 
 /// Takes the rows of a statement.
@@ -69,7 +73,7 @@ impl Prepared {
         if let Some(kept) = self.kept.lock().pop() {
             return Ok(kept);
         }
-        lower_query(&self.query, &ctx.node, &ctx.catalog)
+        lower_query(&self.query, &ctx.node, &ctx.catalog, false)
     }
 
     fn put_back(&self, plan: Lower) {
@@ -86,9 +90,13 @@ pub(crate) fn lower_query(
     query: &Query,
     node: &Arc<crate::context::Node>,
     catalog: &Arc<Catalog>,
+    measured: bool,
 ) -> Result<Lower, PgError> {
     let shared = Arc::new(Shared::default());
     let mut lowerer = lower::Lowerer::new(shared.clone(), node.clone(), catalog.clone());
+    if measured {
+        lowerer.measure(&query.rel);
+    }
     let Lowered { plan, cols } = lowerer.query(&query.rel)?;
     let mut output = Vec::with_capacity(query.output.len());
     for column in &query.output {
@@ -112,6 +120,7 @@ pub struct Cursor {
     rest: Option<RecordBatch>,
     rows: u64,
     done: bool,
+    measured: Option<Arc<Shared>>,
 }
 
 impl std::fmt::Debug for Cursor {
@@ -142,7 +151,26 @@ impl Cursor {
             rest: None,
             rows: 0,
             done: false,
+            measured: None,
         })
+    }
+
+    /// EXPLAIN ANALYZE: from now on rows and times are counted. Before the first row only.
+    pub fn count_actuals(&mut self) -> Result<(), ExecError> {
+        let plan = lower_query(&self.prepared.query, &self.ctx.node, &self.ctx.catalog, true)?;
+        let frame = self.plan.as_ref().map(|p| p.shared.frame()).transpose()?;
+        if let Some(frame) = frame {
+            plan.shared.begin(frame);
+        }
+        self.stream = plan.shared.start(&plan.plan)?;
+        self.measured = Some(plan.shared.clone());
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    /// What was counted, by relation.
+    pub fn actuals(&self) -> Actuals {
+        self.measured.as_ref().map(|s| s.actuals()).unwrap_or_default()
     }
 
     /// The client's columns.
@@ -214,7 +242,9 @@ impl Cursor {
             if self.prepared.query.command != meridian_sql::plan::Command::Select {
                 self.rows = plan.shared.affected.load(Ordering::Relaxed);
             }
-            self.prepared.put_back(plan);
+            if self.measured.is_none() {
+                self.prepared.put_back(plan);
+            }
         }
         Ok(())
     }
@@ -260,4 +290,10 @@ pub fn datums(batch: &RecordBatch, columns: &[Column]) -> Vec<Vec<Datum>> {
             cells.map(|(i, c)| values::datum_at(batch.column(i), row, c.ty)).collect()
         })
         .collect()
+}
+
+/// The value of an expression without columns, parameters or sub-queries.
+pub fn evaluate(expr: &Expr, eval: &EvalContext) -> Result<Datum, PgError> {
+    let compiled = compile(expr, &mut Flat(&HashMap::new()))?;
+    compiled.row(&Vec::<Datum>::new(), &Cx::bare(eval))
 }

@@ -19,6 +19,7 @@ use datafusion_physical_plan::execution_plan::reset_plan_states;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use meridian_cluster::Txn;
+use meridian_sql::explain::{Actual, Actuals};
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     ctes: Mutex<HashMap<u32, Arc<Vec<RecordBatch>>>>,
     /// Rows that the root `Modify` wrote.
     pub(crate) affected: AtomicU64,
+    /// Counters of EXPLAIN ANALYZE, by relation.
+    actuals: Mutex<Actuals>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -113,6 +116,16 @@ impl<'a> Cx<'a> {
     pub(crate) fn plain(ctx: &'a StatementContext) -> Cx<'a> {
         let (eval, params) = (&ctx.eval, &ctx.params[..]);
         Cx { eval, params, outers: &[], locals: &[], shared: None }
+    }
+
+    /// A context with parameters of its own.
+    pub(crate) fn with_params(ctx: &'a StatementContext, params: &'a [Datum]) -> Cx<'a> {
+        Cx { eval: &ctx.eval, params, outers: &[], locals: &[], shared: None }
+    }
+
+    /// A context of kernels alone.
+    pub(crate) fn bare(eval: &'a EvalContext) -> Cx<'a> {
+        Cx { eval, params: &[], outers: &[], locals: &[], shared: None }
     }
 
     pub(crate) fn with_locals<'b>(&self, locals: &'b [Datum]) -> Cx<'b>
@@ -318,6 +331,35 @@ impl Shared {
         let gone = || PgError::new(SqlState::QUERY_CANCELED, "the statement has ended");
         self.frame()?.jobs.0.send(job).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Adds to a relation's counters: finished loops, rows, and the milliseconds of one loop.
+    pub(crate) fn count(
+        &self,
+        relation: usize,
+        loops: u64,
+        rows: u64,
+        startup_ms: f64,
+        total_ms: f64,
+    ) {
+        let mut actuals = self.actuals.lock();
+        let actual: &mut Actual = actuals.entry(relation).or_default();
+        actual.rows += rows;
+        if loops > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "an average for people to read")]
+            let n = actual.loops as f64;
+            actual.startup_ms = (actual.startup_ms * n + startup_ms) / (n + 1.0);
+            actual.total_ms = (actual.total_ms * n + total_ms) / (n + 1.0);
+            actual.loops += loops;
+        }
+    }
+
+    /// What was counted.
+    pub(crate) fn actuals(&self) -> Actuals {
+        let mut actuals = self.actuals.lock().clone();
+        // A loop that a LIMIT cut short has begun, too.
+        actuals.values_mut().for_each(|a| a.loops = a.loops.max(1));
+        actuals
     }
 
     pub(crate) fn cte(&self, id: u32) -> Option<Arc<Vec<RecordBatch>>> {

@@ -32,6 +32,10 @@ pub type Kernel = fn(&CallInfo<'_>, &[Datum]) -> Result<Datum>;
 /// [`Datum::Record`]s.
 pub type SetKernel = fn(&CallInfo<'_>, &[Datum]) -> Result<Vec<Datum>>;
 
+/// A strict scalar function over whole columns; a column of length one is a constant.
+pub type VectorKernel =
+    fn(&CallInfo<'_>, &[arrow::array::ArrayRef]) -> Result<arrow::array::ArrayRef>;
+
 /// The running state of one aggregate over one group.
 pub trait AggregateState: Send + Sync + std::fmt::Debug {
     /// Takes one row's arguments. Strict transition functions skip NULLs themselves.
@@ -62,6 +66,16 @@ static AGGREGATES: LazyLock<BTreeMap<&'static str, AggregateKernel>> = LazyLock:
     let tables = crate::kernels::AGGREGATE_TABLES.iter().chain(crate::kernels::AGGREGATE_GROUPS);
     tables.flat_map(|t| t.iter().copied()).collect()
 });
+
+static VECTORS: LazyLock<BTreeMap<&'static str, VectorKernel>> = LazyLock::new(|| {
+    crate::kernels::VECTOR_TABLES.iter().flat_map(|t| t.iter().copied()).collect()
+});
+
+/// The column form of a scalar kernel, for the functions that have one. It gives NULL where an
+/// argument is NULL, and the same values and errors as the scalar kernel elsewhere.
+pub fn vectorised(prosrc: &str) -> Option<VectorKernel> {
+    VECTORS.get(prosrc).copied()
+}
 
 /// The scalar kernel with this `prosrc`.
 pub fn scalar(prosrc: &str) -> Option<Kernel> {

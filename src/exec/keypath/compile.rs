@@ -12,7 +12,7 @@ use meridian_types::PgType;
 
 use super::write::{Target, What, Write};
 use super::{KeyPlan, Kind, Read};
-use crate::context::Node;
+use crate::codecs::Table;
 use crate::dml::TableWriter;
 use crate::expr::{Eval, Flat, compile};
 use crate::ops::scan::SpanExprs;
@@ -139,14 +139,14 @@ impl Found<'_> {
 
 impl KeyPlan {
     /// Compiles a statement, if it is one of those that this is for.
-    pub fn compile(query: &Query, node: &Arc<Node>, catalog: &Catalog) -> Option<KeyPlan> {
+    pub fn compile(query: &Query, catalog: &Catalog) -> Option<KeyPlan> {
         match &query.rel {
-            Rel::Modify(modify) => Self::write(query, modify, node, catalog),
-            other => Self::select(query, other, node),
+            Rel::Modify(modify) => Self::write(query, modify, catalog),
+            other => Self::select(query, other),
         }
     }
 
-    fn select(query: &Query, rel: &Rel, node: &Arc<Node>) -> Option<KeyPlan> {
+    fn select(query: &Query, rel: &Rel) -> Option<KeyPlan> {
         let none = Map::new();
         // LIMIT may lie above or below the projection.
         let mut limits = (None, None);
@@ -178,7 +178,7 @@ impl KeyPlan {
         if !found.points() && !(limited && limits.0.is_some()) {
             return None;
         }
-        let table = node.table(found.table).ok()?;
+        let table = Arc::new(Table::new(found.table).ok()?);
         let index = table.desc.indexes.iter().position(|i| i.index_id == found.index_id)?;
         let scan_map: Map = found.columns.iter().enumerate().map(|(i, (c, _))| (c.id, i)).collect();
         // The row's key itself is not a column that can be evaluated here.
@@ -201,13 +201,8 @@ impl KeyPlan {
         Some(KeyPlan { table, kind: Kind::Read(read), output })
     }
 
-    fn write(
-        query: &Query,
-        modify: &Modify,
-        node: &Arc<Node>,
-        catalog: &Catalog,
-    ) -> Option<KeyPlan> {
-        let table = node.table(&modify.table).ok()?;
+    fn write(query: &Query, modify: &Modify, catalog: &Catalog) -> Option<KeyPlan> {
+        let table = Arc::new(Table::new(&modify.table).ok()?);
         let what = match &modify.kind {
             ModifyKind::Insert { values, on_conflict: None } => insert(&modify.source, values)?,
             ModifyKind::Insert { .. } => return None,

@@ -23,6 +23,7 @@ pub use meridian_types::arrow::Format;
 
 use crate::codecs::Table;
 use crate::context::StatementContext;
+use crate::dml::Writes;
 use crate::error::{ExecError, from_kv};
 use crate::expr::Eval;
 use crate::ops::scan::{Range, SpanExprs, range};
@@ -148,6 +149,27 @@ impl KeyPlan {
             Kind::Read(_) => self.read(ctx, txn, formats, out),
             Kind::Write(write) => write.run(&self.output, ctx, txn, formats, out).await,
         }
+    }
+
+    /// Whether it inserts rows of VALUES.
+    pub(crate) fn inserts(&self) -> bool {
+        matches!(&self.kind, Kind::Write(w) if matches!(w.what, write::What::Insert { .. }))
+    }
+
+    /// Inserts the rows of VALUES for these parameters.
+    pub(crate) async fn insert_row(
+        &self,
+        cx: &Cx<'_>,
+        ctx: &StatementContext,
+        txn: &mut Txn,
+        writes: &mut Writes,
+    ) -> Result<(), ExecError> {
+        let Kind::Write(write) = &self.kind else { return Ok(()) };
+        let write::What::Insert { rows, values } = &write.what else { return Ok(()) };
+        for row in rows {
+            write.insert_row(row, values, cx, ctx, txn, writes).await?;
+        }
+        Ok(())
     }
 
     fn fetch(

@@ -62,18 +62,8 @@ impl Write {
         let count = match &self.what {
             What::Insert { rows, values } => {
                 let cx = Cx::plain(ctx);
-                let none: Vec<Datum> = vec![];
                 for row in rows {
-                    let mut source = Vec::with_capacity(row.len());
-                    for e in row {
-                        source.push(e.row(&none, &cx)?);
-                    }
-                    let mut new = Vec::with_capacity(values.len());
-                    for e in values {
-                        new.push(e.row(&source, &cx)?);
-                    }
-                    self.writer.check_row(&mut new, &cx, ctx)?;
-                    self.writer.insert(&new, txn, &mut writes, ctx).await?;
+                    let new = self.insert_row(row, values, &cx, ctx, txn, &mut writes).await?;
                     self.note(new, &mut written);
                 }
                 rows.len() as u64
@@ -95,6 +85,30 @@ impl Write {
             fields::put_row(&values, output.iter().map(|o| o.1), &ctx.eval, formats, out)?;
         }
         Ok(count)
+    }
+
+    /// Inserts one row of VALUES.
+    pub(super) async fn insert_row(
+        &self,
+        row: &[Eval],
+        values: &[Eval],
+        cx: &Cx<'_>,
+        ctx: &StatementContext,
+        txn: &mut Txn,
+        writes: &mut Writes,
+    ) -> Result<Vec<Datum>, ExecError> {
+        let none: Vec<Datum> = vec![];
+        let mut source = Vec::with_capacity(row.len());
+        for e in row {
+            source.push(e.row(&none, cx)?);
+        }
+        let mut new = Vec::with_capacity(values.len());
+        for e in values {
+            new.push(e.row(&source, cx)?);
+        }
+        self.writer.check_row(&mut new, cx, ctx)?;
+        self.writer.insert(&new, txn, writes, ctx).await?;
+        Ok(new)
     }
 
     fn note(&self, row: Vec<Datum>, written: &mut Vec<Vec<Datum>>) {

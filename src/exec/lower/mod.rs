@@ -71,6 +71,8 @@ pub(crate) struct Lowerer {
     nested: usize,
     /// The relation lowered next is the statement's own.
     root: bool,
+    /// Numbers of the relations to be measured, by address.
+    meters: HashMap<usize, usize>,
 }
 
 /// The scope of one input.
@@ -109,7 +111,24 @@ impl Lowerer {
             ctes: HashMap::new(),
             nested: 0,
             root: true,
+            meters: HashMap::new(),
         }
+    }
+
+    /// Has every relation measured. A relation's number is its place in the walk from the root.
+    pub(crate) fn measure(&mut self, rel: &Rel) {
+        self.meters.insert(std::ptr::from_ref(rel).addr(), self.meters.len());
+        walk::each_input(rel, &mut |r| self.measure(r));
+    }
+
+    /// The number of a relation that is to be measured.
+    pub(crate) fn meter(&self, rel: &Rel) -> Option<usize> {
+        self.meters.get(&std::ptr::from_ref(rel).addr()).copied()
+    }
+
+    /// Whether anything is measured.
+    pub(crate) fn measures(&self) -> bool {
+        !self.meters.is_empty()
     }
 
     /// Lowers a whole statement.

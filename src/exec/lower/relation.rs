@@ -17,6 +17,7 @@ use crate::ops::basic::{FilterOp, LimitOp, ProjectOp, UnionOp, ValuesOp};
 use crate::ops::function::{Call, CallKind, FunctionOp, ProjectSetOp};
 use crate::ops::hashing::{DistinctOp, SetOpOp};
 use crate::ops::lock::{LockOp, Target};
+use crate::ops::meter::MeterOp;
 use crate::ops::modify::ModifyOp;
 use crate::ops::scan::{Path, ScanOp, ScanSpec, SpanExprs};
 use crate::ops::schema_of;
@@ -28,7 +29,10 @@ impl Lowerer {
     pub(crate) fn rel(&mut self, rel: &Rel) -> Result<Lowered> {
         let lowered = self.dispatch(rel)?;
         self.types.extend(lowered.cols.iter().copied());
-        Ok(lowered)
+        let Some(relation) = self.meter(rel) else { return Ok(lowered) };
+        let (schema, cols) = (lowered.plan.schema(), lowered.cols);
+        let op = MeterOp { relation, shared: self.shared.clone() };
+        Ok(self.op(op, schema, vec![lowered.plan], cols))
     }
 
     fn dispatch(&mut self, rel: &Rel) -> Result<Lowered> {
@@ -249,7 +253,9 @@ impl Lowerer {
             _ => None,
         };
         let input = match (input, limit, constant(limit), constant(offset)) {
-            (Rel::Sort { input, keys }, Some(_), Some(limit), Some(offset)) if ties.is_none() => {
+            (Rel::Sort { input, keys }, Some(_), Some(limit), Some(offset))
+                if ties.is_none() && !self.measures() =>
+            {
                 let input = self.rel(input)?;
                 self.sort(input, keys, Some(limit.saturating_add(offset).max(1)))?
             }

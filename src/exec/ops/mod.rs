@@ -11,6 +11,7 @@ pub(crate) mod cte;
 pub(crate) mod function;
 pub(crate) mod hashing;
 pub(crate) mod lock;
+pub(crate) mod meter;
 pub(crate) mod modify;
 pub(crate) mod scan;
 mod stream;

@@ -8,7 +8,7 @@ use meridian_base::RangeId;
 use super::LogWrite;
 use super::frame::{self, ALIGN};
 use super::memory::Groups;
-use super::segment::{self, HEADER_BYTES, Header};
+use super::segment::{self, Found, HEADER_BYTES, Header};
 use crate::StorageError;
 
 /// What one old segment holds: the highest entry index of each group in it.
@@ -49,19 +49,17 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, StorageError> {
         let path = segment::path(dir, id);
         let bytes = std::fs::read(&path).map_err(|e| StorageError::file("read", &path, e))?;
         let bytes = Bytes::from(bytes);
-        let Some(header) = Header::decode(&bytes, id) else {
-            // Torn before its first frame was durable, or damaged; the next ones tell which.
-            out.empty.push(id);
-            continue;
+        let header = match Header::decode(&bytes, id) {
+            Found::Used(header) => header,
+            Found::Unused => {
+                out.empty.push(id);
+                continue;
+            }
+            Found::Damaged => return Err(damaged(dir, id, 0, "its header does not check")),
         };
         if !out.empty.is_empty() {
             let lost = out.empty[0];
-            return Err(damaged(
-                dir,
-                lost,
-                0,
-                "its header is unreadable, and later segments exist",
-            ));
+            return Err(damaged(dir, lost, 0, "it is empty, and later segments exist"));
         }
         if tail.is_none() {
             out.next_seq = header.first_seq;

@@ -33,18 +33,41 @@ impl Header {
         out
     }
 
-    /// The header of segment `id`; `None` when it is torn or a recycled file's old one.
-    pub(super) fn decode(bytes: &[u8], id: u64) -> Option<Self> {
+    /// What the first bytes of segment `id` are.
+    pub(super) fn decode(bytes: &[u8], id: u64) -> Found {
+        let head = &bytes[..bytes.len().min(HEADER_BYTES)];
+        if head.iter().all(|b| *b == 0) {
+            return Found::Unused;
+        }
+        match Self::decode_checked(head) {
+            Some(header) if header.id == id => Found::Used(header),
+            Some(_) => Found::Unused,
+            None => Found::Damaged,
+        }
+    }
+
+    fn decode_checked(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..32)?;
         let word = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let half = |at: usize| bytes[at..at + 4].try_into().map(u32::from_le_bytes).ok();
-        let valid =
-            word(0)? == MAGIC && half(28)? == crc32c::crc32c(&bytes[..28]) && word(8)? == id;
+        let valid = word(0)? == MAGIC && half(28)? == crc32c::crc32c(&bytes[..28]);
         if !valid {
             return None;
         }
-        Some(Self { id, first_seq: word(16)?, salt: half(24)? })
+        Some(Self { id: word(8)?, first_seq: word(16)?, salt: half(24)? })
     }
+}
+
+/// What a segment file turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A segment with at least its first frame attempted.
+    Used(Header),
+    /// Zeros, or the old header of a recycled file: named, but never written before the crash.
+    Unused,
+    /// Neither. A header lies within one disk sector, which is written whole or not at all, so this is
+    /// damage to a segment that was in use.
+    Damaged,
 }
 
 pub(super) fn path(dir: &Path, id: u64) -> PathBuf {

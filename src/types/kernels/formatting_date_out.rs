@@ -71,7 +71,9 @@ pub(super) fn to_char(template: &str, m: &Moment) -> Result<String> {
             Item::Field(field) => {
                 let text = value(&field, m)?;
                 out.push_str(&text);
-                if let Some(case) = field.ordinal.filter(|_| text.ends_with(|c: char| c.is_ascii_digit())) {
+                if let Some(case) =
+                    field.ordinal.filter(|_| text.ends_with(|c: char| c.is_ascii_digit()))
+                {
                     out.push_str(ordinal(&text, case));
                 }
             }
@@ -117,8 +119,18 @@ fn value(field: &Field, m: &Moment) -> Result<String> {
     }
     let calendar_only = matches!(
         field.kind,
-        K::Era | K::EraDots | K::DayName | K::DayAbbrev | K::Weekday | K::IsoWeekday | K::MonthName
-            | K::MonthAbbrev | K::Zone | K::ZoneHour | K::ZoneMinute | K::Offset
+        K::Era
+            | K::EraDots
+            | K::DayName
+            | K::DayAbbrev
+            | K::Weekday
+            | K::IsoWeekday
+            | K::MonthName
+            | K::MonthAbbrev
+            | K::Zone
+            | K::ZoneHour
+            | K::ZoneMinute
+            | K::Offset
     );
     if calendar_only {
         refuse_interval(m)?;
@@ -129,7 +141,7 @@ fn value(field: &Field, m: &Moment) -> Result<String> {
         K::Century => number(field, century(m), 2),
         K::DayOfYear => number(field, i64::from(m.year_day), 3),
         K::IsoDayOfYear => number(field, m.days - iso_week_start(iso_year, 1) + 1, 3),
-        K::Day => number(field, i64::from(m.day), 2),
+        K::Day => format!("{:01$}", m.day, if field.fill { 0 } else { 2 }),
         K::IsoWeek => number(field, i64::from(iso_week_number), 2),
         K::Julian => (m.days + EPOCH_JULIAN).to_string(),
         K::Month => number(field, i64::from(m.month), 2),
@@ -236,10 +248,8 @@ fn calendar_value(field: &Field, m: &Moment) -> String {
         K::ZoneHour => format!("{sign}{hours:02}"),
         K::ZoneMinute => format!("{minutes:02}"),
         _ => {
-            let hours =
-                if field.fill { hours.to_string() } else { format!("{hours:02}") };
-            let minutes =
-                if minutes == 0 { String::new() } else { format!(":{minutes:02}") };
+            let hours = if field.fill { hours.to_string() } else { format!("{hours:02}") };
+            let minutes = if minutes == 0 { String::new() } else { format!(":{minutes:02}") };
             format!("{sign}{hours}{minutes}")
         }
     }

@@ -177,7 +177,8 @@ const FIELDS: &[(&str, Kind, Case)] = &[
 fn field_at(text: &str) -> Option<(&'static str, Kind, Case)> {
     let matches = |name: &str| {
         text.get(..name.len()).is_some_and(|t| {
-            t == name || (t.eq_ignore_ascii_case(name) && t.bytes().all(|b| !b.is_ascii_uppercase()))
+            t == name
+                || (t.eq_ignore_ascii_case(name) && t.bytes().all(|b| !b.is_ascii_uppercase()))
         })
     };
     // `tz` and its like have entries of their own, which stand behind the upper-case ones.

@@ -106,8 +106,8 @@ fn spread(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
 fn pairs_of(args: Vec<Typed>, function: &str) -> Result<Vec<Typed>> {
     if args.len() % 2 != 0 {
         return Err(invalid("argument list must have even number of elements").hint(format!(
-                "The arguments of {function}() must consist of alternating keys and values."
-            )));
+            "The arguments of {function}() must consist of alternating keys and values."
+        )));
     }
     Ok(args)
 }

@@ -16,6 +16,12 @@ mod datetime_make;
 mod datetime_part;
 mod datetime_trunc;
 mod float;
+mod formatting;
+mod formatting_date_in;
+mod formatting_date_out;
+mod formatting_number;
+mod formatting_number_in;
+mod formatting_template;
 mod groups;
 mod integer;
 mod json_access;
@@ -32,8 +38,11 @@ mod series;
 mod text;
 mod text_array;
 mod text_quote;
+mod vectors;
 
 pub(crate) use groups::{AGGREGATE_GROUPS, SCALAR_GROUPS, SET_GROUPS};
+
+pub(crate) use vectors::TABLES as VECTOR_TABLES;
 
 use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
@@ -57,6 +66,7 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     datetime_part::KERNELS,
     datetime_trunc::KERNELS,
     datetime_make::KERNELS,
+    formatting::KERNELS,
     json_access::PARTS,
     json_access::TESTS,
     json_access::CASTS,
