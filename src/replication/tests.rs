@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use meridian_base::{NodeId, RangeId, Span};
 use meridian_storage::{
-    Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, LogConfig, LogWrite, MemEngine, Op,
-    RaftLog, Reader, SegLog, Slot, StorageError,
+    Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, KvIter, LogConfig, LogWrite, MemEngine,
+    Op, Pressure, RaftLog, Reader, SegLog, Slot, StorageError, WriteBatch,
 };
 
 use crate::{Applier, GroupConfig, ProposeError, Publish, RaftGroup, codec};
@@ -196,6 +196,68 @@ fn a_failed_apply_stops_the_group() {
     // The poison is in the log: the group does not open with an applier that cannot read it.
     drop(group);
     assert!(open(&log, Arc::new(MemEngine::new())).is_err());
+}
+
+/// An engine whose disk is full when it is to be made durable.
+struct FullDisk(MemEngine);
+
+impl Reader for FullDisk {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.0.get(keyspace, key)
+    }
+
+    fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
+        self.0.range(keyspace, span, reverse)
+    }
+}
+
+impl Engine for FullDisk {
+    fn apply(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        self.0.apply(batch)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Reader> {
+        self.0.snapshot()
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.0.pressure()
+    }
+
+    fn persist(&self) -> Result<(), StorageError> {
+        Err(StorageError::DiskFull)
+    }
+
+    fn drop_span(&self, span: &Span) -> Result<(), StorageError> {
+        self.0.drop_span(span)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        self.0.compact()
+    }
+}
+
+/// A checkpoint that fails leaves the log as it is; writes are refused, reads go on, a restart (with room
+/// on the disk) has everything.
+#[test]
+fn a_full_disk_stops_writes_only() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let engine = MemEngine::new();
+    let (group, _) = open(&log, Arc::new(FullDisk(engine.clone()))).expect("a new group");
+    propose(&group, 0..10);
+    assert!(group.checkpoint().is_err() && group.failed());
+    let refused = futures::executor::block_on(group.propose(Bytes::from_static(b"00000001")));
+    assert_eq!(refused, Err(ProposeError::DiskFull));
+    check(&engine, 10);
+    drop(group);
+    let after = engine.crash([0; 3]);
+    let (_group, _) = open(&log, Arc::new(after.clone())).expect("opens");
+    check(&after, 10);
 }
 
 #[test]
