@@ -10,6 +10,7 @@ use meridian_base::keys::range_state_key;
 use meridian_base::{RangeId, Timestamp};
 use meridian_kv::api::Bytes;
 use meridian_kv::range::Command;
+use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
 use meridian_storage::{StorageError, mvcc};
 
@@ -35,26 +36,22 @@ pub(crate) fn recovered_commit_ts(engine: &dyn Reader) -> Result<Timestamp, Stor
 }
 
 /// The state machine behind the log.
-pub(crate) struct Applier {
+pub(crate) struct EntryApplier {
     core: Arc<Core>,
 }
 
 /// Entries that have become engine writes, to be published after the engine has them.
-pub(crate) struct Prepared {
+struct Prepared {
     commands: Vec<Command>,
 }
 
-impl Applier {
-    pub(crate) fn new(core: Arc<Core>) -> Applier {
-        Applier { core }
+impl EntryApplier {
+    pub(crate) fn new(core: Arc<Core>) -> EntryApplier {
+        EntryApplier { core }
     }
 
     /// Turns entries into engine writes.
-    pub(crate) fn prepare(
-        &self,
-        entries: Vec<Bytes>,
-        ops: &mut Vec<Op>,
-    ) -> Result<Prepared, StorageError> {
+    fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
         let mut commands = Vec::new();
         for mut entry in entries {
             while !entry.is_empty() {
@@ -72,8 +69,7 @@ impl Applier {
     }
 
     /// The engine has the writes: shows them to readers and lets the commits finish.
-    pub(crate) fn publish(&self, prepared: Prepared) {
-        let core = &self.core;
+    fn publish(core: &Core, prepared: &Prepared) {
         for command in &prepared.commands {
             for write in &command.writes {
                 let was_row = write.old.as_ref().is_some_and(|old| old.row.is_some());
@@ -93,12 +89,20 @@ impl Applier {
         }
     }
 
-    /// Applies entries from start to end.
+    /// Applies entries from start to end, without a log.
     pub(crate) fn apply(&self, entries: Vec<Bytes>) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
-        let prepared = self.prepare(entries, &mut batch.ops)?;
+        let prepared = self.decode(entries, &mut batch.ops)?;
         self.core.read.engine.apply(batch)?;
-        self.publish(prepared);
+        EntryApplier::publish(&self.core, &prepared);
         Ok(())
+    }
+}
+
+impl Applier for EntryApplier {
+    fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        let prepared = self.decode(entries, ops)?;
+        let core = Arc::clone(&self.core);
+        Ok(Box::new(move || EntryApplier::publish(&core, &prepared)))
     }
 }

@@ -4,34 +4,96 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use meridian_kv::api::{Bytes, KvError};
+use meridian_replication::RaftGroup;
+use meridian_storage::{DataDirLock, RaftLog, SegLog, StorageError};
 
-use crate::apply::Applier;
+use crate::apply::EntryApplier;
+use crate::core::Core;
 
 /// Why an entry wasn't acknowledged.
 #[derive(Debug)]
 pub(crate) enum ProposeError {
     /// It is certainly not in the log and never will be.
-    #[expect(dead_code, reason = "an in-memory log refuses nothing")]
     Refused(KvError),
     /// It may be in the log.
     Unknown(String),
 }
 
-/// A replicated log with a state machine behind it.
+/// A log with a state machine behind it.
 pub(crate) trait Proposer: Send + Sync + 'static {
     /// Puts an entry into the log. Resolves when the entry is durable and has been applied (the
     /// applier has then finished its commits). Entries are applied in the order of these calls.
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>>;
+
+    /// Makes the engine durable. Blocks.
+    fn checkpoint(&self) -> Result<(), StorageError>;
+
+    /// The last checkpoint, then the end. Blocks.
+    fn close(&self) -> Result<(), StorageError>;
+
+    /// Syncs of the log so far.
+    fn fsyncs(&self) -> u64;
 }
 
 /// No log at all: entries are applied as they come. For stores in memory.
 pub(crate) struct Unlogged {
-    pub(crate) applier: Arc<Applier>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) applier: EntryApplier,
 }
 
 impl Proposer for Unlogged {
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
         let result = self.applier.apply(vec![entry]);
         Box::pin(async move { result.map_err(|error| ProposeError::Unknown(error.to_string())) })
+    }
+
+    fn checkpoint(&self) -> Result<(), StorageError> {
+        self.core.read.engine.persist()
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn fsyncs(&self) -> u64 {
+        0
+    }
+}
+
+/// The raft group of the store's range. The directory's lock lives and dies with it. Fields are
+/// dropped in this order.
+pub(crate) struct Logged {
+    pub(crate) group: RaftGroup,
+    pub(crate) log: Arc<SegLog>,
+    pub(crate) _dir: DataDirLock,
+}
+
+impl Proposer for Logged {
+    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
+        use meridian_replication::ProposeError as Raft;
+        Box::pin(async move {
+            self.group.propose(entry).await.map_err(|error| match error {
+                Raft::NotLeader => {
+                    let reason = error.to_string();
+                    ProposeError::Refused(KvError::Unavailable { reason })
+                }
+                Raft::DiskFull => ProposeError::Refused(KvError::DiskFull),
+                Raft::Unknown(reason) => ProposeError::Unknown(reason),
+            })
+        })
+    }
+
+    fn checkpoint(&self) -> Result<(), StorageError> {
+        self.group.checkpoint()
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        let result = self.group.shutdown();
+        self.log.close();
+        result
+    }
+
+    fn fsyncs(&self) -> u64 {
+        self.log.stats().frames
     }
 }

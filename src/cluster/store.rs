@@ -1,24 +1,29 @@
 //! One node's store: the engine with its log, and the background tasks on them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meridian_base::{Hlc, SystemClock, limits};
-use meridian_kv::api::{Bytes, Key, KvError, Timestamp};
+use meridian_base::{Hlc, NodeId, SystemClock, limits};
+use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
+use meridian_replication::{GroupConfig, RaftGroup};
 use meridian_storage::engine::Engine;
-use meridian_storage::{GcHandle, MemEngine, RecordCache};
+use meridian_storage::{
+    DataDirLock, FjallConfig, FjallEngine, GcHandle, LogConfig, MemEngine, RaftLog, RecordCache,
+    SegLog, StorageError,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::apply::{Applier, recovered_commit_ts};
+use crate::apply::{EntryApplier, RANGE, recovered_commit_ts};
 use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::core::{Core, CoreParts};
 use crate::locking::LockInfo;
-use crate::proposer::{Proposer, Unlogged};
+use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::read::ReadPath;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
@@ -27,6 +32,7 @@ use crate::{counters, read};
 /// A store, open for transactions.
 pub struct Store {
     core: Arc<Core>,
+    proposer: Arc<dyn Proposer>,
     stop: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -35,27 +41,22 @@ impl Store {
     /// Opens a store: locks the data directory, recovers, starts the background tasks.
     pub async fn open(config: StoreConfig) -> Result<Arc<Store>, StoreError> {
         config.validate()?;
-        if config.data_dir.is_some() {
-            let what = "a store in a directory is not supported yet";
-            return Err(StoreError::Config(what.into()));
-        }
-        let gc = GcHandle::new();
-        let engine: Arc<dyn Engine> = Arc::new(MemEngine::new());
-        let applied = recovered_commit_ts(engine.as_ref())?;
-        let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
-        let hlc = Hlc::new(Arc::new(SystemClock), offset);
-        hlc.raise(applied);
-        let cache = RecordCache::new(config.record_cache_bytes);
-        let read = ReadPath { engine, cache };
-        let core = Core::new(CoreParts { config, hlc, read, gc, applied });
-        let applier = Arc::new(Applier::new(Arc::clone(&core)));
-        let proposer: Arc<dyn Proposer> = Arc::new(Unlogged { applier });
+        let opened = tokio::task::spawn_blocking(move || match config.data_dir.clone() {
+            None => open_in_memory(config),
+            Some(dir) => open_directory(config, &dir),
+        });
+        let (core, proposer) =
+            opened.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
         let stop = Arc::new(Notify::new());
         let tasks = vec![
-            tokio::spawn(run_batcher(Arc::clone(&core), proposer)),
-            tokio::spawn(run_housekeeping(Arc::clone(&core), Arc::clone(&stop))),
+            tokio::spawn(run_batcher(Arc::clone(&core), Arc::clone(&proposer))),
+            tokio::spawn(run_housekeeping(
+                Arc::clone(&core),
+                Arc::clone(&proposer),
+                Arc::clone(&stop),
+            )),
         ];
-        Ok(Arc::new(Store { core, stop, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks) }))
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -128,7 +129,7 @@ impl Store {
             batches: load(&core.stats.batches),
             batch_commits_max: load(&core.stats.batch_commits_max),
             batch_bytes: load(&core.stats.batch_bytes),
-            fsyncs: 0,
+            fsyncs: self.proposer.fsyncs(),
             deadlocks: load(&core.locks.deadlocks),
             cache_hits: cache.hits,
             cache_misses: cache.misses,
@@ -140,9 +141,15 @@ impl Store {
         }
     }
 
+    /// Declares spans dead: their content is removed in the background. Nothing may ever be written
+    /// there again. Not remembered over a restart: whoever knows the catalog says it again.
+    pub fn bury(&self, spans: impl IntoIterator<Item = Span>) {
+        self.core.gc.bury(spans);
+    }
+
     /// Collects garbage and makes the engine durable now; otherwise this happens by itself.
     pub async fn checkpoint(&self) -> Result<(), KvError> {
-        checkpoint(&self.core).await
+        checkpoint(&self.core, &self.proposer).await
     }
 
     #[cfg(test)]
@@ -161,28 +168,78 @@ impl Store {
             // A task that panicked has logged it; shutting down goes on.
             let _ = task.await;
         }
-        checkpoint(&self.core).await?;
+        let proposer = Arc::clone(&self.proposer);
+        blocking(move || proposer.close()).await?;
         flushed
     }
 }
 
-async fn checkpoint(core: &Arc<Core>) -> Result<(), KvError> {
-    core.advance_gc();
-    let core = Arc::clone(core);
-    let persisted = tokio::task::spawn_blocking(move || core.read.engine.persist()).await;
-    match persisted {
+type Opened = (Arc<Core>, Arc<dyn Proposer>);
+
+fn new_core(
+    config: StoreConfig,
+    engine: Arc<dyn Engine>,
+    gc: GcHandle,
+) -> Result<Arc<Core>, StoreError> {
+    let applied = recovered_commit_ts(engine.as_ref())?;
+    let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
+    let hlc = Hlc::new(Arc::new(SystemClock), offset);
+    let cache = RecordCache::new(config.record_cache_bytes);
+    let read = ReadPath { engine, cache };
+    Ok(Core::new(CoreParts { config, hlc, read, gc, applied }))
+}
+
+fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
+    let core = new_core(config, Arc::new(MemEngine::new()), GcHandle::new())?;
+    let applier = EntryApplier::new(Arc::clone(&core));
+    let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
+    Ok((core, proposer))
+}
+
+/// Opens log and engine, and the raft group over them, which redoes what the engine has lost.
+fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
+    let lock = DataDirLock::acquire(dir)?;
+    let gc = GcHandle::new();
+    let fjall = FjallConfig {
+        block_cache_bytes: config.block_cache_bytes as u64,
+        ..FjallConfig::new(dir.join("engine"))
+    };
+    let engine: Arc<dyn Engine> = Arc::new(FjallEngine::open(&fjall, &gc)?);
+    let log = Arc::new(SegLog::open(LogConfig::new(dir.join("log")))?);
+    let group_config = GroupConfig {
+        checkpoint_interval: config.checkpoint_interval,
+        ..GroupConfig::new(RANGE, NodeId(1))
+    };
+    let core = new_core(config, Arc::clone(&engine), gc)?;
+    let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
+    let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
+    let group = RaftGroup::open(group_config, raft_log, engine, applier)?;
+    core.hlc.raise(core.applied());
+    Ok((core, Arc::new(Logged { group, log, _dir: lock })))
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), StorageError> + Send + 'static,
+) -> Result<(), KvError> {
+    match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(read::storage_error),
-        Err(error) => Err(KvError::Storage { reason: error.to_string() }),
+        Err(panic) => Err(KvError::Storage { reason: panic.to_string() }),
     }
 }
 
-async fn run_housekeeping(core: Arc<Core>, stop: Arc<Notify>) {
+async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<(), KvError> {
+    core.advance_gc();
+    let proposer = Arc::clone(proposer);
+    blocking(move || proposer.checkpoint()).await
+}
+
+async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
     loop {
         tokio::select! {
             () = stop.notified() => return,
             () = tokio::time::sleep(core.config.checkpoint_interval) => {}
         }
-        if let Err(error) = checkpoint(&core).await {
+        if let Err(error) = checkpoint(&core, &proposer).await {
             tracing::error!(%error, "checkpoint failed");
         }
     }

@@ -215,3 +215,79 @@ async fn counters_never_repeat_and_shutdown_refuses_later_commits() {
     open.put(key("a"), Bytes::from("1"));
     assert!(matches!(open.commit().await, Err(KvError::Unavailable { .. })));
 }
+
+/// A directory that goes with the test.
+struct Dir(std::path::PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Dir {
+        let dir = std::env::temp_dir().join(format!("meridian-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Dir(dir)
+    }
+
+    async fn open(&self) -> Arc<Store> {
+        Store::open(StoreConfig::at(&self.0)).await.expect("opens")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_there_after_a_restart_with_and_without_a_shutdown() {
+    let dir = Dir::new("restart");
+    for round in 0..3u32 {
+        let store = dir.open().await;
+        let mut txn = begin(&store, Isolation::RepeatableRead, 0);
+        assert_eq!(
+            text(txn.get(b"n").unwrap()),
+            if round == 0 { "-".into() } else { round.to_string() }
+        );
+        let tasks: Vec<_> = (0..20)
+            .map(|n| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { set(&store, &format!("k{round}-{n}"), "v").await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        set(&store, "n", &(round + 1).to_string()).await;
+        assert_eq!(
+            text(txn.get(b"n").unwrap()),
+            if round == 0 { "-".into() } else { round.to_string() }
+        );
+        assert_eq!(store.increment(b"seq", 1).await.unwrap(), [1, 33, 34][round as usize]);
+        let mut rows = Vec::new();
+        let mut new = begin(&store, Isolation::ReadCommitted, 0);
+        new.scan(Span::prefix(b"k"), false).unwrap().next_batch(999, &mut rows).unwrap();
+        assert_eq!(rows.len(), 20 * (round as usize + 1));
+        let stats = store.stats();
+        assert!(stats.commits >= 21 && stats.fsyncs > 0, "{stats:?}");
+        if round == 1 {
+            store.shutdown().await.unwrap();
+        }
+        drop((txn, new));
+        drop(store);
+        // The tasks that were aborted are gone only once the runtime has dropped them.
+        for _ in 0..100 {
+            match meridian_storage::DataDirLock::acquire(&dir.0) {
+                Ok(_) => break,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_store() {
+    let dir = Dir::new("locked");
+    let store = dir.open().await;
+    let second = Store::open(StoreConfig::at(&dir.0)).await;
+    assert!(second.is_err_and(|error| error.to_string().contains("in use by process")));
+    store.shutdown().await.unwrap();
+}

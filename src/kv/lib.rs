@@ -19,3 +19,6 @@ pub mod deadlock;
 pub mod locks;
 pub mod range;
 pub mod txn;
+
+#[cfg(test)]
+mod scripts;

@@ -32,6 +32,7 @@ pub(crate) struct Checkpointer {
     pub(crate) running: Mutex<()>,
     pub(crate) stop: Mutex<bool>,
     pub(crate) wake: Condvar,
+    /// The disk was full when the engine was to be made durable; no checkpoint is made any more.
     pub(crate) failed: AtomicBool,
 }
 
@@ -44,12 +45,15 @@ impl Checkpointer {
     /// Persists the engine and purges the log up to there. Blocks for as long as the disk takes.
     pub(crate) fn checkpoint(&self) -> Result<(), StorageError> {
         let _one = self.running.lock();
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(StorageError::DiskFull);
+        }
         let Some(applied) = self.shared.applied.lock().log_id else { return Ok(()) };
         if *self.shared.durable.lock() == Some(applied) {
             return Ok(());
         }
         self.shared.dirty_bytes.store(0, Ordering::Relaxed);
-        self.engine.persist()?;
+        self.engine.persist().inspect_err(|error| self.persist_failed(error))?;
         // Recorded before the purge, so that a purged log always knows what the engine must have.
         let slot = LogWrite::Slot(Slot::DurableApplied, codec::encode_log_id(&applied));
         self.log.submit(self.group, vec![slot], None)?;
@@ -61,6 +65,17 @@ impl Checkpointer {
             tracing::warn!(%why, group = %self.group, "the log was not purged");
         }
         Ok(())
+    }
+
+    /// A failed sync must not be tried again: the kernel may have dropped what it could not write, and the
+    /// next attempt would report success. The log still has everything, so the node ends and redoes it.
+    /// Only on a full disk does it stay, for reads and for the operator; writes are refused.
+    fn persist_failed(&self, error: &StorageError) {
+        self.failed.store(true, Ordering::Relaxed);
+        tracing::error!(%error, group = %self.group, "the engine cannot be made durable");
+        if !matches!(error, StorageError::DiskFull) {
+            std::process::abort();
+        }
     }
 
     /// Has openraft take note of the snapshot that the engine now is, and drop the log up to it.
@@ -91,7 +106,6 @@ impl Checkpointer {
             drop(stop);
             if let Err(error) = self.checkpoint() {
                 tracing::error!(%error, group = %self.group, "a checkpoint failed");
-                self.failed.store(true, Ordering::Relaxed);
             }
             stop = self.stop.lock();
         }

@@ -224,7 +224,7 @@ impl RaftGroup {
     /// # Errors
     /// See [`ProposeError`]: only `Unknown` leaves the outcome open.
     pub async fn propose(&self, entry: Bytes) -> Result<(), ProposeError> {
-        if self.log.disk_full() {
+        if self.log.disk_full() || self.failed() {
             return Err(ProposeError::DiskFull);
         }
         let unknown = |why: String| ProposeError::Unknown(why);
@@ -242,12 +242,12 @@ impl RaftGroup {
     /// Makes the engine durable and purges the log, now. Blocks.
     ///
     /// # Errors
-    /// A failed fsync: the node must stop.
+    /// The disk is full. (Any other failure to sync ends the process.)
     pub fn checkpoint(&self) -> Result<(), StorageError> {
         self.checkpointer.checkpoint()
     }
 
-    /// Whether a checkpoint in the background has failed: the disk cannot be trusted any more.
+    /// Whether a checkpoint has met a full disk: only reads are served until the next start.
     pub fn failed(&self) -> bool {
         self.checkpointer.failed.load(Ordering::Relaxed)
     }

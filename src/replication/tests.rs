@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use meridian_base::{Instant, NodeId, RangeId, Span};
+use meridian_base::{NodeId, RangeId, Span};
 use meridian_storage::{
-    Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, LogConfig, LogWrite, MemEngine, Op,
-    RaftLog, Reader, SegLog, Slot, StorageError,
+    Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, KvIter, LogConfig, LogWrite, MemEngine,
+    Op, Pressure, RaftLog, Reader, SegLog, Slot, StorageError, WriteBatch,
 };
 
 use crate::{Applier, GroupConfig, ProposeError, Publish, RaftGroup, codec};
@@ -198,6 +198,68 @@ fn a_failed_apply_stops_the_group() {
     assert!(open(&log, Arc::new(MemEngine::new())).is_err());
 }
 
+/// An engine whose disk is full when it is to be made durable.
+struct FullDisk(MemEngine);
+
+impl Reader for FullDisk {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.0.get(keyspace, key)
+    }
+
+    fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
+        self.0.range(keyspace, span, reverse)
+    }
+}
+
+impl Engine for FullDisk {
+    fn apply(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        self.0.apply(batch)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Reader> {
+        self.0.snapshot()
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.0.pressure()
+    }
+
+    fn persist(&self) -> Result<(), StorageError> {
+        Err(StorageError::DiskFull)
+    }
+
+    fn drop_span(&self, span: &Span) -> Result<(), StorageError> {
+        self.0.drop_span(span)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        self.0.compact()
+    }
+}
+
+/// A checkpoint that fails leaves the log as it is; writes are refused, reads go on, a restart (with room
+/// on the disk) has everything.
+#[test]
+fn a_full_disk_stops_writes_only() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let engine = MemEngine::new();
+    let (group, _) = open(&log, Arc::new(FullDisk(engine.clone()))).expect("a new group");
+    propose(&group, 0..10);
+    assert!(group.checkpoint().is_err() && group.failed());
+    let refused = futures::executor::block_on(group.propose(Bytes::from_static(b"00000001")));
+    assert_eq!(refused, Err(ProposeError::DiskFull));
+    check(&engine, 10);
+    drop(group);
+    let after = engine.crash([0; 3]);
+    let (_group, _) = open(&log, Arc::new(after.clone())).expect("opens");
+    check(&after, 10);
+}
+
 #[test]
 fn entries_come_back_from_their_bytes() {
     use crate::types::{Entry, LeaderId, LogId, Membership, Payload};
@@ -218,106 +280,4 @@ fn entries_come_back_from_their_bytes() {
         assert_eq!(codec::decode_entry(bytes.clone()), Some(entry));
         assert!(codec::decode_entry(bytes.slice(..20)).is_none());
     }
-}
-
-/// Every 200 bytes of an entry are an update of one row: a put in `hist`, a put in `cur`.
-struct Rows;
-
-/// Bytes of one commit in the measurements.
-const COMMIT_BYTES: usize = 200;
-
-impl Applier for Rows {
-    fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
-        for entry in entries {
-            for at in (0..entry.len()).step_by(COMMIT_BYTES) {
-                let row = entry.slice(at..at + COMMIT_BYTES);
-                ops.push(Op::put(Keyspace::Hist, key(&row[..16]), row.slice(16..100)));
-                ops.push(Op::put(Keyspace::Cur, key(&row[..8]), row.slice(100..)));
-            }
-        }
-        Ok(Box::new(|| ()))
-    }
-}
-
-fn open_rows(dir: &Path) -> (RaftGroup, Arc<SegLog>, FjallEngine) {
-    let engine = FjallEngine::open(&FjallConfig::new(dir.join("e")), &GcHandle::new());
-    let engine = engine.expect("opens");
-    let log = Arc::new(SegLog::open(LogConfig::new(dir.join("log"))).expect("opens"));
-    let config = GroupConfig::new(GROUP, NodeId(1));
-    let group =
-        RaftGroup::open(config, Arc::clone(&log) as _, Arc::new(engine.clone()), Arc::new(Rows));
-    (group.expect("opens"), log, engine)
-}
-
-fn commits(n: u64, count: u64) -> Bytes {
-    let mut entry = vec![0; COMMIT_BYTES * count as usize];
-    for (i, commit) in entry.chunks_mut(COMMIT_BYTES).enumerate() {
-        // Scattered keys, so that the engine sorts.
-        let key = (n * count + i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-        commit[..8].copy_from_slice(&key.to_be_bytes());
-        commit[8..16].copy_from_slice(&n.to_be_bytes());
-    }
-    entry.into()
-}
-
-/// Prints the throughput of writers whose commits are gathered while an entry is in flight, as the layer
-/// above does it: `cargo test --profile perf -p meridian-replication throughput -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let (group, log, _engine) = open_rows(dir.path());
-    for writers in [1u64, 4, 32] {
-        let (rounds, before, cpu) = (3000, log.stats(), cpu_time());
-        let start = Instant::now();
-        for n in 0..rounds {
-            futures::executor::block_on(group.propose(commits(n, writers))).expect("acknowledged");
-        }
-        let (took, cpu) = (start.elapsed(), cpu_time() - cpu);
-        let commits = rounds * writers;
-        println!(
-            "{writers} writers: {:.0} commits/s, {:.1} µs a round, {:.2} µs cpu a commit, {} fsyncs",
-            commits as f64 / took.as_secs_f64(),
-            took.as_micros() as f64 / rounds as f64,
-            cpu / commits as f64,
-            log.stats().frames - before.frames,
-        );
-    }
-}
-
-/// Prints how long a restart takes after a gigabyte of commits and a crash.
-#[test]
-#[ignore = "a measurement"]
-fn restart_after_a_gigabyte() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let (group, log, engine) = open_rows(dir.path());
-    let start = Instant::now();
-    let (per_entry, entries) = (1024, (1 << 30) / (1024 * COMMIT_BYTES as u64));
-    for n in 0..entries {
-        futures::executor::block_on(group.propose(commits(n, per_entry))).expect("acknowledged");
-    }
-    println!("written in {:?}, {:?}, {:?}", start.elapsed(), group.stats(), log.stats());
-    group.stop_threads();
-    log.close();
-    drop((group, log, engine));
-    let start = Instant::now();
-    let engine = FjallEngine::open(&FjallConfig::new(dir.path().join("e")), &GcHandle::new());
-    println!("engine opened after {:?}", start.elapsed());
-    drop(engine);
-    let start = Instant::now();
-    let (group, log, _engine) = open_rows(dir.path());
-    println!("all open after {:?}: {:?}, {:?}", start.elapsed(), group.stats(), log.stats());
-}
-
-/// CPU microseconds of this process so far.
-fn cpu_time() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let tasks = std::fs::read_dir("/proc/self/task").expect("linux");
-    let of =
-        |text: String| text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-    let all: f64 = tasks
-        .filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("schedstat")).ok())
-        .map(of)
-        .sum();
-    if all > 0.0 { all / 1000.0 } else { of(stat) / 1000.0 }
 }

@@ -5,6 +5,8 @@
 
 pub mod bind;
 pub mod ddl;
+pub mod deparse;
+pub mod dump;
 pub mod explain;
 pub mod expr;
 pub mod optimise;
@@ -13,5 +15,8 @@ pub mod plan;
 pub mod rel;
 pub mod resolve;
 pub mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use sqlparser::ast;

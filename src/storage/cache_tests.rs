@@ -1,7 +1,6 @@
 //! Coherence between fills and writes, eviction by use, and the price of a hit.
 
 use super::*;
-use meridian_base::Instant;
 
 fn miss(cache: &RecordCache, key: &[u8]) -> Miss {
     match cache.get(key) {
@@ -53,22 +52,4 @@ fn hot_entries_survive_a_bulk_load() {
     assert!(stats.bytes <= 64 * 64 * 1024, "{stats:?}");
     let alive = (0..64u64).filter(|n| matches!(cache.get(&n.to_be_bytes()), Lookup::Hit(_)));
     assert!(alive.count() >= 60);
-}
-
-/// Prints the time of a hit: `cargo test --release -p meridian-storage price_of_a_hit -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn price_of_a_hit() {
-    let cache = RecordCache::new(256 << 20);
-    let key = |n: u64| [&[0x10, 0, 0, 0, 9, 0, 1][..], &n.to_be_bytes()].concat();
-    let all: Vec<_> = (0..500_000).map(key).collect();
-    for key in &all {
-        cache.applied(key, Some(&[7; 100]));
-    }
-    let mut rng = meridian_base::Rng::seeded(1);
-    let order: Vec<_> = (0..1_000_000).map(|_| rng.below(500_000) as usize).collect();
-    let start = Instant::now();
-    let found = order.iter().filter(|n| matches!(cache.get(&all[**n]), Lookup::Hit(_))).count();
-    let took = start.elapsed();
-    println!("{} ns a hit, {found} hits", took.as_nanos() / order.len() as u128);
 }

@@ -131,14 +131,22 @@ pub struct Pressure {
     pub sealed_memtables: usize,
     /// Sorted runs in level 0 (the larger of `cur` and `hist`).
     pub l0_runs: usize,
+    /// Bytes of journals, which a restart has to replay.
+    pub journal_bytes: u64,
 }
+
+/// Journals may grow to this while flushes are behind; twice as much doubles the longest restart.
+const JOURNAL_BYTES_STALL: u64 = 256 << 20;
 
 impl Pressure {
     /// From here on fjall would put the calling thread to sleep (at 4 memtables or 20 runs); stopping
-    /// short of that keeps the apply thread awake to run raft.
+    /// short of that keeps the apply thread awake to run raft. Long journals stall too: they are what a
+    /// restart waits for.
     #[must_use]
     pub const fn would_stall(self) -> bool {
-        self.sealed_memtables >= 3 || self.l0_runs >= 15
+        self.sealed_memtables >= 3
+            || self.l0_runs >= 15
+            || self.journal_bytes >= JOURNAL_BYTES_STALL
     }
 }
 

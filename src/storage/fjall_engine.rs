@@ -15,6 +15,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fjall::config::{
@@ -59,7 +60,7 @@ impl FjallConfig {
 
 /// Journal bytes after which fjall flushes the memtables that keep old journals alive: bounds what a
 /// restart has to replay.
-const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// An [`Engine`] over fjall.
 #[derive(Clone)]
@@ -67,7 +68,18 @@ pub struct FjallEngine {
     db: Database,
     keyspaces: [fjall::Keyspace; 3],
     dir: PathBuf,
+    journals: Arc<JournalGauge>,
 }
+
+/// The journals' size as last looked at: asking costs a lock and a system call.
+#[derive(Default)]
+struct JournalGauge {
+    calls: AtomicU32,
+    bytes: AtomicU64,
+}
+
+/// Calls of [`Engine::pressure`] between two looks at the journals.
+const GAUGE_EVERY: u32 = 64;
 
 pub(crate) fn engine_error(doing: &str, error: fjall::Error) -> StorageError {
     match error {
@@ -104,11 +116,28 @@ impl FjallEngine {
                 .map_err(|e| engine_error("open a keyspace", e))
         };
         let keyspaces = [open(Keyspace::Cur)?, open(Keyspace::Hist)?, open(Keyspace::Node)?];
-        Ok(Self { db, keyspaces, dir: config.dir.clone() })
+        Ok(Self { db, keyspaces, dir: config.dir.clone(), journals: Arc::default() })
     }
 
     fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         &self.keyspaces[keyspace as usize]
+    }
+
+    fn look_at_journals(&self) -> u64 {
+        let bytes = self.db.journal_disk_space().unwrap_or(0);
+        self.journals.bytes.store(bytes, Ordering::Relaxed);
+        bytes
+    }
+
+    /// Lets old journals go by flushing what keeps them alive, without waiting for it. A keyspace that is
+    /// rarely written would otherwise hold on to every journal since its last write.
+    fn shorten_journals(&self) -> Result<(), StorageError> {
+        if self.look_at_journals() > JOURNAL_BYTES_MAX && !self.pressure().would_stall() {
+            for keyspace in &self.keyspaces {
+                keyspace.rotate_memtable().map_err(|e| engine_error("flush a memtable", e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Flushes memtables to tables and waits; for tests of what survives a crash.
@@ -230,6 +259,12 @@ impl Engine for FjallEngine {
             pressure.sealed_memtables = pressure.sealed_memtables.max(tree.sealed_memtable_count());
             pressure.l0_runs = pressure.l0_runs.max(tree.l0_run_count());
         }
+        // While writes wait for shorter journals this is called every few milliseconds, so that a look is
+        // due soon enough.
+        if self.journals.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(GAUGE_EVERY) {
+            self.look_at_journals();
+        }
+        pressure.journal_bytes = self.journals.bytes.load(Ordering::Relaxed);
         pressure
     }
 
@@ -244,7 +279,7 @@ impl Engine for FjallEngine {
                 Err(e) => return Err(StorageError::file("open", &path, e)),
             }
         }
-        Ok(())
+        self.shorten_journals()
     }
 
     fn drop_span(&self, span: &Span) -> Result<(), StorageError> {

@@ -16,15 +16,39 @@ use meridian_types::oid::{self, Oid};
 use meridian_types::{EvalContext, PgError, PgType, Result, SqlState};
 
 use crate::ast;
-use crate::expr::{ColumnId, Expr, Subquery};
+use crate::expr::{ColumnId, Subquery};
 use crate::parse::Source;
 use crate::plan::TableLock;
 use crate::rel::{Column, Rel};
 
 pub mod clause;
+mod conflict;
+mod cte;
 mod expr;
+mod expr_call;
+mod expr_name;
+mod expr_row;
+#[cfg(test)]
+mod expr_tests;
+mod from;
+mod from_function;
+mod group;
+mod insert;
+mod join;
+mod lock;
+mod modify;
+mod ops;
 pub mod query;
+mod same;
 pub mod scope;
+mod select;
+mod setop;
+pub mod statement;
+mod target;
+mod text;
+mod update;
+mod values;
+mod window;
 
 pub use clause::Clause;
 pub use scope::{
@@ -54,6 +78,12 @@ pub trait CatalogView {
 
     /// Name of a type of the user's, qualified when it is not on the search path.
     fn type_name(&self, oid: Oid) -> Option<Arc<str>>;
+
+    /// The facts of a type of the user's that is no row type: enum, domain, array.
+    fn type_info(&self, oid: Oid) -> Option<crate::resolve::TypeInfo> {
+        let _ = oid;
+        None
+    }
 
     /// Current database.
     fn database(&self) -> &str;

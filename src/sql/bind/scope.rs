@@ -157,11 +157,6 @@ impl ScopeItem {
 impl ScopeColumn {
     /// A column that is read by its id.
     pub fn new(name: impl Into<Arc<str>>, id: ColumnId, ty: PgType) -> ScopeColumn {
-        ScopeColumn {
-            name: name.into(),
-            expr: Expr::column(id, ty),
-            origin: None,
-            system: false,
-        }
+        ScopeColumn { name: name.into(), expr: Expr::column(id, ty), origin: None, system: false }
     }
 }

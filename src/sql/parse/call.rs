@@ -10,7 +10,9 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Span, Token};
 
 use super::dialect::Meridian;
-use super::grammar::{Parse, expect_word, peek_word, system_call, take_word, take_words, unexpected};
+use super::grammar::{
+    Parse, expect_word, peek_word, system_call, take_word, take_words, unexpected,
+};
 
 impl Meridian {
     /// A call whose name is the next token.
@@ -109,8 +111,8 @@ impl Meridian {
             call.within_group = self.order_by(p)?;
             p.expect_token(&Token::RParen)?;
         }
-        let filter = peek_word(p) == Some("filter")
-            && p.peek_nth_token_ref(1).token == Token::LParen;
+        let filter =
+            peek_word(p) == Some("filter") && p.peek_nth_token_ref(1).token == Token::LParen;
         if filter {
             p.advance_token();
             p.expect_token(&Token::LParen)?;

@@ -7,7 +7,6 @@
 //! single-quoted strings. White space and comments are dropped.
 
 use meridian_types::{PgError, Result, SqlState};
-use sqlparser::ast::{DollarQuotedString, Value};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
 use super::operators;
@@ -454,9 +453,12 @@ impl Lexer<'_> {
         let mut value = 0u32;
         for _ in 0..digits {
             let Some(d) = self.peek().and_then(|c| c.to_digit(16)) else {
-                return Err(PgError::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid Unicode escape")
-                    .hint("Unicode escapes must be \\uXXXX or \\UXXXXXXXX.")
-                    .at(position_of(self.text, at)));
+                return Err(PgError::new(
+                    SqlState::INVALID_ESCAPE_SEQUENCE,
+                    "invalid Unicode escape",
+                )
+                .hint("Unicode escapes must be \\uXXXX or \\UXXXXXXXX.")
+                .at(position_of(self.text, at)));
             };
             value = (value << 4) | d;
             self.bump();
@@ -563,16 +565,4 @@ fn decode_unicode(body: &str, escape: char) -> Option<String> {
         }
     }
     Some(out)
-}
-
-/// The text of a string token or value.
-pub(crate) fn string_value(value: &Value) -> Option<&str> {
-    match value {
-        Value::SingleQuotedString(s)
-        | Value::EscapedStringLiteral(s)
-        | Value::UnicodeStringLiteral(s)
-        | Value::NationalStringLiteral(s) => Some(s),
-        Value::DollarQuotedString(DollarQuotedString { value, .. }) => Some(value),
-        _ => None,
-    }
 }

@@ -32,7 +32,7 @@ mod utility;
 #[cfg(test)]
 mod tests;
 
-pub use rewrite::{ConflictElement, ConflictTarget, conflict_target, lock_clause, ROWS_FROM};
+pub use rewrite::{ConflictElement, ConflictTarget, ROWS_FROM, conflict_target, lock_clause};
 pub use source::Source;
 pub use statement::{Parsed, Statement};
 

@@ -236,8 +236,7 @@ impl Meridian {
     /// A field of a row constructor: an expression, or `t.*`.
     fn row_item(&self, p: &mut Parser) -> Parse<Expr> {
         let expr = self.expr(p, 0)?;
-        if p.peek_token_ref().token == Token::Period
-            && p.peek_nth_token_ref(1).token == Token::Mul
+        if p.peek_token_ref().token == Token::Period && p.peek_nth_token_ref(1).token == Token::Mul
         {
             p.advance_token();
             let star = AttachedToken(p.next_token());

@@ -56,7 +56,9 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Result<Vec<TokenWithSpan>
             }
             Some("only")
                 if matches!(before, Some("from" | "join" | "update" | "table" | "truncate"))
-                    && tokens.get(i + 1).is_some_and(|t| matches!(t.token.token, Token::Word(_))) =>
+                    && tokens
+                        .get(i + 1)
+                        .is_some_and(|t| matches!(t.token.token, Token::Word(_))) =>
             {
                 i += 1;
             }
@@ -104,13 +106,23 @@ pub(super) fn queries(tokens: &[Lexed]) -> BTreeSet<u64> {
         is_query[i] = match word_of(inside) {
             Some("select" | "with" | "values" | "table") => true,
             Some(_) => false,
-            None => is_query[i + 1] && {
-                let after = &tokens[closing[i + 1] + 1];
-                const FOLLOW: [&str; 8] =
-                    ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
-                after.token.token == Token::RParen
-                    || word_of(after).is_some_and(|w| FOLLOW.contains(&w))
-            },
+            None => {
+                is_query[i + 1] && {
+                    let after = &tokens[closing[i + 1] + 1];
+                    const FOLLOW: [&str; 8] = [
+                        "union",
+                        "intersect",
+                        "except",
+                        "order",
+                        "limit",
+                        "offset",
+                        "fetch",
+                        "for",
+                    ];
+                    after.token.token == Token::RParen
+                        || word_of(after).is_some_and(|w| FOLLOW.contains(&w))
+                }
+            }
         };
         if is_query[i] {
             out.insert(inside.token.span.start.column);
@@ -252,10 +264,7 @@ pub fn conflict_target(columns: &[Ident]) -> Result<ConflictTarget> {
     }
     let elements = columns
         .iter()
-        .map(|c| ConflictElement {
-            expr: ast::Expr::Identifier(c.clone()),
-            operator_class: None,
-        })
+        .map(|c| ConflictElement { expr: ast::Expr::Identifier(c.clone()), operator_class: None })
         .collect();
     Ok(ConflictTarget { elements, predicate: None })
 }
@@ -288,10 +297,8 @@ fn parse_target(body: &str, offset: u64) -> Result<ConflictTarget> {
         Ok(ConflictTarget { elements, predicate })
     });
     parsed.map_err(|e: PgError| match e.state() {
-        SqlState::SYNTAX_ERROR => {
-            PgError::new(SqlState::SYNTAX_ERROR, e.fields().message.clone())
-                .at(e.fields().position.and_then(|p| u32::try_from(u64::from(p) + offset).ok()))
-        }
+        SqlState::SYNTAX_ERROR => PgError::new(SqlState::SYNTAX_ERROR, e.fields().message.clone())
+            .at(e.fields().position.and_then(|p| u32::try_from(u64::from(p) + offset).ok())),
         _ => e,
     })
 }

@@ -5,9 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::dialect::Meridian;
 use super::grammar::{Parse, expect_word, peek_word, take_word, take_words, unexpected, word_at};
-use super::statement::{
-    IsolationLevel, Set, SetValue, Statement, Transaction, TransactionModes,
-};
+use super::statement::{IsolationLevel, Set, SetValue, Statement, Transaction, TransactionModes};
 
 fn tx(t: Transaction) -> Parse<Statement> {
     Ok(Statement::Transaction(t))

@@ -81,12 +81,7 @@ impl Meridian {
         Ok(list.iter().map(modifier_text).collect())
     }
 
-    fn standard_type(
-        &self,
-        p: &mut Parser,
-        word: &str,
-        span: Span,
-    ) -> Parse<Option<DataType>> {
+    fn standard_type(&self, p: &mut Parser, word: &str, span: Span) -> Parse<Option<DataType>> {
         let name = match word {
             "int" | "integer" => "int4",
             "smallint" => "int2",
@@ -129,11 +124,7 @@ impl Meridian {
         let name = match modifiers.first().map(|m| m.parse::<i32>()) {
             None => "float8",
             Some(Ok(n)) if n < 1 => {
-                return self.fail(
-                    "22023",
-                    "precision for type float must be at least 1 bit",
-                    span,
-                );
+                return self.fail("22023", "precision for type float must be at least 1 bit", span);
             }
             Some(Ok(n)) if n <= 24 => "float4",
             Some(Ok(n)) if n <= 53 => "float8",
@@ -202,14 +193,8 @@ impl Meridian {
 
     /// `YEAR TO MONTH` and its kin as PostgreSQL's bit mask, then the precision of seconds.
     fn interval_fields(&self, p: &mut Parser) -> Parse<Vec<String>> {
-        const ORDER: [(&str, u32); 6] = [
-            ("year", 2),
-            ("month", 1),
-            ("day", 3),
-            ("hour", 10),
-            ("minute", 11),
-            ("second", 12),
-        ];
+        const ORDER: [(&str, u32); 6] =
+            [("year", 2), ("month", 1), ("day", 3), ("hour", 10), ("minute", 11), ("second", 12)];
         let index = |w: Option<&str>| ORDER.iter().position(|(name, _)| Some(*name) == w);
         let Some(from) = index(peek_word(p)) else { return Ok(vec![]) };
         p.advance_token();

@@ -368,7 +368,8 @@ impl Meridian {
         if p.peek_token_ref().token == Token::LParen {
             options = self.option_list(p)?;
         }
-        while let Some(word @ ("full" | "freeze" | "verbose" | "analyze" | "analyse")) = peek_word(p)
+        while let Some(word @ ("full" | "freeze" | "verbose" | "analyze" | "analyse")) =
+            peek_word(p)
         {
             let name = word.replace("analyse", "analyze");
             p.advance_token();
