@@ -56,8 +56,14 @@ fn jsonb(v: &Value) -> Datum {
     Datum::Jsonb(v.to_bytes())
 }
 
+/// In lax mode the first value answers; errors after it are never met.
 fn exists(a: &[Datum], silent: bool) -> Result<Datum> {
-    let (path, items, complete) = found(a, silent)?;
+    let (path, items, complete) = match found(a, true)? {
+        (path, items, false) if !(silent || path.lax && !items.is_empty()) => {
+            return found(a, false).map(|_| Datum::Bool(!items.is_empty()));
+        }
+        result => result,
+    };
     Ok(match (complete, items.is_empty()) {
         (true, empty) => Datum::Bool(!empty),
         (false, false) if path.lax => Datum::Bool(true),

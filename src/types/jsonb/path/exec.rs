@@ -292,7 +292,7 @@ impl Machine<'_> {
     ) -> Run<()> {
         let (from, to) = levels;
         let leaf = !item.is_container();
-        let reached = from.map_or(leaf, |from| level >= from);
+        let reached = from.map_or(leaf && level > 0, |from| level >= from);
         let inside = to.is_none_or(|to| level <= to);
         if reached && inside {
             self.steps(item, rest, scope, found)?;

@@ -32,10 +32,46 @@ pub fn parse(text: &str) -> Result<Path> {
         _ => true,
     };
     let expr = p.binary(0)?;
+    check(&expr, false, false)?;
     if *p.peek() != Token::End {
         return Err(p.unexpected());
     }
     Ok(Path { lax, expr })
+}
+
+/// `@` has a meaning in filters only, `last` in subscripts only.
+fn check(e: &Expr, in_filter: bool, in_subscript: bool) -> Result<()> {
+    let refuse = |text: &str| Err(PgError::new(SqlState::SYNTAX_ERROR, text));
+    match e {
+        Expr::Current if !in_filter => refuse("@ is not allowed in root expressions"),
+        Expr::Last if !in_subscript => refuse("LAST is allowed only in array subscripts"),
+        Expr::Binary(_, a, b) => {
+            check(a, in_filter, in_subscript)?;
+            check(b, in_filter, in_subscript)
+        }
+        Expr::Unary(_, inner)
+        | Expr::Not(inner)
+        | Expr::IsUnknown(inner)
+        | Expr::Exists(inner)
+        | Expr::LikeRegex(inner, ..) => check(inner, in_filter, in_subscript),
+        Expr::Steps(start, steps) => {
+            check(start, in_filter, in_subscript)?;
+            for step in steps {
+                match step {
+                    Step::Filter(predicate) => check(predicate, true, in_subscript)?,
+                    Step::Elements(list) => {
+                        for (from, to) in list {
+                            check(from, in_filter, true)?;
+                            to.iter().try_for_each(|to| check(to, in_filter, true))?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn syntax(near: &str) -> PgError {
@@ -52,8 +88,9 @@ const SYMBOLS: [&str; 28] = [
     "}", "?", ",", "+", "-", "/", "%", "<", ">", "!", "=",
 ];
 
+/// Everything that means nothing else is part of a word.
 fn word_char(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$'
+    !"?%$.[]{}()|&!=<>@#,*:-+/\\\" \t\n\r\u{c}".contains(c)
 }
 
 fn lex(text: &str) -> Result<Vec<(Token, String)>> {
@@ -73,7 +110,10 @@ fn lex(text: &str) -> Result<Vec<(Token, String)>> {
             || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()))
         {
             let length = number_length(rest);
-            if rest[length..].starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            let zeros =
+                rest.starts_with('0') && rest[1..].starts_with(|c: char| c.is_ascii_digit());
+            let length = if zeros { 1 } else { length };
+            if zeros || rest[length..].starts_with(|c: char| c.is_alphabetic() || c == '_') {
                 let error = "trailing junk after numeric literal";
                 let near = &rest[..=length];
                 return Err(PgError::new(
@@ -157,8 +197,13 @@ impl Parser {
         &self.tokens[self.at].0
     }
 
+    /// The error of a token without place. A word is only known to end by what follows it, which
+    /// is what the message shows.
     fn unexpected(&self) -> PgError {
-        syntax(&self.tokens[self.at].1)
+        match self.peek() {
+            Token::Word(_) if self.at + 2 == self.tokens.len() => syntax(""),
+            _ => syntax(&self.tokens[self.at].1),
+        }
     }
 
     fn eat(&mut self, symbol: &str) -> bool {
