@@ -48,4 +48,6 @@ pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod tests;
