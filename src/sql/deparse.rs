@@ -66,6 +66,14 @@ impl Deparser<'_> {
         }
     }
 
+    /// A type as a cast names it: `bpchar` when it has no length, since `character` means one.
+    fn ty(&self, ty: PgType) -> String {
+        match ty {
+            PgType { oid: oid::BPCHAR, typmod: ..0 } => "bpchar".to_owned(),
+            ty => (self.type_name)(ty),
+        }
+    }
+
     fn write(&self, e: &Expr, out: &mut String) {
         match &e.kind {
             ExprKind::Const(value) => self.constant(value, e.ty, out),
@@ -99,13 +107,13 @@ impl Deparser<'_> {
                 self.list(elements, out);
                 out.push(']');
                 if elements.is_empty() {
-                    put(out, format_args!("::{}", (self.type_name)(e.ty)));
+                    put(out, format_args!("::{}", self.ty(e.ty)));
                 }
             }
             ExprKind::Row(fields) => {
                 self.named("ROW", fields, out);
                 if e.ty.oid != oid::RECORD {
-                    put(out, format_args!("::{}", (self.type_name)(e.ty)));
+                    put(out, format_args!("::{}", self.ty(e.ty)));
                 }
             }
             ExprKind::Field(row, index) => {
@@ -169,7 +177,7 @@ impl Deparser<'_> {
             Some(e) => self.around(" ELSE ", e, "", out),
             None => {
                 let ty = whens.first().map_or(PgType::new(oid::TEXT), |w| w.1.ty);
-                put(out, format_args!(" ELSE NULL::{}", (self.type_name)(ty)));
+                put(out, format_args!(" ELSE NULL::{}", self.ty(ty)));
             }
         }
         out.push_str(" END");
@@ -259,13 +267,22 @@ impl Deparser<'_> {
     }
 
     fn cast(&self, arg: &Expr, ty: PgType, out: &mut String) {
+        // A conversion and then a modifier are one cast in SQL.
+        let inner = match &arg.kind {
+            ExprKind::Relabel(inner) | ExprKind::ViaText { arg: inner } => Some(&**inner),
+            ExprKind::Call { func, args } if is_cast(func, args, arg.ty) => args.first(),
+            _ => None,
+        };
+        if let Some(inner) = inner.filter(|_| arg.ty == PgType::new(ty.oid) && ty.typmod >= 0) {
+            return self.cast(inner, ty, out);
+        }
         match &arg.kind {
             ExprKind::Const(value) if arg.ty == PgType::new(ty.oid) && !value.is_null() => {
                 self.literal(value, arg.ty, out);
             }
             _ => self.around("(", arg, ")", out),
         }
-        put(out, format_args!("::{}", (self.type_name)(ty)));
+        put(out, format_args!("::{}", self.ty(ty)));
     }
 
     fn literal(&self, value: &Datum, ty: PgType, out: &mut String) {
@@ -277,7 +294,7 @@ impl Deparser<'_> {
         if value.is_null() {
             return match ty.oid {
                 oid::UNKNOWN => out.push_str("NULL"),
-                _ => put(out, format_args!("NULL::{}", (self.type_name)(ty))),
+                _ => put(out, format_args!("NULL::{}", self.ty(ty))),
             };
         }
         let text = io::to_text(value, ty, self.eval).unwrap_or_default();
@@ -291,7 +308,7 @@ impl Deparser<'_> {
             oid::UNKNOWN => out.push_str(&quote_literal(&text)),
             _ => {
                 out.push_str(&quote_literal(&text));
-                put(out, format_args!("::{}", (self.type_name)(ty)));
+                put(out, format_args!("::{}", self.ty(ty)));
             }
         }
     }

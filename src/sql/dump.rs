@@ -49,12 +49,18 @@ fn keys(keys: &[SortKey], names: &Names) -> String {
 
 fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
     let e = |e: &Expr| expression(e, names);
-    let on = |on: &[Expr]| if on.is_empty() { String::new() } else { format!(" {}", conjunction(on, names)) };
+    let on = |on: &[Expr]| {
+        if on.is_empty() { String::new() } else { format!(" {}", conjunction(on, names)) }
+    };
     let line = match r {
         Rel::Scan { table, columns: cols, filter, access } => {
             let cols: Vec<Column> = cols.iter().map(|(c, _)| c.clone()).collect();
             let short: Vec<&str> = cols.iter().map(|c| &*c.name).collect();
-            let filter = if filter.is_empty() { String::new() } else { format!(" where {}", conjunction(filter, names)) };
+            let filter = if filter.is_empty() {
+                String::new()
+            } else {
+                format!(" where {}", conjunction(filter, names))
+            };
             let access = match access {
                 Access::Full => String::new(),
                 Access::Index { index_id, spans, reverse } => {
@@ -68,7 +74,11 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
         }
         Rel::Virtual { table, columns: cols, filter } => {
             let short: Vec<&str> = cols.iter().map(|(c, _)| &*c.name).collect();
-            let filter = if filter.is_empty() { String::new() } else { format!(" where {}", conjunction(filter, names)) };
+            let filter = if filter.is_empty() {
+                String::new()
+            } else {
+                format!(" where {}", conjunction(filter, names))
+            };
             format!("virtual {} [{}]{filter}", table.name, short.join(", "))
         }
         Rel::Values { rows, .. } => {
@@ -76,7 +86,10 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
         }
         Rel::Project { exprs, .. } => format!("project {}", list(exprs, |(_, x)| e(x))),
         Rel::ProjectSet { calls, .. } => {
-            format!("project set {}", list(calls, |c| format!("{}({})", c.func.name, list(&c.args, e))))
+            format!(
+                "project set {}",
+                list(calls, |c| format!("{}({})", c.func.name, list(&c.args, e)))
+            )
         }
         Rel::Filter { predicates, .. } => format!("filter{}", on(predicates)),
         Rel::Join { kind, on: c, lookup, .. } => {
@@ -91,7 +104,8 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
             let sets = grouping_sets.as_ref().map_or(String::new(), |s| format!(" sets {s:?}"));
             let calls = list(aggregates, |(_, c)| {
                 let distinct = if c.distinct { "distinct " } else { "" };
-                let filter = c.filter.as_ref().map_or(String::new(), |f| format!(" filter {}", e(f)));
+                let filter =
+                    c.filter.as_ref().map_or(String::new(), |f| format!(" filter {}", e(f)));
                 let args = if c.args.is_empty() { "*".into() } else { list(&c.args, e) };
                 format!("{}({distinct}{args}){filter}", c.func.name)
             });
@@ -127,7 +141,10 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
         Rel::With { ctes, .. } => format!("with {}", list(ctes, |c| c.name.to_string())),
         Rel::CteScan { cte, columns: c } => format!("cte {cte} [{}]", columns(c, names)),
         Rel::LockRows { locks, .. } => {
-            format!("lock {}", list(locks, |l| format!("{} {:?} {:?}", l.table.name, l.strength, l.wait)))
+            format!(
+                "lock {}",
+                list(locks, |l| format!("{} {:?} {:?}", l.table.name, l.strength, l.wait))
+            )
         }
         Rel::Modify(m) => {
             let what = match &m.kind {
@@ -135,7 +152,10 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
                     let conflict = on_conflict.as_ref().map_or(String::new(), |c| {
                         let update = c.update.as_ref().map_or("nothing".to_owned(), |u| {
                             let set = list(&u.set, |(a, x)| format!("{a} = {}", e(x)));
-                            let filter = u.filter.as_ref().map_or(String::new(), |f| format!(" where {}", e(f)));
+                            let filter = u
+                                .filter
+                                .as_ref()
+                                .map_or(String::new(), |f| format!(" where {}", e(f)));
                             format!("set {set}{filter}")
                         });
                         format!(" on conflict {:?} {update}", c.arbiters)
@@ -143,7 +163,11 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
                     format!("insert {} ({}){conflict}", m.table.name, list(values, e))
                 }
                 ModifyKind::Update { set, .. } => {
-                    format!("update {} set {}", m.table.name, list(set, |(a, x)| format!("{a} = {}", e(x))))
+                    format!(
+                        "update {} set {}",
+                        m.table.name,
+                        list(set, |(a, x)| format!("{a} = {}", e(x)))
+                    )
                 }
                 ModifyKind::Delete { .. } => format!("delete {}", m.table.name),
             };
@@ -187,7 +211,8 @@ fn span(s: &KeySpan, names: &Names) -> String {
         parts.push(format!("{each}{}", expression(x, names)));
     }
     let edge = |b: &Option<(Expr, bool)>, yes: &str, no: &str| {
-        b.as_ref().map(|(x, inc)| format!("{}{}", if *inc { yes } else { no }, expression(x, names)))
+        b.as_ref()
+            .map(|(x, inc)| format!("{}{}", if *inc { yes } else { no }, expression(x, names)))
     };
     parts.extend(edge(&s.lower, ">=", ">"));
     parts.extend(edge(&s.upper, "<=", "<"));

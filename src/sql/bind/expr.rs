@@ -40,7 +40,11 @@ impl Binder<'_> {
 
     /// Where the expression begins in the text.
     pub fn position(&self, expr: &ast::Expr) -> Option<u32> {
-        self.source.position(expr.span().start)
+        match expr {
+            ast::Expr::Prefixed { prefix, .. } => self.source.position(prefix.span.start),
+            ast::Expr::Nested(inner) => self.position(inner),
+            other => self.source.position(other.span().start),
+        }
     }
 
     pub(super) fn bind_boolean(
@@ -318,7 +322,7 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         if let (Some(l), Some(r)) = (row_fields(left), row_fields(right)) {
-            self.same_length(l.len(), r.len(), left)?;
+            self.same_length(l.len(), r.len(), left, "is")?;
             let mut parts = Vec::with_capacity(l.len());
             for (a, b) in l.iter().zip(r) {
                 parts.push(self.distinct(a, b, negated, clause)?);

@@ -79,7 +79,10 @@ impl Binder<'_> {
                 return self.sql_time(&parts, clause);
             }
         }
-        let aggregate = call.over.is_none() && has_kind(parts.name, 'a');
+        // `rank` and its kin are window functions, and aggregates with WITHIN GROUP.
+        let aggregate = call.over.is_none()
+            && has_kind(parts.name, 'a')
+            && (!call.within_group.is_empty() || !has_kind(parts.name, 'w'));
         match (aggregate, &call.over) {
             (true, _) => self.aggregate(call, &parts, clause),
             (false, Some(over)) => self.window(call, over, &parts, clause),

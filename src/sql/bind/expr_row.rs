@@ -3,7 +3,7 @@
 use meridian_types::builtin;
 use meridian_types::oid;
 use meridian_types::{PgError, PgType, Result, SqlState};
-use sqlparser::ast::{AccessExpr, Subscript};
+use sqlparser::ast::{AccessExpr, Spanned, Subscript};
 
 use super::expr::{boolean, row_fields, unnest};
 use super::{Binder, Clause};
@@ -43,11 +43,16 @@ impl Binder<'_> {
         Ok(Expr { kind: ExprKind::Row(out), ty: PgType::new(oid::RECORD) })
     }
 
-    pub(super) fn same_length(&self, l: usize, r: usize, at: &ast::Expr) -> Result<()> {
+    /// Where an operator stands behind its left operand.
+    fn after(&self, left: &ast::Expr, op: &str) -> Option<u32> {
+        self.source.find_after(left.span().end, &[op]).or_else(|| self.position(left))
+    }
+
+    pub(super) fn same_length(&self, l: usize, r: usize, at: &ast::Expr, op: &str) -> Result<()> {
         if l == r {
             return Ok(());
         }
-        Err(syntax("unequal number of entries in row expressions", self.position(at)))
+        Err(syntax("unequal number of entries in row expressions", self.after(at, op)))
     }
 
     /// `(a, b) op (c, d)`: pairwise for `=` and `<>`, lexicographic for the order operators.
@@ -59,7 +64,7 @@ impl Binder<'_> {
         right: &[ast::Expr],
         clause: Clause,
     ) -> Result<Expr> {
-        self.same_length(left.len(), right.len(), at)?;
+        self.same_length(left.len(), right.len(), at, op)?;
         if left.is_empty() {
             return Err(PgError::unsupported("cannot compare rows of zero length"));
         }
@@ -353,6 +358,7 @@ impl Binder<'_> {
                 clause.check_subquery(position)?;
                 let (subquery, columns) = self.bind_subquery(query)?;
                 let [column] = columns.as_slice() else {
+                    let position = self.source.find_before(expr.span().start, "(");
                     return Err(syntax("subquery must return only one column", position));
                 };
                 let ty = column.ty;
@@ -410,11 +416,11 @@ impl Binder<'_> {
             None => values.push((self.bind_expr(left, clause)?, position)),
         }
         let (subquery, columns) = self.bind_subquery(query)?;
-        if columns.len() < values.len() {
-            return Err(syntax("subquery has too few columns", position));
-        }
-        if columns.len() > values.len() {
-            return Err(syntax("subquery has too many columns", position));
+        if columns.len() != values.len() {
+            let fewer = columns.len() < values.len();
+            let text = if fewer { "too few" } else { "too many" };
+            let position = self.source.find_after(left.span().end, &["in", "not", op]);
+            return Err(syntax(&format!("subquery has {text} columns"), position));
         }
         let pairs = values
             .into_iter()

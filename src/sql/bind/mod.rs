@@ -28,6 +28,8 @@ mod expr;
 mod expr_call;
 mod expr_name;
 mod expr_row;
+#[cfg(test)]
+mod expr_tests;
 mod from;
 mod from_function;
 mod group;

@@ -65,6 +65,7 @@ impl Source {
 fn spells(token: &Lexed, wanted: &[&str]) -> bool {
     match &token.token.token {
         Token::Word(w) => w.quote_style.is_none() && wanted.contains(&w.value.as_str()),
+        Token::LParen => wanted.contains(&"("),
         Token::DoubleColon => wanted.contains(&"::"),
         Token::Neq => wanted.contains(&"<>"),
         other => operators::text(other).is_some_and(|t| wanted.contains(&t)),

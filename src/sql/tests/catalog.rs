@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_catalog::{
-    ColumnDesc, ConstraintDesc, ConstraintKind, Identity, IndexColumn, IndexDesc, IndexState,
-    Relation, TableDesc, ViewDesc, VirtualDesc,
+    ColumnDesc, ConstraintDesc, ConstraintKind, IndexColumn, IndexDesc, IndexState, Relation,
+    TableDesc, ViewDesc, VirtualDesc,
 };
 use meridian_types::oid::{self, Oid};
 use meridian_types::{EvalContext, PgError, PgType, Result, SqlState};
 
-use crate::ast;
 use crate::bind::{Binder, CatalogView};
+use crate::ddl::{
+    ColumnDef, Constraint, ConstraintRule, CreateIndex, CreateTable, CreateView, Ddl, TableElement,
+};
 use crate::parse::{self, Source, Statement};
 
 /// The catalog.
@@ -99,8 +101,7 @@ impl TestCatalog {
         catalog.relations.insert("pg_class".into(), Relation::Virtual(Arc::new(class)));
         for parsed in parse::parse(ddl).expect("the DDL of a test parses") {
             let Statement::Ddl(statement) = &parsed.statement else { panic!("not DDL") };
-            let text = &ddl[parsed.range.clone()];
-            catalog.define(statement, text).expect("the DDL of a test is right");
+            catalog.define(statement, ddl).expect("the DDL of a test is right");
         }
         catalog
     }
@@ -118,19 +119,27 @@ impl TestCatalog {
         self.next_oid
     }
 
-    /// Carries out a definition.
-    pub(crate) fn define(&mut self, statement: &ast::Statement, text: &str) -> Result<()> {
+    /// Carries out a definition that stands in `text`.
+    pub(crate) fn define(&mut self, statement: &Ddl, text: &str) -> Result<()> {
         match statement {
-            ast::Statement::CreateTable(create) => self.create_table(create),
-            ast::Statement::CreateIndex(create) => self.create_index(create),
-            ast::Statement::CreateView(create) => {
-                let at = text.to_lowercase().find(" as").map_or(0, |i| i + 3);
-                let columns = create.columns.iter().map(|c| c.name.value.clone()).collect();
-                self.create_view(&create.name, &create.query, text[at..].trim(), columns)
+            Ddl::CreateTable(create) => self.create_table(create, text),
+            Ddl::CreateTableAs(create) => {
+                let mut table = self.empty_table(&create.name.name);
+                let eval = EvalContext::bare();
+                let source = Source::default();
+                let bound =
+                    Binder::new(self, &eval, &source, &[], false).bind_query(&create.query)?;
+                for (i, c) in bound.columns.iter().enumerate() {
+                    let given = create.columns.get(i).map_or(&*c.name, String::as_str);
+                    add_column(&mut table, given, c.ty);
+                }
+                self.finish(table)
             }
-            ast::Statement::Drop { names, .. } => {
+            Ddl::CreateIndex(create) => self.create_index(create, text),
+            Ddl::CreateView(create) => self.create_view(create, text),
+            Ddl::Drop { names, .. } => {
                 for n in names {
-                    self.relations.remove(&last(n));
+                    self.relations.remove(&n.name);
                 }
                 Ok(())
             }
@@ -138,61 +147,64 @@ impl TestCatalog {
         }
     }
 
-    fn create_table(&mut self, create: &ast::CreateTable) -> Result<()> {
-        let name = last(&create.name);
-        if self.relations.contains_key(&name) {
+    fn create_table(&mut self, create: &CreateTable, text: &str) -> Result<()> {
+        let name = &create.name.name;
+        if self.relations.contains_key(name) {
             let text = format!("relation \"{name}\" already exists");
             return Err(PgError::new(SqlState::DUPLICATE_TABLE, text));
         }
-        let mut table = self.empty_table(&name);
-        if let Some(query) = &create.query {
-            let eval = EvalContext::bare();
-            let source = Source::default();
-            let bound = Binder::new(self, &eval, &source, &[], false).bind_query(query)?;
-            for c in &bound.columns {
-                add_column(&mut table, &c.name, c.ty);
+        let mut table = self.empty_table(name);
+        for element in &create.elements {
+            if let TableElement::Column(c) = element {
+                self.column(&mut table, c, text)?;
             }
         }
-        for parent in create.inherits.iter().flatten() {
-            let Some(Relation::Table(p)) = self.relations.get(&last(parent)) else { continue };
-            for c in p.columns.iter().filter(|c| !c.hidden) {
-                add_column(&mut table, &c.name, c.ty);
-            }
-        }
-        for c in &create.columns {
-            self.column(&mut table, c)?;
-        }
-        for c in &create.constraints {
-            match c {
-                ast::TableConstraint::PrimaryKey(k) => {
-                    let columns = key_columns(&k.columns);
-                    add_key(
-                        &mut table,
-                        &columns,
-                        true,
-                        k.name.as_ref().map(|n| n.value.clone()),
-                        0,
-                    );
+        for element in &create.elements {
+            match element {
+                TableElement::Column(c) => {
+                    for constraint in &c.constraints {
+                        self.constraint(&mut table, constraint, Some(&c.name), text);
+                    }
                 }
-                ast::TableConstraint::Unique(k) => {
-                    let columns = key_columns(&k.columns);
-                    let oid = self.oid();
-                    add_key(
-                        &mut table,
-                        &columns,
-                        false,
-                        k.name.as_ref().map(|n| n.value.clone()),
-                        oid,
-                    );
-                }
-                ast::TableConstraint::Check(k) => {
-                    let name = k.name.as_ref().map_or(format!("{name}_check"), |n| n.value.clone());
-                    add_check(&mut table, name, &k.expr);
-                }
-                _ => {}
+                TableElement::Constraint(c) => self.constraint(&mut table, c, None, text),
+                TableElement::Like(..) => {}
             }
         }
         self.finish(table)
+    }
+
+    fn constraint(&mut self, table: &mut TableDesc, c: &Constraint, of: Option<&str>, text: &str) {
+        let given = |columns: &[String]| match of {
+            Some(column) if columns.is_empty() => vec![column.to_owned()],
+            _ => columns.to_vec(),
+        };
+        match &c.kind {
+            ConstraintRule::PrimaryKey { columns, .. } => {
+                add_key(table, &given(columns), true, c.name.clone(), 0);
+            }
+            ConstraintRule::Unique { columns, .. } => {
+                let oid = self.oid();
+                add_key(table, &given(columns), false, c.name.clone(), oid);
+            }
+            ConstraintRule::Check { expr, .. } => {
+                let default = format!("{}_check", table.name);
+                let name = c.name.clone().unwrap_or(default);
+                table.constraints.push(ConstraintDesc {
+                    oid: 0,
+                    name,
+                    kind: ConstraintKind::Check {
+                        expr: expr.text.of(text),
+                        columns: vec![],
+                        no_inherit: false,
+                    },
+                    deferrable: false,
+                    deferred: false,
+                    validated: true,
+                    comment: None,
+                });
+            }
+            ConstraintRule::ForeignKey { .. } => {}
+        }
     }
 
     fn empty_table(&mut self, name: &str) -> TableDesc {
@@ -233,7 +245,7 @@ impl TestCatalog {
         Ok(())
     }
 
-    fn column(&mut self, table: &mut TableDesc, c: &ast::ColumnDef) -> Result<()> {
+    fn column(&mut self, table: &mut TableDesc, c: &ColumnDef, text: &str) -> Result<()> {
         let word = c.data_type.to_string().to_lowercase();
         let serial = match word.as_str() {
             "serial" | "serial4" => Some(oid::INT4),
@@ -248,48 +260,27 @@ impl TestCatalog {
                 Binder::new(self, &eval, &source, &[], false).resolve_type(&c.data_type)?
             }
         };
-        add_column(table, &c.name.value, ty);
-        let at = table.columns.len() - 1;
+        add_column(table, &c.name, ty);
+        let sequence = self.oid();
+        let column = table.columns.last_mut().expect("it was added");
+        column.not_null = c.not_null == Some(true) || serial.is_some() || c.identity.is_some();
+        column.default = c.default.as_ref().map(|d| d.text.of(text));
         if serial.is_some() {
-            table.columns[at].default = Some(format!("nextval('{}'::regclass)", self.oid()));
-            table.columns[at].not_null = true;
+            column.default = Some("nextval(5::oid::regclass)".to_owned());
         }
-        for option in &c.options {
-            let name = vec![c.name.value.clone()];
-            match &option.option {
-                ast::ColumnOption::NotNull => table.columns[at].not_null = true,
-                ast::ColumnOption::Default(e) => table.columns[at].default = Some(e.to_string()),
-                ast::ColumnOption::PrimaryKey(_) => add_key(table, &name, true, None, 0),
-                ast::ColumnOption::Unique(_) => {
-                    let oid = self.oid();
-                    add_key(table, &name, false, None, oid);
-                }
-                ast::ColumnOption::Check(k) => {
-                    let check = format!("{}_{}_check", table.name, c.name.value);
-                    add_check(table, check, &k.expr);
-                }
-                ast::ColumnOption::Generated { generated_as, generation_expr, .. } => {
-                    if let Some(e) = generation_expr {
-                        table.columns[at].generated = true;
-                        table.columns[at].default = Some(e.to_string());
-                    } else {
-                        let always = matches!(generated_as, ast::GeneratedAs::Always);
-                        let kind = if always { Identity::Always } else { Identity::ByDefault };
-                        table.columns[at].identity = Some(kind);
-                        table.columns[at].sequence = Some(self.oid());
-                        table.columns[at].not_null = true;
-                    }
-                }
-                _ => {}
-            }
+        if let Some(e) = &c.generated {
+            (column.generated, column.default) = (true, Some(e.text.of(text)));
+        }
+        if let Some((kind, _)) = &c.identity {
+            (column.identity, column.sequence) = (Some(*kind), Some(sequence));
         }
         Ok(())
     }
 
-    fn create_index(&mut self, create: &ast::CreateIndex) -> Result<()> {
-        let name = create.name.as_ref().map_or("idx".into(), last);
+    fn create_index(&mut self, create: &CreateIndex, text: &str) -> Result<()> {
+        let name = create.name.clone().unwrap_or_else(|| "idx".into());
         let oid = self.oid();
-        let Some(Relation::Table(table)) = self.relations.get_mut(&last(&create.table_name)) else {
+        let Some(Relation::Table(table)) = self.relations.get_mut(&create.table.name) else {
             return Err(PgError::new(SqlState::UNDEFINED_TABLE, "no such table"));
         };
         let table = Arc::make_mut(table);
@@ -297,64 +288,48 @@ impl TestCatalog {
         table.next_index_id += 1;
         let mut made = index(name, id, oid, create.unique, &[], table);
         for c in &create.columns {
-            let desc = c.column.options.asc == Some(false);
             let mut column = IndexColumn {
                 attnum: None,
-                expr: None,
+                expr: c.expr.as_ref().map(|e| e.text.of(text)),
                 ty: PgType::new(oid::TEXT),
-                desc,
-                nulls_first: c.column.options.nulls_first.unwrap_or(desc),
+                desc: c.desc,
+                nulls_first: c.nulls_first.unwrap_or(c.desc),
             };
-            match &c.column.expr {
-                ast::Expr::Identifier(i) => {
-                    let found = table.columns.iter().find(|c| c.name == i.value);
-                    let found = found.ok_or_else(|| PgError::internal("no such column"))?;
-                    (column.attnum, column.ty) = (Some(found.attnum), found.ty);
-                }
-                e => column.expr = Some(e.to_string()),
+            if let Some(name) = &c.column {
+                let found = table.columns.iter().find(|c| c.name == *name);
+                let found = found.ok_or_else(|| PgError::internal("no such column"))?;
+                (column.attnum, column.ty) = (Some(found.attnum), found.ty);
             }
             made.columns.push(column);
         }
-        made.predicate = create.predicate.as_ref().map(ToString::to_string);
+        made.predicate = create.predicate.as_ref().map(|e| e.text.of(text));
         table.indexes.push(made);
         Ok(())
     }
 
-    fn create_view(
-        &mut self,
-        name: &ast::ObjectName,
-        query: &ast::Query,
-        text: &str,
-        columns: Vec<String>,
-    ) -> Result<()> {
+    fn create_view(&mut self, create: &CreateView, text: &str) -> Result<()> {
         let eval = EvalContext::bare();
         let source = Source::default();
-        let bound = Binder::new(self, &eval, &source, &[], false).bind_query(query)?;
-        let named =
-            bound.columns.iter().enumerate().map(|(i, c)| {
-                (columns.get(i).cloned().unwrap_or_else(|| c.name.to_string()), c.ty)
-            });
+        let bound = Binder::new(self, &eval, &source, &[], false).bind_query(&create.query)?;
+        let named = bound.columns.iter().enumerate().map(|(i, c)| {
+            (create.columns.get(i).cloned().unwrap_or_else(|| c.name.to_string()), c.ty)
+        });
         let view = ViewDesc {
-            oid: 0,
-            row_type: 0,
+            oid: self.oid(),
+            row_type: self.oid(),
             database: 1,
             schema: 2200,
-            name: last(name),
+            name: create.name.name.clone(),
             owner: 10,
             columns: named.collect(),
-            query: text.to_owned(),
+            query: create.text.of(text),
             depends_on: vec![],
             temp_session: None,
             comment: None,
         };
-        let view = ViewDesc { oid: self.oid(), row_type: self.oid(), ..view };
-        self.relations.insert(last(name), Relation::View(Arc::new(view)));
+        self.relations.insert(create.name.name.clone(), Relation::View(Arc::new(view)));
         Ok(())
     }
-}
-
-fn last(name: &ast::ObjectName) -> String {
-    name.0.last().and_then(|p| p.as_ident()).map_or(String::new(), |i| i.value.clone())
 }
 
 fn add_column(table: &mut TableDesc, name: &str, ty: PgType) {
@@ -375,16 +350,6 @@ fn add_column(table: &mut TableDesc, name: &str, ty: PgType) {
         collation: None,
         comment: None,
     });
-}
-
-fn key_columns(columns: &[ast::IndexColumn]) -> Vec<String> {
-    columns
-        .iter()
-        .filter_map(|c| match &c.column.expr {
-            ast::Expr::Identifier(i) => Some(i.value.clone()),
-            _ => None,
-        })
-        .collect()
 }
 
 fn index(
@@ -456,18 +421,6 @@ fn add_key(
         oid: oid + 1,
         name,
         kind,
-        deferrable: false,
-        deferred: false,
-        validated: true,
-        comment: None,
-    });
-}
-
-fn add_check(table: &mut TableDesc, name: String, e: &ast::Expr) {
-    table.constraints.push(ConstraintDesc {
-        oid: 0,
-        name,
-        kind: ConstraintKind::Check { expr: e.to_string(), columns: vec![], no_inherit: false },
         deferrable: false,
         deferred: false,
         validated: true,

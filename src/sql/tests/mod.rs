@@ -78,7 +78,10 @@ fn check(cases: &[(&str, &str)], f: fn(&str) -> String) {
     for (text, expected) in cases {
         let got = tidy(&f(text));
         if got != tidy(expected) {
-            wrong.push_str(&format!("\n== {text}\n-- expected\n{}\n-- got\n{got}\n", tidy(expected)));
+            wrong.push_str(&format!(
+                "\n== {text}\n-- expected\n{}\n-- got\n{got}\n",
+                tidy(expected)
+            ));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");

@@ -22,7 +22,10 @@ fn rules_make_plans_cheaper() {
             ("select t.b from t join u on t.a = u.a where u.a = 5", ""),
             ("select t.b, u.d from t left join u on t.a = u.a where u.d > 1", ""),
             ("select t.b, u.d from t left join u on t.a = u.a where u.d is null", ""),
-            ("select b, n from (select b, count(*) n from t group by b) s where b = 'x' and n > 1", ""),
+            (
+                "select b, n from (select b, count(*) n from t group by b) s where b = 'x' and n > 1",
+                "",
+            ),
             ("select x from (select a as x from t union all select x from v) s where x = 1", ""),
             ("select 1 from t where 1 = 2", ""),
             ("with s as (select a, b from t) select b from s where a = 1", ""),
