@@ -12,6 +12,7 @@ pub mod contains;
 pub mod edit;
 mod order;
 pub mod parse;
+pub mod path;
 #[cfg(test)]
 mod tests;
 pub mod text;

@@ -27,6 +27,7 @@ mod integer;
 mod json_access;
 mod json_aggregate;
 mod json_build;
+mod json_path;
 mod json_sets;
 mod json_value;
 mod like;
@@ -72,8 +73,9 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     json_access::CASTS,
     json_build::MAKERS,
     json_build::CHANGES,
+    json_path::KERNELS,
 ];
 /// Set-returning kernels by `prosrc`.
-pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS, json_sets::SETS];
+pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS, json_sets::SETS, json_path::SETS];
 /// Aggregates by `name(argument types)`.
 pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];
