@@ -98,6 +98,8 @@ pub struct StatementContext {
     pub deferred: Arc<Mutex<Deferred>>,
     /// READ COMMITTED: a row changed since the snapshot runs the statement again.
     pub read_committed: bool,
+    /// The session, for catalog relations and functions.
+    pub session: Arc<dyn crate::virtuals::SessionInfo>,
     /// Backend id, for TEMP tables and locks.
     pub backend: i32,
 }

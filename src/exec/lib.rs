@@ -14,6 +14,9 @@
 //! it when the statement has succeeded. So all parts of a statement read the same snapshot, it never
 //! meets its own rows, and a failed one leaves nothing behind but locks.
 
+pub mod catalog_store;
+pub mod ddl;
+pub mod virtuals;
 mod codecs;
 mod context;
 mod copy;
@@ -27,6 +30,8 @@ mod lower;
 mod ops;
 mod run;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use context::{Node, STATEMENT_MEMORY_BYTES, StatementContext};

@@ -432,3 +432,69 @@ pub enum Ddl {
     /// A statement of PostgreSQL's that isn't built yet
     Unsupported(String),
 }
+
+impl Ddl {
+    /// Whether a read-only transaction may run it: it changes no descriptor that matters.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Ddl::Maintain { .. } | Ddl::Analyze { .. })
+    }
+
+    /// The command's name, for messages.
+    pub fn command(&self) -> &'static str {
+        match self {
+            Ddl::CreateDatabase { .. } => "CREATE DATABASE",
+            Ddl::DropDatabase { .. } => "DROP DATABASE",
+            Ddl::AlterDatabaseSet { .. } | Ddl::AlterDatabaseOptions { .. } => "ALTER DATABASE",
+            Ddl::CreateSchema { .. } => "CREATE SCHEMA",
+            Ddl::CreateRole { .. } => "CREATE ROLE",
+            Ddl::AlterRole { .. } | Ddl::AlterRoleSet { .. } => "ALTER ROLE",
+            Ddl::DropRole { .. } => "DROP ROLE",
+            Ddl::GrantRole { grant: true, .. } => "GRANT ROLE",
+            Ddl::GrantRole { grant: false, .. } => "REVOKE ROLE",
+            Ddl::Grant(GrantStatement { grant: true, .. }) => "GRANT",
+            Ddl::Grant(_) => "REVOKE",
+            Ddl::CreateTable(_) => "CREATE TABLE",
+            Ddl::CreateTableAs(_) => "CREATE TABLE AS",
+            Ddl::CreateIndex(_) => "CREATE INDEX",
+            Ddl::CreateSequence { .. } => "CREATE SEQUENCE",
+            Ddl::AlterSequence { .. } => "ALTER SEQUENCE",
+            Ddl::CreateView(_) => "CREATE VIEW",
+            Ddl::Drop { kind, .. } => match kind {
+                ObjectKind::Index => "DROP INDEX",
+                ObjectKind::Sequence => "DROP SEQUENCE",
+                ObjectKind::View => "DROP VIEW",
+                ObjectKind::Schema => "DROP SCHEMA",
+                _ => "DROP TABLE",
+            },
+            Ddl::Truncate { .. } => "TRUNCATE TABLE",
+            Ddl::Comment { .. } => "COMMENT",
+            Ddl::Maintain { tag, .. } | Ddl::Analyze { tag, .. } => tag,
+            Ddl::Rename { kind, .. }
+            | Ddl::RenameColumn { kind, .. }
+            | Ddl::SetSchema { kind, .. }
+            | Ddl::Owner { kind, .. } => match kind {
+                ObjectKind::Index => "ALTER INDEX",
+                ObjectKind::Sequence => "ALTER SEQUENCE",
+                ObjectKind::View => "ALTER VIEW",
+                ObjectKind::Schema => "ALTER SCHEMA",
+                ObjectKind::Database => "ALTER DATABASE",
+                ObjectKind::Role => "ALTER ROLE",
+                _ => "ALTER TABLE",
+            },
+            Ddl::AlterTable { .. } | Ddl::RenameConstraint { .. } => "ALTER TABLE",
+            Ddl::Unsupported(_) => "this statement",
+        }
+    }
+}
+
+/// The definition that a statement of this text is.
+pub fn bind(
+    statement: &crate::parse::Statement,
+    _text: &str,
+    _range: std::ops::Range<usize>,
+) -> meridian_types::Result<Ddl> {
+    match statement {
+        crate::parse::Statement::Ddl(ddl) => Ok(Ddl::clone(ddl)),
+        _ => Err(meridian_types::PgError::unsupported("this statement is not supported yet")),
+    }
+}

@@ -1,0 +1,384 @@
+//! TRUNCATE, COMMENT, GRANT, ANALYZE.
+
+use std::sync::Arc;
+
+use meridian_catalog::{
+    DatabaseDesc, Descriptor, Relation, SchemaDesc, SequenceDesc, TableDesc, ViewDesc,
+};
+use meridian_cluster::TableLockMode;
+use meridian_sql::ddl::{GrantStatement, GrantTarget, Grantee, Name, ObjectKind, SequenceOptions};
+use meridian_types::oid::Oid;
+use meridian_types::{Datum, PgError, Result, SqlState};
+
+use super::DdlContext;
+use super::internal::Item;
+use super::names::{undefined_column, undefined_schema};
+use crate::error::ExecError;
+
+/// The role that stands for PUBLIC in access lists.
+pub(crate) const PUBLIC_ROLE: Oid = 0;
+
+/// The letter of a privilege in access lists.
+pub(crate) fn privilege_letter(word: &str) -> Option<char> {
+    Some(match word {
+        "insert" => 'a',
+        "select" => 'r',
+        "update" => 'w',
+        "delete" => 'd',
+        "truncate" => 'D',
+        "references" => 'x',
+        "trigger" => 't',
+        "usage" => 'U',
+        _ => return None,
+    })
+}
+
+/// All privileges on a table, in the order of access lists.
+pub(crate) const TABLE_PRIVILEGES: &str = "arwdDxt";
+
+impl DdlContext<'_> {
+    pub(super) async fn truncate(
+        &mut self,
+        names: &[Name],
+        restart_identity: bool,
+        cascade: bool,
+    ) -> Result<&'static str> {
+        let mut tables: Vec<Arc<TableDesc>> = Vec::new();
+        for name in names {
+            let mode = TableLockMode::AccessExclusive;
+            if let Some(table) = self.truncatable(name, mode).await?
+                && tables.iter().all(|t| t.oid != table.oid)
+            {
+                tables.push(table);
+            }
+        }
+        let mut at = 0;
+        while at < tables.len() {
+            let oid = tables[at].oid;
+            let referencing: Vec<Arc<TableDesc>> =
+                self.catalog().referencing_tables(oid).cloned().collect();
+            for other in referencing {
+                if tables.iter().any(|t| t.oid == other.oid) {
+                    continue;
+                }
+                if !cascade {
+                    let text = "cannot truncate a table referenced in a foreign key constraint";
+                    let detail =
+                        format!("Table \"{}\" references \"{}\".", other.name, tables[at].name);
+                    let hint = format!(
+                        "Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.",
+                        other.name
+                    );
+                    return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, text)
+                        .detail(detail)
+                        .hint(hint));
+                }
+                self.lock_table(other.oid, TableLockMode::AccessExclusive).await?;
+                let text = format!("truncate cascades to table \"{}\"", other.name);
+                self.notice(SqlState::from_code("00000"), text);
+                tables.push(self.table_now(other.oid)?);
+            }
+            at += 1;
+        }
+        for table in tables {
+            let mut table = TableDesc::clone(&*self.table_now(table.oid)?);
+            table.storage_id = self.oids(1).await?;
+            table.row_estimate = None;
+            let table = self.put_table(table);
+            if restart_identity {
+                let owned: Vec<Arc<SequenceDesc>> = table
+                    .columns
+                    .iter()
+                    .filter_map(|c| self.catalog().sequence(c.sequence?).cloned())
+                    .collect();
+                for sequence in owned {
+                    let options =
+                        SequenceOptions { restart: Some(None), ..SequenceOptions::default() };
+                    self.change_sequence(&sequence, &options).await?;
+                }
+            }
+        }
+        Ok("TRUNCATE TABLE")
+    }
+
+    async fn truncatable(
+        &mut self,
+        name: &Name,
+        mode: TableLockMode,
+    ) -> Result<Option<Arc<TableDesc>>> {
+        let relation = self.relation(name)?;
+        if let Relation::Table(table) = &relation
+            && !self.owns(table.owner)
+            && !self.has_privilege(table, 'D')
+        {
+            let text = format!("permission denied for table {}", table.name);
+            return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text));
+        }
+        match relation {
+            Relation::Table(table) => {
+                self.lock_table(table.oid, mode).await?;
+                Ok(self.catalog().table(table.oid).cloned())
+            }
+            other => {
+                let text = format!("\"{}\" is not a table", other.name());
+                Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, text))
+            }
+        }
+    }
+
+    fn has_privilege(&self, table: &TableDesc, letter: char) -> bool {
+        crate::virtuals::privileges::table_privilege(
+            self.catalog(),
+            self.identity.user,
+            table,
+            letter,
+        )
+    }
+
+    pub(super) async fn comment(
+        &mut self,
+        kind: ObjectKind,
+        name: &Name,
+        sub: Option<&str>,
+        text: Option<String>,
+    ) -> Result<&'static str> {
+        match kind {
+            ObjectKind::Schema => {
+                let database = self.identity.database;
+                let found = self.catalog().schema_by_name(database, &name.name).cloned();
+                let old = found.ok_or_else(|| undefined_schema(&name.name))?;
+                let new = SchemaDesc { comment: text, ..SchemaDesc::clone(&old) };
+                self.overlay.put(Descriptor::Schema(new.into()));
+            }
+            ObjectKind::Database => {
+                let found = self.catalog().database_by_name(&name.name).cloned();
+                let Some(old) = found else {
+                    let text = format!("database \"{}\" does not exist", name.name);
+                    return Err(PgError::new(SqlState::INVALID_CATALOG_NAME, text));
+                };
+                let new = DatabaseDesc { comment: text, ..DatabaseDesc::clone(&old) };
+                self.overlay.put(Descriptor::Database(new.into()));
+            }
+            ObjectKind::Role => {
+                self.role_oid(&name.name)?;
+                return Err(PgError::unsupported("COMMENT ON ROLE is not supported yet"));
+            }
+            _ => {
+                let mode = TableLockMode::ShareUpdateExclusive;
+                let relation = self.locked_relation(name, false, mode).await?;
+                if let Some(relation) = relation {
+                    self.comment_relation(kind, &relation, sub, text)?;
+                }
+            }
+        }
+        Ok("COMMENT")
+    }
+
+    fn comment_relation(
+        &mut self,
+        kind: ObjectKind,
+        relation: &Relation,
+        sub: Option<&str>,
+        text: Option<String>,
+    ) -> Result<()> {
+        let word = super::names::kind_word(relation);
+        if sub.is_none() && kind.word() != word {
+            let article = if kind == ObjectKind::Index { "an" } else { "a" };
+            let text = format!("\"{}\" is not {article} {}", relation.name(), kind.word());
+            return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, text));
+        }
+        match relation {
+            Relation::Table(old) => {
+                let mut table = TableDesc::clone(old);
+                match (kind, sub) {
+                    (ObjectKind::Column, Some(column)) => {
+                        let found = table
+                            .columns
+                            .iter_mut()
+                            .find(|c| c.name == column && !c.dropped && !c.hidden);
+                        let found = found.ok_or_else(|| undefined_column(&old.name, column))?;
+                        found.comment = text;
+                    }
+                    (ObjectKind::Constraint, Some(name)) => {
+                        let found = table.constraints.iter_mut().find(|c| c.name == name);
+                        let missing = || {
+                            let text = format!(
+                                "constraint \"{name}\" for table \"{}\" does not exist",
+                                old.name
+                            );
+                            PgError::new(SqlState::UNDEFINED_OBJECT, text)
+                        };
+                        found.ok_or_else(missing)?.comment = text;
+                    }
+                    _ => table.comment = text,
+                }
+                self.put_table(table);
+            }
+            Relation::Index(table, index_id) => {
+                let mut table = TableDesc::clone(&*self.table_now(table.oid)?);
+                if let Some(index) = table.indexes.iter_mut().find(|i| i.index_id == *index_id) {
+                    index.comment = text;
+                }
+                self.put_table(table);
+            }
+            Relation::View(old) if sub.is_none() => {
+                let new = ViewDesc { comment: text, ..ViewDesc::clone(old) };
+                self.overlay.put(Descriptor::View(new.into()));
+            }
+            Relation::Sequence(old) if sub.is_none() => {
+                let new = SequenceDesc { comment: text, ..SequenceDesc::clone(old) };
+                self.overlay.put(Descriptor::Sequence(new.into()));
+            }
+            _ => {
+                return Err(PgError::unsupported(
+                    "comments on columns of this kind of relation are not supported yet",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn grant(&mut self, grant: &GrantStatement) -> Result<&'static str> {
+        let tag = if grant.grant { "GRANT" } else { "REVOKE" };
+        let relations = match &grant.target {
+            GrantTarget::Relations { names, .. } => {
+                names.iter().map(|n| self.relation(n)).collect::<Result<Vec<Relation>>>()?
+            }
+            GrantTarget::AllInSchema { sequences, schemas } => {
+                let mut all = Vec::new();
+                for name in schemas {
+                    let database = self.identity.database;
+                    let schema = self.catalog().schema_by_name(database, name).cloned();
+                    let schema = schema.ok_or_else(|| undefined_schema(name))?;
+                    let wanted = |r: &&Relation| match r {
+                        Relation::Table(_) | Relation::View(_) => !sequences,
+                        Relation::Sequence(_) => *sequences,
+                        _ => false,
+                    };
+                    all.extend(self.catalog().relations_in(schema.oid).filter(wanted).cloned());
+                }
+                all
+            }
+            // Schemas and databases have no access lists yet: only the grantees are looked up.
+            GrantTarget::Other(_) => Vec::new(),
+        };
+        let mut roles = Vec::new();
+        for grantee in &grant.grantees {
+            roles.push(match grantee {
+                Grantee::Public => PUBLIC_ROLE,
+                Grantee::Role(name) => self.role_oid(name)?,
+            });
+        }
+        let mut letters = String::new();
+        for word in &grant.privileges {
+            match privilege_letter(word) {
+                Some(letter) => letters.push(letter),
+                None if matches!(&grant.target, GrantTarget::Other(_)) => {}
+                None => {
+                    let text =
+                        format!("invalid privilege type {} for relation", word.to_uppercase());
+                    return Err(PgError::new(SqlState::from_code("0LP01"), text));
+                }
+            }
+        }
+        if grant.privileges.is_empty() {
+            letters = TABLE_PRIVILEGES.to_owned();
+        }
+        for relation in relations {
+            self.must_own(&relation)?;
+            let Relation::Table(table) = relation else { continue };
+            let mut table = TableDesc::clone(&table);
+            let grantor = table.owner;
+            own_acl(&mut table);
+            for role in &roles {
+                change_acl(&mut table, *role, &letters, grantor, grant);
+            }
+            self.put_table(table);
+        }
+        Ok(tag)
+    }
+
+    pub(super) async fn analyze(
+        &mut self,
+        tag: &'static str,
+        names: &[Name],
+    ) -> Result<&'static str, ExecError> {
+        let mut tables = Vec::new();
+        for name in names {
+            if let Relation::Table(table) = self.relation(name)? {
+                tables.push(table);
+            }
+        }
+        if names.is_empty() {
+            let database = self.identity.database;
+            let own = |r: &Relation| match r {
+                Relation::Table(t) if t.database == database && self.owns(t.owner) => {
+                    Some(Arc::clone(t))
+                }
+                _ => None,
+            };
+            tables = self.catalog().relations().filter_map(own).collect();
+        }
+        for table in tables {
+            self.lock_table(table.oid, TableLockMode::ShareUpdateExclusive).await?;
+            let Some(table) = self.catalog().table(table.oid).cloned() else { continue };
+            let query = self.table_query(&table, &[Item::Key], &[])?;
+            let mut rows = self.run_query(query).await?;
+            let mut count = 0_usize;
+            while let Some(batch) = rows.next(self.txn).await? {
+                count += batch.iter().filter(|r: &&Vec<Datum>| !r.is_empty()).count();
+            }
+            let mut table = TableDesc::clone(&table);
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let estimate = count as f64;
+            table.row_estimate = Some(estimate);
+            self.put_table(table);
+        }
+        Ok(tag)
+    }
+}
+
+/// The first grant writes the owner's own privileges down.
+fn own_acl(table: &mut TableDesc) {
+    if table.acl.is_empty() {
+        table.acl.push((table.owner, TABLE_PRIVILEGES.to_owned(), table.owner));
+    }
+}
+
+/// A letter with a star stands for a privilege that may be granted on.
+fn change_acl(
+    table: &mut TableDesc,
+    role: Oid,
+    letters: &str,
+    grantor: Oid,
+    grant: &GrantStatement,
+) {
+    let at = table.acl.iter().position(|(grantee, _, _)| *grantee == role);
+    let old = at.map_or_else(String::new, |at| table.acl[at].1.clone());
+    let mut new = String::new();
+    for letter in TABLE_PRIVILEGES.chars().chain(['U']) {
+        let mut has = old.contains(letter);
+        let mut option = old.contains(&format!("{letter}*"));
+        if letters.contains(letter) {
+            match (grant.grant, grant.grant_option) {
+                (true, with) => (has, option) = (true, option || with),
+                (false, true) => option = false,
+                (false, false) => (has, option) = (false, false),
+            }
+        }
+        if has {
+            new.push(letter);
+        }
+        if has && option {
+            new.push('*');
+        }
+    }
+    match at {
+        Some(at) if new.is_empty() => {
+            table.acl.remove(at);
+        }
+        Some(at) => table.acl[at].1 = new,
+        None if new.is_empty() => {}
+        None => table.acl.push((role, new, grantor)),
+    }
+}

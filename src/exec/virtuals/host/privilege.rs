@@ -1,0 +1,108 @@
+//! `has_*_privilege`.
+
+use meridian_types::oid::{self, Oid};
+use meridian_types::{Datum, PgError, Result, SqlState};
+
+use super::CatalogHost;
+use crate::virtuals::privileges::{privilege_list, relation_privilege, schema_privilege};
+
+impl CatalogHost {
+    fn role_arg(&self, arg: &Datum) -> Result<Oid> {
+        match arg {
+            Datum::Text(name) if &**name == "public" => Ok(0),
+            Datum::Text(name) => {
+                let role = self.view.catalog.role_by_name(name);
+                role.map(|r| r.oid).ok_or_else(|| {
+                    let text = format!("role \"{name}\" does not exist");
+                    PgError::new(SqlState::UNDEFINED_OBJECT, text)
+                })
+            }
+            other => Ok(super::oid_arg(std::slice::from_ref(other), 0)),
+        }
+    }
+
+    pub(super) fn privileges(&self, prosrc: &str, args: &[Datum]) -> Option<Result<Datum>> {
+        let rest = prosrc.strip_prefix("has_");
+        if let Some(tail) = prosrc.strip_prefix("pg_has_role_") {
+            return Some(self.has_role(tail, args));
+        }
+        let (kind, tail) = rest?.split_once("_privilege_")?;
+        // A leading role is there when the name of the kernel has one part more than the object.
+        let parts = tail.split('_').count();
+        let object_parts = if kind == "column" { 2 } else { 1 };
+        Some(self.has_privilege(kind, args, parts > object_parts))
+    }
+
+    fn has_role(&self, tail: &str, args: &[Datum]) -> Result<Datum> {
+        let (role, of) = if tail.contains('_') {
+            (self.role_arg(&args[0])?, self.role_arg(&args[1])?)
+        } else {
+            (self.view.identity.user, self.role_arg(&args[0])?)
+        };
+        Ok(Datum::Bool(self.view.catalog.is_member(role, of)))
+    }
+
+    fn has_privilege(&self, kind: &str, args: &[Datum], with_role: bool) -> Result<Datum> {
+        let (role, args) = match args.split_first() {
+            Some((first, rest)) if with_role => (self.role_arg(first)?, rest),
+            _ => (self.view.identity.user, args),
+        };
+        let Some((object, privilege)) = args.first().zip(args.last()) else {
+            return Ok(Datum::Null);
+        };
+        let letters = privilege_list(privilege.as_str().unwrap_or_default())?;
+        let catalog = &self.view.catalog;
+        let superuser = catalog.role(role).is_some_and(|r| r.superuser);
+        Ok(match kind {
+            "table" | "column" | "any_column" | "sequence" => {
+                let relation = match object {
+                    Datum::Text(name) => match self.relation_by_text(name) {
+                        Some(found) => Some(found),
+                        None => {
+                            let text = format!("relation \"{name}\" does not exist");
+                            return Err(PgError::new(SqlState::UNDEFINED_TABLE, text));
+                        }
+                    },
+                    other => self.relation(super::oid_arg(std::slice::from_ref(other), 0)),
+                };
+                match relation {
+                    Some(r) => {
+                        let any = letters.iter().any(|l| relation_privilege(catalog, role, &r, *l));
+                        Datum::Bool(any)
+                    }
+                    None => Datum::Null,
+                }
+            }
+            "schema" => {
+                let schema = match object {
+                    Datum::Text(name) => Some(self.read_reg(oid::REGNAMESPACE, name)?),
+                    other => Some(super::oid_arg(std::slice::from_ref(other), 0)),
+                };
+                let schema = schema.filter(|s| catalog.schema(*s).is_some());
+                match schema {
+                    Some(s) => {
+                        Datum::Bool(letters.iter().any(|l| schema_privilege(catalog, role, s, *l)))
+                    }
+                    None => Datum::Null,
+                }
+            }
+            "database" => {
+                let found = match object {
+                    Datum::Text(name) => catalog.database_by_name(name),
+                    other => catalog.database(super::oid_arg(std::slice::from_ref(other), 0)),
+                };
+                match found {
+                    Some(database) => {
+                        let owner = catalog.is_member(role, database.owner);
+                        let open = letters.iter().any(|l| matches!(l, 'c' | 'T'));
+                        Datum::Bool(superuser || owner || open)
+                    }
+                    None => Datum::Null,
+                }
+            }
+            // Types, functions and languages may be used by everybody.
+            "function" | "type" | "language" => Datum::Bool(true),
+            _ => Datum::Bool(superuser),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What the catalog's relations and functions ask of the session that runs them.
+
+use std::sync::Arc;
+
+use meridian_types::{PgError, Result};
+
+use crate::catalog_store::SessionIdentity;
+use crate::ddl::SequenceState;
+
+/// A row of `pg_settings`, in the order of its first columns.
+#[derive(Clone, Debug, Default)]
+pub struct SettingRow {
+    /// `name`
+    pub name: String,
+    /// `setting`
+    pub setting: String,
+    /// `unit`
+    pub unit: Option<String>,
+    /// `category`
+    pub category: String,
+    /// `short_desc`
+    pub short_desc: String,
+    /// `context`: `user`, `superuser`, `sighup`, `postmaster`, `internal`, `backend`
+    pub context: String,
+    /// `vartype`: `bool`, `integer`, `real`, `string`, `enum`
+    pub vartype: String,
+    /// `source`: `default`, `session` …
+    pub source: String,
+    /// `min_val`
+    pub min_val: Option<String>,
+    /// `max_val`
+    pub max_val: Option<String>,
+    /// `enumvals`
+    pub enumvals: Option<Vec<String>>,
+    /// `boot_val`
+    pub boot_val: Option<String>,
+    /// `reset_val`
+    pub reset_val: Option<String>,
+}
+
+/// A row of `pg_stat_activity`. Times are microseconds since 2000-01-01 UTC.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityRow {
+    /// Oid of the database.
+    pub database: u32,
+    /// Process id.
+    pub pid: i32,
+    /// Oid of the role.
+    pub user: u32,
+    /// `application_name`
+    pub application_name: String,
+    /// Address of the client.
+    pub client_addr: Option<String>,
+    /// Port of the client.
+    pub client_port: Option<i32>,
+    /// When the session began.
+    pub backend_start: Option<i64>,
+    /// When its transaction began.
+    pub xact_start: Option<i64>,
+    /// When its statement began.
+    pub query_start: Option<i64>,
+    /// When its state changed.
+    pub state_change: Option<i64>,
+    /// `wait_event_type` and `wait_event`
+    pub wait_event: Option<(String, String)>,
+    /// `active`, `idle`, `idle in transaction` …
+    pub state: Option<String>,
+    /// The statement.
+    pub query: String,
+}
+
+/// A cursor or prepared statement: name, statement, time of creation.
+pub type NamedStatement = (String, String, i64);
+
+/// A session, as the catalog's functions see it.
+pub trait SessionInfo: Send + Sync + std::fmt::Debug {
+    /// Who runs statements, and where names are looked up.
+    fn identity(&self) -> Arc<SessionIdentity>;
+
+    /// The sequences that it has used.
+    fn sequences(&self) -> Arc<SequenceState>;
+
+    /// `SHOW name`; `None` when there is no such setting.
+    fn setting(&self, name: &str) -> Option<String>;
+
+    /// `SET [LOCAL] name = value`; the answer is the setting's new text.
+    fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String>;
+
+    /// `pg_settings`
+    fn settings(&self) -> Vec<SettingRow> {
+        Vec::new()
+    }
+
+    /// `pg_stat_activity`
+    fn activity(&self) -> Vec<ActivityRow> {
+        Vec::new()
+    }
+
+    /// `pg_cursors`
+    fn cursors(&self) -> Vec<NamedStatement> {
+        Vec::new()
+    }
+
+    /// `pg_prepared_statements`
+    fn prepared_statements(&self) -> Vec<NamedStatement> {
+        Vec::new()
+    }
+
+    /// When the server began, microseconds since 2000-01-01 UTC.
+    fn server_start(&self) -> i64 {
+        0
+    }
+
+    /// Ends the statement (`false`) or the session (`true`) of a process; whether there is one.
+    fn signal(&self, pid: i32, terminate: bool) -> bool {
+        let _ = (pid, terminate);
+        false
+    }
+
+    /// `pg_advisory_lock` and its kin: (class, object, 1 or 2 for one or two keys).
+    fn advisory_lock(
+        &self,
+        key: (u32, u32, u32),
+        shared: bool,
+        session: bool,
+        wait: bool,
+    ) -> Result<bool> {
+        let _ = (key, shared, session, wait);
+        Err(PgError::unsupported("advisory locks are not supported here yet"))
+    }
+
+    /// `pg_advisory_unlock`
+    fn advisory_unlock(&self, key: (u32, u32, u32), shared: bool) -> Result<bool> {
+        let _ = (key, shared);
+        Err(PgError::unsupported("advisory locks are not supported here yet"))
+    }
+
+    /// `pg_advisory_unlock_all`
+    fn advisory_unlock_all(&self) {}
+
+    /// `pg_sleep`
+    fn sleep(&self, seconds: f64) -> Result<()> {
+        let _ = seconds;
+        Err(PgError::unsupported("pg_sleep is not supported here yet"))
+    }
+}
