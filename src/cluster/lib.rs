@@ -48,6 +48,8 @@ pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod figures;
 #[cfg(test)]
 mod tests;

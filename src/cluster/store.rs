@@ -47,6 +47,11 @@ impl Store {
         });
         let (core, proposer) =
             opened.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
+        Ok(Store::start(core, proposer))
+    }
+
+    /// Starts the background tasks of a store over any log.
+    fn start(core: Arc<Core>, proposer: Arc<dyn Proposer>) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
         let tasks = vec![
             tokio::spawn(run_batcher(Arc::clone(&core), Arc::clone(&proposer))),
@@ -56,7 +61,7 @@ impl Store {
                 Arc::clone(&stop),
             )),
         ];
-        Ok(Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks) }))
+        Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks) })
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -150,6 +155,13 @@ impl Store {
     /// Collects garbage and makes the engine durable now; otherwise this happens by itself.
     pub async fn checkpoint(&self) -> Result<(), KvError> {
         checkpoint(&self.core, &self.proposer).await
+    }
+
+    /// A store in memory whose log is what the test makes of the usual one.
+    #[cfg(test)]
+    pub(crate) fn over(log: impl FnOnce(Arc<dyn Proposer>) -> Arc<dyn Proposer>) -> Arc<Store> {
+        let (core, unlogged) = open_in_memory(StoreConfig::in_memory()).expect("opens");
+        Store::start(core, log(unlogged))
     }
 
     #[cfg(test)]

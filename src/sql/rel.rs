@@ -149,9 +149,10 @@ pub enum FrameUnit {
 }
 
 /// Rows that a frame leaves out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FrameExclude {
     /// EXCLUDE NO OTHERS
+    #[default]
     NoOthers,
     /// EXCLUDE CURRENT ROW
     CurrentRow,

@@ -72,6 +72,7 @@ struct Definition {
     partition_by: Vec<ast::Expr>,
     order_by: Vec<ast::OrderByExpr>,
     frame: Option<ast::WindowFrame>,
+    exclude: FrameExclude,
 }
 
 impl Binder<'_> {
@@ -139,8 +140,11 @@ impl Binder<'_> {
             partition_by: spec.partition_by.clone(),
             order_by: spec.order_by.clone(),
             frame: spec.window_frame.clone(),
+            exclude: FrameExclude::NoOthers,
         };
-        let Some(name) = &spec.window_name else { return Ok(out) };
+        let (name, exclude) = crate::parse::window_frame(spec.window_name.as_ref());
+        out.exclude = exclude;
+        let Some(name) = &name else { return Ok(out) };
         let base = self.named_window(name, named)?;
         let position = self.source.position(name.span.start);
         let refuse = |what: &str| {
@@ -191,7 +195,7 @@ impl Binder<'_> {
             unit: FrameUnit::Range,
             start: FrameBound::UnboundedPreceding,
             end: FrameBound::CurrentRow,
-            exclude: FrameExclude::NoOthers,
+            exclude: definition.exclude,
             in_range: None,
             calls: Vec::new(),
         };

@@ -31,6 +31,8 @@ pub(crate) struct Meridian {
     pub(crate) depth: Cell<u32>,
     /// Columns of the tokens behind which a parenthesised query begins: see `rewrite::queries`.
     pub(crate) queries: RefCell<BTreeSet<u64>>,
+    /// `a JOIN b JOIN c ON … ON …` nests to the right.
+    pub(crate) nested_joins: bool,
 }
 
 macro_rules! as_in_postgresql {
@@ -76,6 +78,10 @@ impl Dialect for Meridian {
 
     fn prec_value(&self, prec: Precedence) -> u8 {
         PostgreSqlDialect {}.prec_value(prec)
+    }
+
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        !self.nested_joins
     }
 
     /// A whole expression, so that nothing is left for sqlparser's own operators.

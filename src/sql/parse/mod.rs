@@ -32,7 +32,9 @@ mod utility;
 #[cfg(test)]
 mod tests;
 
-pub use rewrite::{ConflictElement, ConflictTarget, ROWS_FROM, conflict_target, lock_clause};
+pub use rewrite::{
+    ConflictElement, ConflictTarget, ROWS_FROM, conflict_target, lock_clause, window_frame,
+};
 pub use source::Source;
 pub use statement::{Parsed, Statement};
 
@@ -103,14 +105,40 @@ fn byte_range(tokens: &[Lexed]) -> std::ops::Range<usize> {
 }
 
 /// Runs a parser over the tokens; all of them must be used up.
+///
+/// `a JOIN b JOIN c ON … ON …` nests to the right, which sqlparser reads only in a mode of its own:
+/// that mode is tried when the other one fails.
 fn with_parser<T>(
     text: &str,
     tokens: &[Lexed],
-    f: impl FnOnce(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
+    f: impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
-    let dialect = Meridian::default();
+    let rewritten = rewrite::rewrite(text, tokens);
+    let retry = joins(tokens) > 1;
+    let spare = if retry { rewritten.clone() } else { Vec::new() };
+    let first = run_parser(text, tokens, rewritten, false, &f);
+    match first {
+        Err(e) if e.state() == SqlState::SYNTAX_ERROR && retry => {
+            run_parser(text, tokens, spare, true, &f).map_err(|_| e)
+        }
+        other => other,
+    }
+}
+
+fn joins(tokens: &[Lexed]) -> usize {
+    let join = |t: &&Lexed| matches!(&t.token.token, Token::Word(w) if w.value == "join");
+    tokens.iter().filter(join).count()
+}
+
+fn run_parser<T>(
+    text: &str,
+    tokens: &[Lexed],
+    rewritten: Vec<TokenWithSpan>,
+    nested_joins: bool,
+    f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
+) -> Result<T> {
+    let dialect = Meridian { nested_joins, ..Meridian::default() };
     *dialect.queries.borrow_mut() = rewrite::queries(tokens);
-    let rewritten: Vec<TokenWithSpan> = rewrite::rewrite(text, tokens)?;
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(2 * dialect::MAX_DEPTH as usize)
         .with_tokens_with_locations(rewritten);

@@ -1,7 +1,8 @@
 //! Syntax that sqlparser has no place for, written in a way that it has.
 //!
 //! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
-//! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions. The marks are
+//! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions, [`window_frame`] for
+//! EXCLUDE of a window frame. The marks are
 //! identifiers that begin with a control character, which no text can spell.
 
 use std::collections::BTreeSet;
@@ -13,12 +14,13 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use super::grammar::take_word;
 use super::lexer::{Lexed, lex};
 use super::{operators, with_parser};
-use crate::rel::{LockWait, RowLock};
+use crate::rel::{FrameExclude, LockWait, RowLock};
 
 const NO_KEY_UPDATE: &str = "\u{1}no key update";
 const KEY_SHARE: &str = "\u{1}key share";
 const PLAIN: &str = "\u{1}";
 const CONFLICT: char = '\u{2}';
+const FRAME: char = '\u{3}';
 
 /// Name of the function that `ROWS FROM (f(…), g(…))` is written as.
 pub const ROWS_FROM: &str = "\u{1}rows from";
@@ -39,7 +41,7 @@ fn quoted(text: &str, span: Span) -> TokenWithSpan {
 }
 
 /// The tokens as sqlparser is to see them.
-pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Result<Vec<TokenWithSpan>> {
+pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
     let mut out = Vec::with_capacity(tokens.len() + 8);
     let mut i = 0;
     let is = |i: usize, w: &str| tokens.get(i).and_then(word_of) == Some(w);
@@ -70,13 +72,84 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Result<Vec<TokenWithSpan>
                 out.push(token.token.clone());
                 i = conflict(text, tokens, i + 1, &mut out);
             }
+            Some("exclude") if exclusion(tokens, i).is_some() => {
+                let (words, name) = exclusion(tokens, i).unwrap_or((1, ""));
+                mark_frame(&mut out, name);
+                i += 1 + words;
+            }
+            // `FROM t *`: with descendants, as always.
+            None if token.token.token == Token::Mul && starred(tokens, i) => i += 1,
             _ => {
                 out.push(token.token.clone());
                 i += 1;
             }
         }
     }
-    Ok(out)
+    out
+}
+
+/// Whether the `*` at `i` follows a table name in FROM.
+fn starred(tokens: &[Lexed], i: usize) -> bool {
+    let name = i.checked_sub(1).map(|n| &tokens[n].token.token);
+    let from = i.checked_sub(2).and_then(|f| word_of(&tokens[f]));
+    matches!(name, Some(Token::Word(_)))
+        && matches!(from, Some("from" | "join" | "update" | "only"))
+}
+
+/// EXCLUDE of a window frame: how many words follow, and the frame's mark.
+fn exclusion(tokens: &[Lexed], at: usize) -> Option<(usize, &'static str)> {
+    let next = |n: usize| tokens.get(at + n).and_then(word_of);
+    match (next(1)?, next(2)) {
+        ("no", Some("others")) => Some((2, "")),
+        ("current", Some("row")) => Some((2, "current row")),
+        ("group", _) => Some((1, "group")),
+        ("ties", _) => Some((1, "ties")),
+        _ => None,
+    }
+}
+
+/// Puts a frame's exclusion into the name of the window that the specification begins with.
+fn mark_frame(out: &mut Vec<TokenWithSpan>, exclude: &str) {
+    let mut depth = 0;
+    let open = out.iter().rposition(|t| {
+        match t.token {
+            Token::RParen => depth += 1,
+            Token::LParen => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    });
+    let Some(first) = open.map(|o| o + 1) else { return };
+    const BEGIN: [&str; 5] = ["partition", "order", "range", "rows", "groups"];
+    let name = match out.get(first).map(|t| &t.token) {
+        Some(Token::Word(w)) if w.quote_style.is_some() || !BEGIN.contains(&&*w.value) => {
+            w.value.clone()
+        }
+        _ => String::new(),
+    };
+    let span = out.get(first).map_or(Span::empty(), |t| t.span);
+    let mark = quoted(&format!("{FRAME}{exclude}{FRAME}{name}"), span);
+    match name.is_empty() {
+        true => out.insert(first, mark),
+        false => out[first] = mark,
+    }
+}
+
+/// The window that a specification builds on, and the exclusion of its frame.
+pub fn window_frame(name: Option<&Ident>) -> (Option<Ident>, FrameExclude) {
+    let Some(ident) = name else { return (None, FrameExclude::NoOthers) };
+    let marked = ident.value.strip_prefix(FRAME).and_then(|rest| rest.split_once(FRAME));
+    let Some((exclude, name)) = marked else {
+        return (Some(ident.clone()), FrameExclude::NoOthers);
+    };
+    let exclude = match exclude {
+        "current row" => FrameExclude::CurrentRow,
+        "group" => FrameExclude::Group,
+        "ties" => FrameExclude::Ties,
+        _ => FrameExclude::NoOthers,
+    };
+    let name = Ident { value: name.to_owned(), quote_style: None, span: ident.span };
+    (Some(name).filter(|n| !n.value.is_empty()), exclude)
 }
 
 /// Where `((SELECT …) UNION …)` is a query and not an expression: the columns of the tokens right

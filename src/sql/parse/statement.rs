@@ -3,7 +3,7 @@
 //! Queries and data changes are sqlparser's `Query` (INSERT, UPDATE and DELETE stand in its body);
 //! definitions are [`crate::ddl::Ddl`]; the rest are PostgreSQL's own and described here.
 
-use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query};
+use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, SetExpr};
 
 use crate::plan::TableLock;
 
@@ -313,4 +313,71 @@ pub struct Copy {
     pub options: Vec<(String, Vec<String>)>,
     /// WHERE
     pub filter: Option<Expr>,
+}
+
+impl Statement {
+    /// Whether a transaction that has failed still takes this statement: only those that end it.
+    pub fn allowed_in_failed_transaction(&self) -> bool {
+        matches!(
+            self,
+            Statement::Transaction(
+                Transaction::Commit { .. }
+                    | Transaction::Rollback { .. }
+                    | Transaction::RollbackTo(_)
+                    | Transaction::Prepare(_)
+            )
+        )
+    }
+
+    /// The command's name in messages such as `cannot execute INSERT in a read-only transaction`,
+    /// for statements that a read-only transaction refuses; `None` for those that it takes.
+    pub fn writes(&self) -> Option<&'static str> {
+        match self {
+            Statement::Query(query) => query_writes(query),
+            Statement::Truncate { .. } => Some("TRUNCATE TABLE"),
+            Statement::Comment { .. } => Some("COMMENT"),
+            Statement::Notify(..) => Some("NOTIFY"),
+            Statement::Copy(copy) if !copy.to => Some("COPY FROM"),
+            _ => None,
+        }
+    }
+
+    /// Whether it gives rows to the client.
+    pub fn returns_rows(&self) -> bool {
+        match self {
+            Statement::Query(query) => match &*query.body {
+                SetExpr::Insert(s) | SetExpr::Update(s) | SetExpr::Delete(s) => has_returning(s),
+                _ => true,
+            },
+            Statement::Show(_) | Statement::Explain { .. } => true,
+            Statement::Fetch { only_move, .. } => !only_move,
+            _ => false,
+        }
+    }
+}
+
+/// What a query writes: its own body, or a common table expression's.
+fn query_writes(query: &Query) -> Option<&'static str> {
+    let body = match &*query.body {
+        SetExpr::Insert(_) => Some("INSERT"),
+        SetExpr::Update(_) => Some("UPDATE"),
+        SetExpr::Delete(_) => Some("DELETE"),
+        SetExpr::Merge(_) => Some("MERGE"),
+        SetExpr::Select(_) if !query.locks.is_empty() => Some("SELECT FOR UPDATE"),
+        _ => None,
+    };
+    body.or_else(|| {
+        let ctes = query.with.iter().flat_map(|w| &w.cte_tables);
+        ctes.into_iter().find_map(|cte| query_writes(&cte.query))
+    })
+}
+
+fn has_returning(statement: &sqlparser::ast::Statement) -> bool {
+    use sqlparser::ast::Statement as S;
+    match statement {
+        S::Insert(i) => i.returning.is_some(),
+        S::Update(u) => u.returning.is_some(),
+        S::Delete(d) => d.returning.is_some(),
+        _ => false,
+    }
 }

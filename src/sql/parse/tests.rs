@@ -84,7 +84,7 @@ fn syntax_errors_have_the_token_and_its_position() {
     for (text, message, position) in [
         ("select 1 +", "syntax error at end of input", 11),
         ("selec 1", "syntax error at or near \"selec\"", 1),
-        ("select 'ä', 1 from from t", "syntax error at or near \"from\"", 20),
+        ("select 'ä', 1 from , t", "syntax error at or near \",\"", 20),
         ("select 'abc", "unterminated quoted string at or near \"'abc\"", 8),
         ("select a < b < c", "syntax error at or near \"<\"", 14),
         ("select 1;\nselect )", "syntax error at or near \")\"", 18),
@@ -129,6 +129,21 @@ fn row_locks_and_conflict_targets_survive() {
     let target = conflict_target(&columns).expect("target");
     assert_eq!(target.elements.len(), 2);
     assert_eq!(target.predicate.expect("where").to_string(), "c > 0");
+}
+
+#[test]
+fn frames_and_nested_joins_are_read() {
+    let sql =
+        "select sum(x) over (w rows 2 preceding exclude ties) from t window w as (order by y)";
+    let query = parse_query(sql).expect(sql);
+    let text = format!("{query:?}");
+    assert!(text.contains("\\u{3}ties\\u{3}w"), "{text}");
+    let marked = ast::Ident::with_quote('"', "\u{3}ties\u{3}w");
+    let (name, exclude) = window_frame(Some(&marked));
+    assert_eq!(name.map(|n| n.value).as_deref(), Some("w"));
+    assert_eq!(exclude, crate::rel::FrameExclude::Ties);
+    parse("select 1 from a left join b join c on c.x = b.x on b.x = a.x").expect("nested");
+    parse("select * from only a*, b where true").expect("noise words");
 }
 
 /// Prints what the regression files hold that does not parse: `cargo test parse_regress -- --ignored`.

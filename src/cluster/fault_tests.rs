@@ -1,0 +1,147 @@
+//! Logs that fail, and many transactions that meet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use futures::future::BoxFuture;
+use meridian_base::Rng;
+use meridian_kv::api::{Bytes, Isolation, Key, KvError, Strength, WaitPolicy};
+use meridian_storage::StorageError;
+
+use crate::proposer::{ProposeError, Proposer};
+use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
+
+const FINE: u8 = 0;
+const FULL: u8 = 1;
+const LOST: u8 = 2;
+
+/// A log that fails on command.
+struct Faulty {
+    inner: Arc<dyn Proposer>,
+    fault: Arc<AtomicU8>,
+}
+
+impl Proposer for Faulty {
+    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
+        match self.fault.load(Ordering::SeqCst) {
+            FINE => self.inner.propose(entry),
+            FULL => Box::pin(async { Err(ProposeError::Refused(KvError::DiskFull)) }),
+            _ => Box::pin(async { Err(ProposeError::Unknown("the disk is gone".into())) }),
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(), StorageError> {
+        self.inner.checkpoint()
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        self.inner.close()
+    }
+
+    fn fsyncs(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_a_lost_log_is_ambiguous_and_then_final() {
+    let fault = Arc::new(AtomicU8::new(FINE));
+    let log = Arc::clone(&fault);
+    let store = Store::over(|inner| Arc::new(Faulty { inner, fault: log }));
+    let put = |value: &'static str| store.put_raw(Key::from("a"), Bytes::from(value));
+    put("1").await.unwrap();
+    fault.store(FULL, Ordering::SeqCst);
+    assert_eq!(put("2").await, Err(KvError::DiskFull));
+    fault.store(FINE, Ordering::SeqCst);
+    put("3").await.expect("there is room again, and the locks were given back");
+    fault.store(LOST, Ordering::SeqCst);
+    assert_eq!(put("4").await, Err(KvError::Ambiguous));
+    assert!(matches!(put("5").await, Err(KvError::Unavailable { .. })));
+    let mut txn = store.begin(TxnOptions::default());
+    assert_eq!(txn.get(b"a").unwrap().as_deref(), Some(&b"3"[..]), "reads go on");
+    assert!(store.lock_view().is_empty());
+    store.shutdown().await.unwrap();
+}
+
+const ACCOUNTS: u64 = 5;
+
+fn account(n: u64) -> Key {
+    Key::from(format!("acct{n}"))
+}
+
+async fn balance(txn: &mut Txn, n: u64) -> Result<Option<i64>, KvError> {
+    let policy = WaitPolicy::Block;
+    let Locked::Held { newest, changed } =
+        txn.lock(&account(n), Strength::NoKeyUpdate, policy).await?
+    else {
+        unreachable!("the policy is to wait");
+    };
+    if changed && txn.isolation() != Isolation::ReadCommitted {
+        return Err(KvError::CONCURRENT_UPDATE);
+    }
+    let row = newest.map(|(_, row)| String::from_utf8(row.to_vec()).unwrap().parse().unwrap());
+    Ok((!changed).then_some(row.unwrap_or(0)))
+}
+
+/// A statement that moves money; READ COMMITTED runs it again until nothing has changed under it.
+async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
+    loop {
+        txn.begin_statement();
+        let (Some(a), Some(b)) = (balance(txn, from).await?, balance(txn, to).await?) else {
+            continue;
+        };
+        txn.put(account(from), Bytes::from((a - 1).to_string()));
+        txn.put(account(to), Bytes::from((b + 1).to_string()));
+        return Ok(());
+    }
+}
+
+fn total(txn: &mut Txn) -> i64 {
+    let rows = (0..ACCOUNTS).map(|n| txn.get(&account(n)).unwrap().expect("all accounts exist"));
+    rows.map(|row| String::from_utf8(row.to_vec()).unwrap().parse::<i64>().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfers_in_any_order_at_any_level_keep_the_sum_and_deadlocks_are_broken() {
+    let store = Store::open(StoreConfig::in_memory()).await.unwrap();
+    for n in 0..ACCOUNTS {
+        store.put_raw(account(n), Bytes::from("100")).await.unwrap();
+    }
+    let tasks: Vec<_> = (0..12)
+        .map(|client| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut rng = Rng::seeded(client);
+                let levels =
+                    [Isolation::ReadCommitted, Isolation::RepeatableRead, Isolation::Serializable];
+                let isolation = levels[usize::try_from(client % 3).unwrap()];
+                for _ in 0..100 {
+                    let backend = u32::try_from(client + 1).unwrap();
+                    let options = TxnOptions { isolation, backend, ..TxnOptions::default() };
+                    let mut txn = store.begin(options);
+                    let from = rng.below(ACCOUNTS);
+                    let to = (from + 1 + rng.below(ACCOUNTS - 1)) % ACCOUNTS;
+                    let done = match transfer(&mut txn, from, to).await {
+                        Ok(()) => txn.commit().await.map(drop),
+                        Err(error) => Err(error),
+                    };
+                    match done {
+                        Ok(()) | Err(KvError::Deadlock { .. }) => {}
+                        Err(KvError::Retry { .. }) if isolation > Isolation::ReadCommitted => {}
+                        Err(other) => panic!("{isolation:?}: {other}"),
+                    }
+                    drop(txn);
+                    assert_eq!(total(&mut store.begin(options)), 500);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(store.lock_view().is_empty());
+    store.core().locks.check();
+    let stats = store.stats();
+    assert!(stats.commits > 300 && stats.oldest_snapshot.is_none(), "{stats:?}");
+    store.shutdown().await.unwrap();
+}
