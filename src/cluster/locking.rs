@@ -74,6 +74,8 @@ pub(crate) enum Acquired {
 pub(crate) struct WaitLimits {
     pub(crate) cancel: Option<CancelToken>,
     pub(crate) timeout: Option<Duration>,
+    /// The session's database: all tables of a deadlock that it is in belong to it.
+    pub(crate) database: u32,
 }
 
 /// What is locked, in the words of `pg_locks`.
@@ -227,11 +229,11 @@ impl LockManager {
     }
 
     /// Looks for a deadlock through this session. Grants what only the queue's order kept waiting.
-    fn check_deadlock(&self, session: u64) -> Result<(), KvError> {
+    fn check_deadlock(&self, session: u64, database: u32) -> Result<(), KvError> {
         // Every promotion grants one wait, so this ends; the bound is for the reader's peace.
         for _ in 0..64 {
             let mut all = self.lock_all();
-            match deadlock::check(&all.waits(), session) {
+            match deadlock::check(&all.waits(database), session) {
                 Verdict::Wait => return Ok(()),
                 Verdict::Promote(waiter) => all.promote(waiter),
                 Verdict::Deadlock { detail } => {
@@ -304,13 +306,13 @@ struct AllShards<'a> {
 }
 
 impl AllShards<'_> {
-    fn waits(&self) -> Vec<Wait> {
+    fn waits(&self, database: u32) -> Vec<Wait> {
         let mut waits = Vec::new();
         for shard in &self.rows {
             collect_waits(&shard.table, |_| Target::Row, &mut waits);
         }
         for shard in &self.tables {
-            let target = |table: &u32| Target::Relation { database: 0, relation: *table };
+            let target = |table: &u32| Target::Relation { database, relation: *table };
             collect_waits(&shard.table, target, &mut waits);
         }
         let target = |key: &AdvisoryKey| Target::Advisory { key: numbers(*key) };
@@ -374,7 +376,7 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
     /// Waits for the grant. Answers what the owner held before.
     pub(crate) async fn wait(mut self, limits: &WaitLimits) -> Result<ModeSet, KvError> {
         if self.others > 0 {
-            self.manager.check_deadlock(self.owner.session)?;
+            self.manager.check_deadlock(self.owner.session, limits.database)?;
         }
         let started = Instant::now();
         let mut check_delay = self.manager.check_delay;
@@ -401,7 +403,7 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
                     if limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout) {
                         return Err(KvError::LockTimeout);
                     }
-                    self.manager.check_deadlock(self.owner.session)?;
+                    self.manager.check_deadlock(self.owner.session, limits.database)?;
                     check_delay = self.manager.check_delay * 10;
                 }
             }

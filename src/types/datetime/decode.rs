@@ -8,7 +8,7 @@
 use super::calendar::{EPOCH_JULIAN, Fields, USECS_PER_DAY, days_in_month, from_days};
 use super::fail::{Decoded, Fail};
 use super::lex::{Field, Shape};
-use super::numbers::{self, fraction, leading_integer};
+use super::numbers::{self, fraction, leading_integer, split_date, timezone};
 use super::words::{DateWord, Reserved, Unit, date_word};
 use super::zone::{TimeZone, ZoneName};
 use crate::Settings;
@@ -551,23 +551,6 @@ impl Decoder<'_> {
     }
 }
 
-/// The runs of digits and letters of a date.
-fn split_date(text: &str) -> Decoded<Vec<&str>> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let start = rest.find(|c: char| c.is_ascii_alphanumeric()).ok_or(Fail::Syntax)?;
-        rest = &rest[start..];
-        let digits = rest.starts_with(|c: char| c.is_ascii_digit());
-        let same = |c: char| if digits { c.is_ascii_digit() } else { c.is_ascii_alphabetic() };
-        let end = rest.find(|c: char| !same(c)).unwrap_or(rest.len());
-        parts.push(&rest[..end]);
-        // One character after a part is its separator, whatever it is.
-        rest = rest.get(end + 1..).unwrap_or("");
-    }
-    Ok(parts)
-}
-
 /// True for a time past 24:00:00 or with a field out of range.
 pub(super) fn time_overflows(f: &Fields) -> bool {
     !(0..=24).contains(&f.hour)
@@ -575,31 +558,4 @@ pub(super) fn time_overflows(f: &Fields) -> bool {
         || !(0..=60).contains(&f.second)
         || !(0..=1_000_000).contains(&f.micros)
         || f.time() > USECS_PER_DAY
-}
-
-/// A numeric zone such as `+02`, `-0330` or `+01:02:03`, as seconds *west* of UTC.
-pub(super) fn timezone(text: &str) -> Decoded<i32> {
-    let sign = match text.as_bytes().first() {
-        Some(b'+') => -1,
-        Some(b'-') => 1,
-        _ => return Err(Fail::Syntax),
-    };
-    let number = |s| leading_integer(s).map_err(|_| Fail::Zone);
-    let (mut hour, mut rest) = number(&text[1..])?;
-    let (mut minute, mut second) = (0, 0);
-    if let Some(after) = rest.strip_prefix(':') {
-        (minute, rest) = number(after)?;
-        if let Some(after) = rest.strip_prefix(':') {
-            (second, rest) = number(after)?;
-        }
-    } else if rest.is_empty() && text.len() > 3 {
-        (hour, minute) = (hour / 100, hour % 100);
-    }
-    if !(0..=15).contains(&hour) || !(0..60).contains(&minute) || !(0..60).contains(&second) {
-        return Err(Fail::Zone);
-    }
-    if !rest.is_empty() {
-        return Err(Fail::Syntax);
-    }
-    Ok(sign * ((hour * 60 + minute) * 60 + second))
 }

@@ -45,7 +45,7 @@ pub use zone::{TimeZone, ZoneName, ZoneState};
 /// Reads a numeric zone such as `+05:30`, as seconds west of UTC; `None` when it is not one, an
 /// error when it is out of range.
 pub(crate) fn numeric_zone(text: &str) -> std::result::Result<Option<i32>, ()> {
-    match decode::timezone(text) {
+    match numbers::timezone(text) {
         Ok(west) => Ok(Some(west)),
         Err(fail::Fail::Zone) => Err(()),
         Err(_) => Ok(None),

@@ -167,3 +167,47 @@ pub(super) fn run_together(d: &mut Decoder<'_>, text: &str, mask: u32) -> Decode
     }
     Err(Fail::Syntax)
 }
+
+/// The runs of digits and letters of a date.
+pub(super) fn split_date(text: &str) -> Decoded<Vec<&str>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let start = rest.find(|c: char| c.is_ascii_alphanumeric()).ok_or(Fail::Syntax)?;
+        rest = &rest[start..];
+        let digits = rest.starts_with(|c: char| c.is_ascii_digit());
+        let same = |c: char| if digits { c.is_ascii_digit() } else { c.is_ascii_alphabetic() };
+        let end = rest.find(|c: char| !same(c)).unwrap_or(rest.len());
+        parts.push(&rest[..end]);
+        // One character after a part is its separator, whatever it is.
+        rest = rest.get(end + 1..).unwrap_or("");
+    }
+    Ok(parts)
+}
+
+/// A numeric zone such as `+02`, `-0330` or `+01:02:03`, as seconds *west* of UTC.
+pub(super) fn timezone(text: &str) -> Decoded<i32> {
+    let sign = match text.as_bytes().first() {
+        Some(b'+') => -1,
+        Some(b'-') => 1,
+        _ => return Err(Fail::Syntax),
+    };
+    let number = |s| leading_integer(s).map_err(|_| Fail::Zone);
+    let (mut hour, mut rest) = number(&text[1..])?;
+    let (mut minute, mut second) = (0, 0);
+    if let Some(after) = rest.strip_prefix(':') {
+        (minute, rest) = number(after)?;
+        if let Some(after) = rest.strip_prefix(':') {
+            (second, rest) = number(after)?;
+        }
+    } else if rest.is_empty() && text.len() > 3 {
+        (hour, minute) = (hour / 100, hour % 100);
+    }
+    if !(0..=15).contains(&hour) || !(0..60).contains(&minute) || !(0..60).contains(&second) {
+        return Err(Fail::Zone);
+    }
+    if !rest.is_empty() {
+        return Err(Fail::Syntax);
+    }
+    Ok(sign * ((hour * 60 + minute) * 60 + second))
+}

@@ -47,9 +47,9 @@ impl Posix {
         let (sign, flipped) = if east < 0 { ('-', '+') } else { ('+', '-') };
         let abs = east.unsigned_abs();
         let mut text = format!("{:02}", abs / 3600);
-        if abs % 3600 != 0 {
+        if !abs.is_multiple_of(3600) {
             text.push_str(&format!(":{:02}", abs / 60 % 60));
-            if abs % 60 != 0 {
+            if !abs.is_multiple_of(60) {
                 text.push_str(&format!(":{:02}", abs % 60));
             }
         }

@@ -150,7 +150,10 @@ impl Reader<'_> {
         let mut count = 0i32;
         self.skip_space();
         if self.rest.next_if_eq(&'}').is_some() {
-            return if depth == 0 { Ok(()) } else { self.close(depth, 0) };
+            return match depth {
+                0 => Ok(()),
+                _ => Err(malformed(self.text, "Unexpected \"}\" character.")),
+            };
         }
         loop {
             self.skip_space();

@@ -149,7 +149,7 @@ pub fn write_u64(out: &mut Vec<u8>, v: u64) {
 /// 15 digits plus the setting.
 pub fn float8_out(out: &mut Vec<u8>, v: f64, extra: i32) {
     if !write_special(out, v) {
-        let text = if extra > 0 { format!("{v:e}") } else { significant(v, 15 + extra) };
+        let text = if extra > 0 { shortest_f64(v) } else { significant(v, 15 + extra) };
         // The shortest form turns to an exponent at 10^15, the printf form at its precision.
         write_scientific(out, &text, if extra > 0 { 15 } else { (15 + extra).max(1) });
     }
@@ -158,9 +158,62 @@ pub fn float8_out(out: &mut Vec<u8>, v: f64, extra: i32) {
 /// `float4out`
 pub fn float4_out(out: &mut Vec<u8>, v: f32, extra: i32) {
     if !write_special(out, f64::from(v)) {
-        let text = if extra > 0 { format!("{v:e}") } else { significant(f64::from(v), 6 + extra) };
+        let text = if extra > 0 { shortest_f32(v) } else { significant(f64::from(v), 6 + extra) };
         write_scientific(out, &text, if extra > 0 { 6 } else { (6 + extra).max(1) });
     }
+}
+
+/// Digits of `d.ddde±x`.
+fn digit_count(text: &str) -> usize {
+    text.bytes().take_while(|&b| b != b'e').filter(u8::is_ascii_digit).count()
+}
+
+/// The shortest digits that read back to a double, as PostgreSQL chooses them: of two equally near
+/// the even one, and never digits that are exactly between two doubles.
+fn shortest_f64(v: f64) -> String {
+    let text = format!("{v:e}");
+    let n = digit_count(&text);
+    if n < 15 {
+        return text;
+    }
+    let even = format!("{v:.0$e}", n - 1);
+    let even_reads_back = even.parse::<f64>().is_ok_and(|back| back == v);
+    let chosen = if even_reads_back { even } else { text };
+    if strictly_inside(&chosen, v) { chosen } else { significant(v, n as i32 + 1) }
+}
+
+/// False when the digits are the middle between a double of integral value and its neighbour.
+fn strictly_inside(text: &str, v: f64) -> bool {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let magnitude = v.abs();
+    if !(EXACT..1e36).contains(&magnitude) {
+        return true;
+    }
+    let Ok(shown) = crate::numeric::Numeric::parse(text).and_then(|n| n.to_integer()) else {
+        return true;
+    };
+    let Ok(shown) = i128::try_from(&shown) else { return true };
+    let exact = v as i128;
+    let gap = (magnitude.next_up() - magnitude) as i128;
+    (shown - exact).abs() * 2 != gap
+}
+
+/// The same for a single, whose middles are doubles.
+fn shortest_f32(v: f32) -> String {
+    let text = format!("{v:e}");
+    let n = digit_count(&text);
+    if n < 6 {
+        return text;
+    }
+    let even = format!("{v:.0$e}", n - 1);
+    let even_reads_back = even.parse::<f32>().is_ok_and(|back| back == v);
+    let chosen = if even_reads_back { even } else { text };
+    let middle = |other: f32| (f64::from(v) + f64::from(other)) / 2.0;
+    let shown: f64 = chosen.parse().unwrap_or(0.0);
+    if shown == middle(v.next_up()) || shown == middle(v.next_down()) {
+        return significant(f64::from(v), n as i32 + 1);
+    }
+    chosen
 }
 
 /// `%.{digits}e` with trailing zeros removed, in Rust's notation.

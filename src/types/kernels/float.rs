@@ -150,7 +150,7 @@ fn power(a: f64, b: f64) -> Result<f64> {
     if a == 0.0 && b < 0.0 {
         return Err(power_error("zero raised to a negative power is undefined"));
     }
-    if a < 0.0 && b.is_finite() && b.fract() != 0.0 && a.is_finite() {
+    if a < 0.0 && b.floor() != b {
         return Err(power_error(
             "a negative number raised to a non-integer power yields a complex result",
         ));
@@ -195,11 +195,46 @@ fn unit_interval(a: f64, f: fn(f64) -> f64) -> Result<f64> {
     Ok(f(a))
 }
 
+/// The inverse hyperbolic functions are written out: the library's lose digits for large and small
+/// arguments.
 fn acosh(a: f64) -> Result<f64> {
     if a < 1.0 {
         return Err(domain());
     }
-    Ok(a.acosh())
+    Ok(if a > HUGE {
+        a.ln() + std::f64::consts::LN_2
+    } else if a > 2.0 {
+        (2.0 * a - 1.0 / (a + (a * a - 1.0).sqrt())).ln()
+    } else {
+        let t = a - 1.0;
+        (t + (2.0 * t + t * t).sqrt()).ln_1p()
+    })
+}
+
+/// Beyond this the square drowns the one beside it.
+const HUGE: f64 = 268_435_456.0;
+
+fn asinh(a: f64) -> f64 {
+    let x = a.abs();
+    let v = if x > HUGE {
+        x.ln() + std::f64::consts::LN_2
+    } else if x > 2.0 {
+        (2.0 * x + 1.0 / ((x * x + 1.0).sqrt() + x)).ln()
+    } else {
+        (x + x * x / (1.0 + (1.0 + x * x).sqrt())).ln_1p()
+    };
+    v.copysign(a)
+}
+
+fn atanh(a: f64) -> f64 {
+    let x = a.abs();
+    let double = x + x;
+    let v = if x < 0.5 {
+        0.5 * (double + double * x / (1.0 - x)).ln_1p()
+    } else {
+        0.5 * (double / (1.0 - x)).ln_1p()
+    };
+    v.copysign(a)
 }
 
 fn sign(a: f64) -> f64 {
@@ -401,9 +436,9 @@ const MATH: Table = &[
     ("dsinh", fun!(|a: f64| a.sinh())),
     ("dcosh", fun!(|a: f64| a.cosh())),
     ("dtanh", fun!(|a: f64| a.tanh())),
-    ("dasinh", fun!(|a: f64| a.asinh())),
+    ("dasinh", fun!(|a: f64| asinh(a))),
     ("dacosh", fun!(|a: f64| acosh(a))),
-    ("datanh", fun!(|a: f64| unit_interval(a, f64::atanh))),
+    ("datanh", fun!(|a: f64| unit_interval(a, atanh))),
     ("drandom", |_, _| Ok(Datum::Float8(random()))),
     ("setseed", fun!(|a: f64| set_seed(a))),
     ("width_bucket_float8", fun!(|v: f64, a: f64, b: f64, n: i32| width_bucket(v, a, b, n))),

@@ -104,7 +104,7 @@ fn spread(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
 }
 
 fn pairs_of(args: Vec<Typed>, function: &str) -> Result<Vec<Typed>> {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(invalid("argument list must have even number of elements").hint(format!(
             "The arguments of {function}() must consist of alternating keys and values."
         )));

@@ -37,11 +37,13 @@ fn matches<T: Copy + PartialEq>(
                 continue;
             }
             Some(&c) if c == one => t < text.len(),
-            Some(&c) if c == escape => {
+            // A trailing escape is only noticed while there is text to match.
+            Some(&c) if c == escape && t < text.len() => {
                 p += 1;
                 let literal = pattern.get(p).ok_or_else(ends_with_escape)?;
                 text.get(t) == Some(literal)
             }
+            Some(&c) if c == escape => false,
             Some(c) => text.get(t) == Some(c),
             None if t == text.len() => return Ok(true),
             None => false,

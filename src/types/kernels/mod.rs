@@ -14,6 +14,8 @@ mod datetime_arith;
 mod datetime_compare;
 mod datetime_make;
 mod datetime_part;
+#[cfg(test)]
+mod datetime_tests;
 mod datetime_trunc;
 mod float;
 mod formatting;
@@ -36,6 +38,8 @@ mod numbers;
 mod regex;
 mod regex_syntax;
 mod series;
+#[cfg(test)]
+mod tests;
 mod text;
 mod text_array;
 mod text_quote;
@@ -76,6 +80,8 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     json_path::KERNELS,
 ];
 /// Set-returning kernels by `prosrc`.
-pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] = &[datetime_make::SETS, json_sets::SETS, json_path::SETS];
+pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] =
+    &[datetime_make::SETS, json_sets::SETS, json_path::SETS];
 /// Aggregates by `name(argument types)`.
-pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] = &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];
+pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] =
+    &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];

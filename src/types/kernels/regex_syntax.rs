@@ -234,11 +234,16 @@ impl Translator<'_> {
         if !self.operand {
             return Err(invalid("quantifier operand invalid"));
         }
+        let reluctant = self.next_if('?') || at < self.reluctant_until;
+        self.operand = false;
+        // Once is what the operand means anyway, and the engine rejects it on an empty group.
+        if matches!(text, "{1}" | "{1,1}") {
+            return Ok(());
+        }
         self.out.push_str(text);
-        if self.next_if('?') || at < self.reluctant_until {
+        if reluctant {
             self.out.push('?');
         }
-        self.operand = false;
         Ok(())
     }
 

@@ -237,7 +237,7 @@ impl Numeric {
         }
         let integral = exponent.trunc(0)?.compare(exponent).is_eq();
         if integral && let Some(n) = exponent.to_i64().and_then(|n| i32::try_from(n).ok()) {
-            return self.power_int(n, i32::from(exponent.scale()));
+            return self.power_int(n);
         }
         if self.is_zero() {
             return Numeric::from_big(BigInt::ZERO, MIN_SIGNIFICANT);
@@ -278,7 +278,7 @@ impl Numeric {
         self.ln_to(local)?.mul(exponent)?.exp_to(scale)
     }
 
-    fn power_int(&self, n: i32, exponent_scale: i32) -> Result<Numeric> {
+    fn power_int(&self, n: i32) -> Result<Numeric> {
         let Some((coef, scale)) = self.finite() else { return Err(overflow()) };
         let (weight, digits) = leading_digits(&coef, scale, 4);
         let mut decimal = 0.0;
@@ -291,13 +291,11 @@ impl Numeric {
         if decimal > 131_072.0 {
             return Err(overflow());
         }
-        if decimal + 1.0 < -f64::from(MAX_RESULT_SCALE) {
-            return Numeric::from_big(BigInt::ZERO, MAX_RESULT_SCALE);
+        // Integer powers get 16 digits behind the point, not 16 significant ones.
+        let result = MIN_SIGNIFICANT.max(scale).min(MAX_RESULT_SCALE);
+        if decimal + 1.0 < -f64::from(result) {
+            return Numeric::from_big(BigInt::ZERO, result);
         }
-        let result = (MIN_SIGNIFICANT - whole(decimal))
-            .max(scale)
-            .max(exponent_scale)
-            .clamp(0, MAX_RESULT_SCALE);
         if n == 0 {
             return Numeric::from_big(pow10(result.unsigned_abs()), result);
         }

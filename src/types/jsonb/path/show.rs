@@ -59,6 +59,17 @@ fn wrapped(out: &mut Vec<u8>, e: &Expr, parentheses: bool) {
     }
 }
 
+fn signed(out: &mut Vec<u8>, minus: bool, inner: &Expr, top: bool) {
+    if top {
+        out.push(b'(');
+    }
+    out.push(if minus { b'-' } else { b'+' });
+    wrapped(out, inner, strength(inner) <= 5);
+    if top {
+        out.push(b')');
+    }
+}
+
 fn show(out: &mut Vec<u8>, e: &Expr, top: bool) {
     match e {
         Expr::Root => out.push(b'$'),
@@ -92,14 +103,7 @@ fn show(out: &mut Vec<u8>, e: &Expr, top: bool) {
             }
         }
         Expr::Unary(minus, inner) => {
-            if top {
-                out.push(b'(');
-            }
-            out.push(if *minus { b'-' } else { b'+' });
-            wrapped(out, inner, strength(inner) <= 5);
-            if top {
-                out.push(b')');
-            }
+            signed(out, *minus, inner, top);
         }
         Expr::Not(inner) => {
             out.push(b'!');
