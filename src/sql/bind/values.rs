@@ -120,6 +120,7 @@ impl Binder<'_> {
         &mut self,
         mut bound: BoundQuery,
         types: &[PgType],
+        positions: &[Option<u32>],
         coerce: &mut dyn FnMut(&mut Self, usize, Expr) -> Result<Expr>,
     ) -> Result<BoundQuery> {
         let mut changed = false;
@@ -127,7 +128,12 @@ impl Binder<'_> {
         for (i, ty) in types.iter().enumerate() {
             let mut column = bound.columns[i].clone();
             if column.ty.oid == UNKNOWN
-                && self.retype_unknown(&mut bound.rel, column.id, *ty, None)?
+                && self.retype_unknown(
+                    &mut bound.rel,
+                    column.id,
+                    *ty,
+                    positions.get(i).copied().flatten(),
+                )?
             {
                 column.ty = PgType::new(ty.oid);
                 bound.columns[i].ty = column.ty;
