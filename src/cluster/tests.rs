@@ -291,3 +291,30 @@ async fn a_directory_belongs_to_one_store() {
     assert!(second.is_err_and(|error| error.to_string().contains("in use by process")));
     store.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_commit_may_be_larger_than_a_segment_of_the_log() {
+    let dir = Dir::new("large");
+    let store = dir.open().await;
+    let mut txn = begin(&store, Isolation::ReadCommitted, 0);
+    for n in 0..80u32 {
+        let row = Bytes::from(vec![u8::try_from(n).unwrap(); 1 << 20]);
+        txn.put(Key::from(n.to_be_bytes().to_vec()), row);
+    }
+    txn.commit().await.unwrap();
+    store.shutdown().await.unwrap();
+    drop((txn, store));
+    for _ in 0..100 {
+        match meridian_storage::DataDirLock::acquire(&dir.0) {
+            Ok(_) => break,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    let store = dir.open().await;
+    let mut txn = begin(&store, Isolation::ReadCommitted, 0);
+    for n in 0..80u32 {
+        assert_eq!(txn.get(&n.to_be_bytes()).unwrap().map(|row| row.len()), Some(1 << 20));
+    }
+    drop(txn);
+    store.shutdown().await.unwrap();
+}

@@ -68,7 +68,6 @@ pub struct Txn {
     /// Registered with garbage collection; `None` once the transaction has ended.
     snapshot: Option<SnapshotSlot>,
     read_only: bool,
-    database: u32,
     limits: WaitLimits,
     tables: Vec<(u32, TableLockMode, ModeSet)>,
     advisory: Vec<(AdvisoryKey, AdvisoryMode)>,
@@ -83,8 +82,7 @@ impl Txn {
             state: TxnState::new(owner, options.isolation, snapshot.ts()),
             snapshot: Some(snapshot),
             read_only: options.read_only,
-            database: options.database,
-            limits: WaitLimits::default(),
+            limits: WaitLimits { database: options.database, ..WaitLimits::default() },
             tables: Vec::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
@@ -287,7 +285,7 @@ impl Txn {
         session: bool,
         wait: bool,
     ) -> Result<bool, KvError> {
-        let (key, mode) = advisory(self.database, key, shared);
+        let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
         match self.core.locks.try_advisory(key, owner, mode, policy) {
@@ -307,7 +305,7 @@ impl Txn {
 
     /// Gives back one session-level advisory lock; false when the session doesn't hold it.
     pub fn advisory_unlock(&mut self, key: (u32, u32, u32), shared: bool) -> bool {
-        let (key, mode) = advisory(self.database, key, shared);
+        let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         self.core.advisory.remove(&self.core.locks, owner, key, mode, Level::Session)
     }

@@ -44,6 +44,7 @@ fn spans(spans: &[KeySpan]) -> Option<Vec<SpanExprs>> {
         .map(|s| {
             Some(SpanExprs {
                 prefix: evals(&s.prefix, &none)?,
+                each: s.each,
                 lower: bound(&s.lower)?,
                 upper: bound(&s.upper)?,
             })
