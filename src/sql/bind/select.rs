@@ -291,7 +291,6 @@ impl Binder<'_> {
     }
 
     /// Puts the tree together. Gives the sort keys for WITH TIES and the locks to be taken.
-    #[expect(clippy::type_complexity, reason = "the three parts are taken apart at once")]
     fn assemble(
         &mut self,
         mut parts: Parts,

@@ -24,7 +24,7 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext) {
         ExprKind::And(args) => junction(args, true),
         ExprKind::Or(args) => junction(args, false),
         ExprKind::Not(arg) => negate(arg),
-        ExprKind::IsNull(arg) => is_null(arg).map(|b| boolean(b)),
+        ExprKind::IsNull(arg) => is_null(arg).map(boolean),
         ExprKind::IsNotNull(arg) => is_null(arg).map(|b| boolean(!b)),
         ExprKind::Truth(test, arg) => truth(*test, arg),
         ExprKind::Case { whens, default } => case(whens, default, ty),
