@@ -174,7 +174,10 @@ impl Compiler<'_> {
             ExprKind::Quantified { subquery, quantifier, test } => {
                 self.quantified(subquery, *quantifier, test)?
             }
-            _ => return Err(PgError::internal("DEFAULT reached the executor")),
+            ExprKind::Default if e.ty.oid == oid::INT8 => Node::RowId,
+            // The hidden key of a new row: it is given when the row is written.
+            ExprKind::Default => Node::Const(meridian_types::Datum::Null),
+            _ => return Err(PgError::internal("an expression that nobody compiles")),
         })
     }
 
@@ -222,7 +225,7 @@ fn properties(node: &Node) -> (bool, bool) {
     let all = |args: &[Eval]| (args.iter().all(|a| a.safe), args.iter().any(|a| a.correlated));
     match node {
         Node::Const(_) | Node::Input(_) | Node::Outer(_) | Node::Local(_) => (true, false),
-        Node::Param(_) | Node::SqlValue(_) => (false, false),
+        Node::Param(_) | Node::SqlValue(_) | Node::RowId => (false, false),
         Node::Call(f, args) => {
             let (safe, correlated) = all(args);
             let comparison =

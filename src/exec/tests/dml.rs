@@ -36,6 +36,16 @@ async fn violations_carry_postgresqls_texts() {
     assert_eq!(state, "23514");
     assert_eq!(message, "new row for relation \"t\" violates check constraint \"t_a_check\"");
     assert_eq!(detail, "Failing row contains (1, -1, x).");
+    f.rows("INSERT INTO t VALUES (4,1001,'Q')").await;
+    let (state, message, detail) = error(&f, "INSERT INTO t VALUES (5,1002,'q')").await;
+    assert_eq!(state, "23505");
+    assert_eq!(message, "duplicate key value violates unique constraint \"t_lower_idx\"");
+    assert_eq!(detail, "Key (lower(b))=(q) already exists.");
+    f.rows("INSERT INTO t VALUES (5,100,'q')").await;
+    assert_eq!(error(&f, "UPDATE t SET a = 1002 WHERE id = 5").await.0, "23505");
+    f.rows("DELETE FROM t WHERE id = 4").await;
+    f.rows("UPDATE t SET a = 1002 WHERE id = 5").await;
+    f.rows("DELETE FROM t WHERE id = 5").await;
     // Nothing of the failed statements is left, NULLs are no duplicates.
     assert_eq!(f.rows("SELECT id FROM t ORDER BY id").await, ["1", "2"]);
     assert_eq!(f.rows("INSERT INTO t VALUES (7,NULL,'x'),(8,NULL,'x')").await, ["2"]);

@@ -173,6 +173,11 @@ fn tables(schema: Oid, database: Oid) -> Vec<TableDesc> {
         table(20000, schema, database, "t", &[key("id"), ("a", int4, false), ("b", text, false)]);
     t.indexes.push(index(20005, 2, "t_a_key", true, &[(2, int4)]));
     t.indexes.push(index(20006, 3, "t_b_idx", false, &[(3, text)]));
+    let mut lower = index(20008, 4, "t_lower_idx", true, &[(3, text)]);
+    lower.columns[0].attnum = None;
+    lower.columns[0].expr = Some("lower(b)".to_owned());
+    lower.predicate = Some("a > 1000".to_owned());
+    t.indexes.push(lower);
     t.constraints.push(constraint(
         20007,
         "t_a_check",
