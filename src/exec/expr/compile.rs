@@ -7,6 +7,7 @@ use meridian_sql::walk;
 use meridian_types::context::CallInfoOwned;
 use meridian_types::{PgError, PgType, Result, oid, registry};
 
+use super::row::relabel;
 use super::{Eval, Fast, Function, KernelRef, Node, SubqueryKind, SubqueryNode};
 
 /// What column ids mean while an expression is compiled.
@@ -102,7 +103,7 @@ impl Compiler<'_> {
 
     fn node(&mut self, e: &Expr) -> Result<Node> {
         Ok(match &e.kind {
-            ExprKind::Const(value) => Node::Const(value.clone()),
+            ExprKind::Const(value) => Node::Const(relabel(value.clone(), e.ty)),
             ExprKind::Column(id) => self.column(*id)?,
             ExprKind::Param(n) => Node::Param(*n as usize),
             ExprKind::Call { func, args } => {

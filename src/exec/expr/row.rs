@@ -1,9 +1,6 @@
 //! Evaluation of one row over `Datum`s: the semantics of every expression.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use arrow::record_batch::RecordBatch;
-use meridian_base::clock::{Clock, SystemClock};
 use meridian_sql::expr::{Quantifier, TruthTest};
 use meridian_types::context::CallInfoOwned;
 use meridian_types::{CallInfo, Datum, PgError, PgType, Result, SqlState, oid, registry};
@@ -182,7 +179,7 @@ impl Eval {
             }
             Node::SqlValue(name) => sql_value(name, self.ty, cx),
             Node::Subquery(node) => subquery(node, row, cx),
-            Node::RowId => Ok(Datum::Int8(row_id())),
+            Node::RowId => Ok(Datum::Int8(crate::rowid::next())),
             Node::SortKey(arg) => {
                 let value = arg.row(row, cx)?;
                 if value.is_null() {
@@ -209,17 +206,6 @@ pub(crate) fn eval_args(
         out.push(arg.row(row, cx)?);
     }
     Ok(out)
-}
-
-/// A number above all that this process has given, and above those of earlier ones as long as the
-/// wall clock does not go back: microseconds with ten bits to spare. (Should it go back, the insert
-/// finds the key taken and fails; it never writes over a row.)
-fn row_id() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    let now = i64::try_from(SystemClock.now_micros()).unwrap_or(i64::MAX >> 10) << 10;
-    let next = |last: i64| Some(now.max(last + 1));
-    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
-    now.max(last + 1)
 }
 
 fn connective(args: &[Eval], row: &dyn RowInput, cx: &Cx, decides: bool) -> Result<Datum> {
