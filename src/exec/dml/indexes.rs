@@ -44,19 +44,19 @@ impl IndexExprs {
     pub(crate) fn values(
         &self,
         index: &IndexDesc,
-        row: &Vec<Datum>,
+        row: &[Datum],
         eval: &EvalContext,
     ) -> Result<Option<Vec<Datum>>> {
         let cx = Cx::bare(eval);
         if let Some(predicate) = &self.predicate
-            && predicate.row(row, &cx)? != Datum::Bool(true)
+            && predicate.row(&row, &cx)? != Datum::Bool(true)
         {
             return Ok(None);
         }
         let mut out = Vec::with_capacity(index.columns.len());
         for (i, key) in index.columns.iter().enumerate() {
             out.push(match self.keys.get(i) {
-                Some(Some(expr)) => expr.row(row, &cx)?,
+                Some(Some(expr)) => expr.row(&row, &cx)?,
                 _ => column(row, key.attnum.unwrap_or(0)).clone(),
             });
         }

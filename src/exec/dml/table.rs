@@ -78,14 +78,14 @@ impl TableWriter {
     /// Computes generated columns, then checks NOT NULL and CHECK.
     pub(crate) fn check_row(
         &self,
-        row: &mut Vec<Datum>,
+        row: &mut [Datum],
         cx: &Cx<'_>,
         ctx: &StatementContext,
     ) -> Result<()> {
         crate::rowid::fill(&self.table.desc, row);
         let desc = &self.table.desc;
         for (attnum, eval) in &self.generated {
-            let value = eval.row(row, cx)?;
+            let value = eval.row(&&*row, cx)?;
             if let Some(cell) = usize::try_from(attnum - 1).ok().and_then(|at| row.get_mut(at)) {
                 *cell = value;
             }
@@ -96,7 +96,7 @@ impl TableWriter {
             }
         }
         for (name, condition) in &self.checks {
-            if condition.row(row, cx)? == Datum::Bool(false) {
+            if condition.row(&&*row, cx)? == Datum::Bool(false) {
                 return Err(describe::check(desc, name, row, &ctx.catalog, &ctx.eval));
             }
         }

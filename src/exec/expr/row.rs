@@ -22,6 +22,12 @@ impl RowInput for [Datum] {
     }
 }
 
+impl RowInput for &[Datum] {
+    fn datum(&self, index: usize, _: PgType) -> Datum {
+        self.get(index).cloned().unwrap_or(Datum::Null)
+    }
+}
+
 impl RowInput for Vec<Datum> {
     fn datum(&self, index: usize, _: PgType) -> Datum {
         self.get(index).cloned().unwrap_or(Datum::Null)

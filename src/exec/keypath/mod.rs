@@ -56,7 +56,7 @@ struct Read {
 
 #[derive(Debug)]
 enum Kind {
-    Read(Read),
+    Read(Box<Read>),
     Write(Box<write::Write>),
 }
 
