@@ -19,7 +19,8 @@ pub(crate) fn next() -> i64 {
     let micros = SystemClock.now_micros().saturating_sub(EPOCH_MICROS);
     let now = i64::try_from(micros << 12).unwrap_or(i64::MAX);
     let step = |last: i64| Some(now.max(last + 1));
-    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).map_or(now, |last| now.max(last + 1))
+    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
+        .map_or(now, |last| now.max(last + 1))
 }
 
 /// Gives a new row its hidden key, if its table has one.

@@ -91,7 +91,11 @@ impl Server {
                     while let Some(batch) = cursor.next(&mut txn, 100).await.map_err(pg)? {
                         for row in datums(&batch, cursor.columns()) {
                             let cell = |(v, ty): (&Datum, &PgType)| {
-                                if v.is_null() { Ok("null".into()) } else { io::to_text(v, *ty, eval) }
+                                if v.is_null() {
+                                    Ok("null".into())
+                                } else {
+                                    io::to_text(v, *ty, eval)
+                                }
                             };
                             let cells: Result<Vec<String>, PgError> =
                                 row.iter().zip(&types).map(cell).collect();
@@ -142,7 +146,8 @@ async fn objects_are_described_as_postgresql_does() {
     let s = Server::new().await;
     s.run(DEFINITIONS).await;
     assert_eq!(
-        s.run("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY conname").await,
+        s.run("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY conname")
+            .await,
         [
             "a_n_check|CHECK ((n > 0))",
             "a_name_n_key|UNIQUE (name, n)",
@@ -152,7 +157,9 @@ async fn objects_are_described_as_postgresql_does() {
     );
     assert_eq!(
         s.run("SELECT pg_get_indexdef('b_a_id_lower_idx'::regclass)").await,
-        ["CREATE INDEX b_a_id_lower_idx ON public.b USING btree (a_id DESC, lower(note)) WHERE (a_id > 5)"]
+        [
+            "CREATE INDEX b_a_id_lower_idx ON public.b USING btree (a_id DESC, lower(note)) WHERE (a_id > 5)"
+        ]
     );
     assert_eq!(
         s.run(
@@ -167,8 +174,14 @@ async fn objects_are_described_as_postgresql_does() {
     assert_eq!(
         s.run("SELECT relname, relkind FROM pg_class WHERE oid >= 16384 ORDER BY 1").await,
         [
-            "a|r", "a_id_seq|S", "a_name_n_key|i", "a_pkey|i", "b|r", "b_a_id_lower_idx|i",
-            "b_id_seq|S", "v|v"
+            "a|r",
+            "a_id_seq|S",
+            "a_name_n_key|i",
+            "a_pkey|i",
+            "b|r",
+            "b_a_id_lower_idx|i",
+            "b_id_seq|S",
+            "v|v"
         ]
     );
     assert_eq!(s.run("SELECT obj_description('a'::regclass, 'pg_class')").await, ["things"]);
@@ -191,15 +204,15 @@ async fn dependencies_are_respected() {
          Use DROP ... CASCADE to drop the dependent objects too."
     );
     let (tags, notices) = s.try_run("DROP TABLE a CASCADE").await.expect("dropped");
-    assert_eq!((tags.join(""), notices.join("")), ("DROP TABLE".into(), "drop cascades to 2 other objects".into()));
+    assert_eq!(
+        (tags.join(""), notices.join("")),
+        ("DROP TABLE".into(), "drop cascades to 2 other objects".into())
+    );
     assert_eq!(s.error("SELECT * FROM v").await, "42P01 relation \"v\" does not exist");
     assert_eq!(s.error("DROP TABLE a").await, "42P01 table \"a\" does not exist");
     let (_, notices) = s.try_run("DROP TABLE IF EXISTS a").await.expect("skipped");
     assert_eq!(notices, ["table \"a\" does not exist, skipping"]);
-    assert_eq!(
-        s.error("CREATE TABLE b (x int)").await,
-        "42P07 relation \"b\" already exists"
-    );
+    assert_eq!(s.error("CREATE TABLE b (x int)").await, "42P07 relation \"b\" already exists");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,13 +245,19 @@ async fn tables_are_altered() {
 async fn sequences_count() {
     let s = Server::new().await;
     s.run("CREATE SEQUENCE q START 5 INCREMENT 2 MAXVALUE 8").await;
-    assert_eq!(s.run("SELECT nextval('q'), nextval('q'), currval('q'), lastval()").await, ["5|7|7|7"]);
+    assert_eq!(
+        s.run("SELECT nextval('q'), nextval('q'), currval('q'), lastval()").await,
+        ["5|7|7|7"]
+    );
     assert_eq!(
         s.error("SELECT nextval('q')").await,
         "2200H nextval: reached maximum value of sequence \"q\" (8)"
     );
     s.run("ALTER SEQUENCE q RESTART WITH 6 CYCLE").await;
-    assert_eq!(s.run("SELECT nextval('q'), nextval('q'), setval('q', 3), nextval('q')").await, ["6|8|3|5"]);
+    assert_eq!(
+        s.run("SELECT nextval('q'), nextval('q'), setval('q', 3), nextval('q')").await,
+        ["6|8|3|5"]
+    );
     s.run("CREATE TABLE m AS SELECT 1 AS one, 'x' AS y").await;
     assert_eq!(s.run("SELECT * FROM m").await, ["1|x"]);
 }

@@ -247,9 +247,16 @@ impl Binder<'_> {
     }
 }
 
-/// The same value under another type. A constant just changes its type.
+/// The same value under another type. A constant just changes its type; between int4 and oid the
+/// bits stay and the representation changes.
 fn relabel(expr: Expr, ty: PgType) -> Expr {
     match expr.kind {
+        ExprKind::Const(Datum::Int4(v)) if ty.oid != oid::INT4 => {
+            Expr::constant(Datum::Oid(v.cast_unsigned()), ty)
+        }
+        ExprKind::Const(Datum::Oid(v)) if ty.oid == oid::INT4 => {
+            Expr::constant(Datum::Int4(v.cast_signed()), ty)
+        }
         ExprKind::Const(value) => Expr::constant(value, ty),
         ExprKind::Relabel(inner) if inner.ty == ty => *inner,
         kind => {
