@@ -70,8 +70,13 @@ impl Session {
         let text = if columns.is_empty() {
             format!("INSERT INTO {target} DEFAULT VALUES")
         } else {
+            // COPY writes identity columns as they come.
+            let overriding = match columns.iter().any(|c| c.identity.is_some()) {
+                true => "OVERRIDING SYSTEM VALUE ",
+                false => "",
+            };
             format!(
-                "INSERT INTO {target} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+                "INSERT INTO {target} ({}) {overriding}VALUES ({})",
                 names.join(", "),
                 marks.join(", ")
             )
