@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meridian_base::keys::range_state_key;
 use meridian_base::{RangeId, Timestamp};
-use meridian_kv::api::Bytes;
+use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::Command;
 use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
@@ -42,7 +42,10 @@ pub(crate) struct EntryApplier {
 
 /// Entries that have become engine writes, to be published after the engine has them.
 struct Prepared {
-    commands: Vec<Command>,
+    /// Logical keys with what `cur` holds for them now.
+    records: Vec<(Key, Bytes)>,
+    /// The newest commit among them.
+    newest: Option<Timestamp>,
 }
 
 impl EntryApplier {
@@ -52,39 +55,40 @@ impl EntryApplier {
 
     /// Turns entries into engine writes.
     fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
-        let mut commands = Vec::new();
+        let mut prepared = Prepared { records: Vec::new(), newest: None };
         for mut entry in entries {
             while !entry.is_empty() {
                 let command = Command::decode(&mut entry)
                     .map_err(|error| StorageError::Corruption(error.to_string()))?;
-                command.ops(ops);
-                commands.push(command);
+                for write in &command.writes {
+                    let (old, new) = (write.old.as_ref(), write.value.as_deref());
+                    let before = ops.len();
+                    mvcc::write_ops(&write.key, old, new, command.ts, ops);
+                    // The last of a key's writes is the one in `cur`; a deletion of nothing has none.
+                    let cur = ops[before..].last().and_then(|op| op.value.clone());
+                    prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
+                }
+                prepared.newest = Some(command.ts);
             }
         }
-        if let Some(last) = commands.last() {
-            let ts = last.ts.0.to_le_bytes();
+        if let Some(newest) = prepared.newest {
+            let ts = newest.0.to_le_bytes();
             ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
         }
-        Ok(Prepared { commands })
+        Ok(prepared)
     }
 
     /// The engine has the writes: shows them to readers and lets the commits finish.
     fn publish(core: &Core, prepared: &Prepared) {
-        for command in &prepared.commands {
-            for write in &command.writes {
-                let was_row = write.old.as_ref().is_some_and(|old| old.row.is_some());
-                if write.value.is_some() || was_row {
-                    let value = mvcc::encode_cur(command.ts, write.value.as_deref());
-                    core.read.cache.applied(&write.key, Some(&value));
-                }
-            }
+        for (key, value) in &prepared.records {
+            core.read.cache.applied(key, Some(value));
         }
-        let Some(last) = prepared.commands.last() else { return };
+        let Some(newest) = prepared.newest else { return };
         // After a restart the log repeats what the engine already holds: nothing to announce.
-        if last.ts <= core.applied() {
+        if newest <= core.applied() {
             return;
         }
-        for flight in core.pipeline.applied(core, last.ts) {
+        for flight in core.pipeline.applied(core, newest) {
             flight.finish(core, Ok(()));
         }
     }

@@ -1,22 +1,26 @@
 //! Locks with waiting: the pure tables, and the tasks that sleep until they are granted.
 //!
 //! Tables are sharded by key so that a lock takes one short mutex. A request that must wait leaves a
-//! channel in its shard; whoever releases sends the grant through it. While it sleeps, a waiter looks
-//! for a deadlock: at once when somebody else waits too, then after a delay, then ever more rarely;
-//! for that it holds all shards for a moment, which is rare enough to be simple.
+//! channel in its shard; whoever releases sends the grant through it.
+//!
+//! While it sleeps, a waiter looks for a deadlock: after a delay, then ever more rarely, and at once
+//! when a holder of its key waits itself. (If none does, there is no cycle through this wait: all who
+//! stand ahead in the queue wait for the same holders.) Whoever closes a cycle is the last to wait,
+//! and sees the others, since a session is entered among the waiting before it looks. The search
+//! holds all shards for a moment, which is rare enough to be simple.
 //!
 //! A wait may end in many ways (grant, cancel, timeout, deadlock, a dropped future); [`WaitGuard`]
 //! makes all of them leave the table clean, also when the grant arrives while the task gives up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use meridian_base::Instant;
 use meridian_kv::api::{Bytes, Key, KvError, Strength, TableLockMode, WaitPolicy};
 use meridian_kv::deadlock::{self, Target, Verdict, Wait};
 use meridian_kv::locks::{
-    Acquire, AdvisoryKey, AdvisoryMode, Grant, LockMode, LockTable, ModeSet, Owner, WaiterId,
+    Acquire, AdvisoryKey, AdvisoryMode, Grant, Held, LockMode, LockTable, ModeSet, Owner, WaiterId,
 };
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -110,7 +114,8 @@ pub(crate) struct LockManager {
     tables: Box<[Mutex<Shard<u32, TableLockMode>>]>,
     advisory: Mutex<Shard<AdvisoryKey, AdvisoryMode>>,
     next_waiter: AtomicU64,
-    waiting: AtomicUsize,
+    /// How many waits each session has; taken inside a shard's lock, never around one.
+    waiting: Mutex<BTreeMap<u64, u32>>,
     check_delay: Duration,
     pub(crate) deadlocks: AtomicU64,
 }
@@ -131,7 +136,7 @@ impl LockManager {
             tables: (0..TABLE_SHARDS).map(|_| Mutex::default()).collect(),
             advisory: Mutex::default(),
             next_waiter: AtomicU64::new(1),
-            waiting: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             check_delay,
             deadlocks: AtomicU64::new(0),
         }
@@ -195,11 +200,38 @@ impl LockManager {
             Acquire::Queued => {
                 let (waker, granted) = oneshot::channel();
                 locked.wakers.insert(waiter, waker);
-                let others = self.waiting.fetch_add(1, Ordering::SeqCst);
+                let suspicious = self.enter_waiting(owner, locked.table.holders(key));
                 drop(locked);
                 let key = key.clone();
                 let done = false;
-                Err(WaitGuard { manager: self, shard, key, owner, waiter, granted, others, done })
+                Err(WaitGuard {
+                    manager: self,
+                    shard,
+                    key,
+                    owner,
+                    waiter,
+                    granted,
+                    suspicious,
+                    done,
+                })
+            }
+        }
+    }
+
+    /// Enters a session among the waiting; does a holder that blocks it wait itself?
+    fn enter_waiting(&self, owner: Owner, holders: &[Held]) -> bool {
+        let mut waiting = self.waiting.lock();
+        *waiting.entry(owner.session).or_default() += 1;
+        let mut others = holders.iter().filter(|held| held.owner.session != owner.session);
+        others.any(|held| waiting.contains_key(&held.owner.session))
+    }
+
+    fn leave_waiting(&self, owner: Owner) {
+        let mut waiting = self.waiting.lock();
+        if let Some(count) = waiting.get_mut(&owner.session) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&owner.session);
             }
         }
     }
@@ -367,15 +399,15 @@ pub(crate) struct WaitGuard<'a, K: Ord + Clone, M: LockMode> {
     owner: Owner,
     waiter: WaiterId,
     granted: oneshot::Receiver<ModeSet>,
-    /// How many waited already when this wait began.
-    others: usize,
+    /// May this wait have closed a cycle?
+    suspicious: bool,
     done: bool,
 }
 
 impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
     /// Waits for the grant. Answers what the owner held before.
     pub(crate) async fn wait(mut self, limits: &WaitLimits) -> Result<ModeSet, KvError> {
-        if self.others > 0 {
+        if self.suspicious {
             self.manager.check_deadlock(self.owner.session, limits.database)?;
         }
         let started = Instant::now();
@@ -413,7 +445,7 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
 
 impl<K: Ord + Clone, M: LockMode> Drop for WaitGuard<'_, K, M> {
     fn drop(&mut self) {
-        self.manager.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.manager.leave_waiting(self.owner);
         if self.done {
             return;
         }

@@ -33,6 +33,11 @@ pub(crate) trait Proposer: Send + Sync + 'static {
 
     /// Syncs of the log so far.
     fn fsyncs(&self) -> u64;
+
+    /// Why writes are refused, if they are.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// No log at all: entries are applied as they come. For stores in memory.
@@ -69,6 +74,10 @@ pub(crate) struct Logged {
 }
 
 impl Proposer for Logged {
+    fn failure(&self) -> Option<String> {
+        self.group.failed().then(|| "the disk is full: writes are refused until a restart".to_owned())
+    }
+
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
         use meridian_replication::ProposeError as Raft;
         Box::pin(async move {

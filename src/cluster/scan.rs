@@ -1,11 +1,14 @@
 //! A range scan of a transaction: the engine's rows at the snapshot, merged with the buffered writes.
 
+use std::sync::Arc;
 use std::vec;
 
-use meridian_kv::api::{Bytes, Key, KvError, Row};
+use meridian_kv::api::{Bytes, Key, KvError, Row, Span, Timestamp};
 use meridian_storage::mvcc::MvccScan;
 
+use crate::core::Core;
 use crate::read::storage_error;
+use crate::snapshots::SnapshotSlot;
 
 /// Rows of a span in key order (or in reverse). The transaction's own writes are those buffered when
 /// the scan began, so that an UPDATE doesn't meet the rows that it has just written.
@@ -13,6 +16,22 @@ pub struct Scan {
     stored: Stored,
     own: std::iter::Peekable<vec::IntoIter<(Key, Option<Row>)>>,
     reverse: bool,
+    _protection: Protection,
+}
+
+/// Keeps the scan's versions from garbage collection: a cursor outlives its statement, and READ
+/// COMMITTED moves on to newer snapshots.
+struct Protection {
+    core: Arc<Core>,
+    slot: Option<SnapshotSlot>,
+}
+
+impl Drop for Protection {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.core.snapshots.leave(slot);
+        }
+    }
 }
 
 struct Stored {
@@ -33,9 +52,18 @@ impl Stored {
 }
 
 impl Scan {
-    pub(crate) fn new(scan: MvccScan, own: Vec<(Key, Option<Row>)>, reverse: bool) -> Scan {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        span: &Span,
+        own: Vec<(Key, Option<Row>)>,
+        reverse: bool,
+        read_ts: Timestamp,
+    ) -> Scan {
+        let slot = Some(core.snapshots.join(read_ts));
+        let protection = Protection { core: Arc::clone(core), slot };
+        let scan = MvccScan::new(core.read.engine.snapshot(), span, reverse, read_ts);
         let stored = Stored { scan, batch: Vec::new().into_iter().peekable(), more: true };
-        Scan { stored, own: own.into_iter().peekable(), reverse }
+        Scan { stored, own: own.into_iter().peekable(), reverse, _protection: protection }
     }
 
     /// Appends up to `max_rows` rows (key, row bytes) to `out`; false when the span is exhausted.

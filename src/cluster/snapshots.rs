@@ -53,6 +53,11 @@ impl ActiveSnapshots {
         }
     }
 
+    /// Registers a second user of a snapshot that is registered already, and stays so meanwhile.
+    pub(crate) fn join(&self, ts: Timestamp) -> SnapshotSlot {
+        self.claim(ts.max(Timestamp(1)))
+    }
+
     fn claim(&self, ts: Timestamp) -> SnapshotSlot {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         for probe in 0..8 {

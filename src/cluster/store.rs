@@ -38,6 +38,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Why this store does not take writes, if so; a sentence for `/health/ready`.
+    pub fn failure(&self) -> Option<String> {
+        self.proposer.failure()
+    }
+
     /// Opens a store: locks the data directory, recovers, starts the background tasks.
     pub async fn open(config: StoreConfig) -> Result<Arc<Store>, StoreError> {
         config.validate()?;

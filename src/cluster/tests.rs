@@ -318,3 +318,21 @@ async fn a_commit_may_be_larger_than_a_segment_of_the_log() {
     drop(txn);
     store.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_open_scan_protects_its_snapshot_after_the_transaction_has_moved_on() {
+    let store = store().await;
+    set(&store, "a", "1").await;
+    let mut txn = begin(&store, Isolation::ReadCommitted, 0);
+    let first = txn.read_ts();
+    let mut scan = txn.scan(Span::prefix(b"a"), false).unwrap();
+    set(&store, "a", "2").await;
+    txn.begin_statement();
+    assert!(txn.read_ts() > first);
+    assert_eq!(store.stats().oldest_snapshot, Some(first));
+    let mut rows = Vec::new();
+    scan.next_batch(9, &mut rows).unwrap();
+    assert_eq!(&rows[0].1[..], b"1");
+    drop(scan);
+    assert_eq!(store.stats().oldest_snapshot, Some(txn.read_ts()));
+}

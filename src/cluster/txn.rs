@@ -16,7 +16,6 @@ use meridian_kv::api::{
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest};
 use meridian_kv::txn::{SavepointId, TxnState};
-use meridian_storage::mvcc::MvccScan;
 
 use crate::CancelToken;
 use crate::advisory::Level;
@@ -159,8 +158,7 @@ impl Txn {
             false => self.state.own_span(&span).map(copy).collect(),
             true => self.state.own_span(&span).rev().map(copy).collect(),
         };
-        let snapshot = self.core.read.engine.snapshot();
-        Ok(Scan::new(MvccScan::new(snapshot, &span, reverse, self.state.read_ts()), own, reverse))
+        Ok(Scan::new(&self.core, &span, own, reverse, self.state.read_ts()))
     }
 
     /// Locks a key, present or absent, and reads its newest version under the lock.

@@ -28,6 +28,7 @@ pub mod keypath;
 mod keys;
 mod lower;
 mod ops;
+mod rowid;
 mod run;
 mod shared;
 #[cfg(test)]

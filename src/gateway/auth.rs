@@ -80,7 +80,7 @@ pub(crate) async fn authenticate(
         }
         None => (made_up_secret(user), false),
     };
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode::message(&mut out, b'R', |b| {
         b.put_i32(10);
         if certificate.is_some() {
@@ -118,7 +118,7 @@ pub(crate) async fn authenticate(
 }
 
 async fn send_sasl(socket: &mut Socket, kind: i32, data: &[u8]) -> Result<(), PgError> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode::message(&mut out, b'R', |b| {
         b.put_i32(kind);
         b.put_slice(data);

@@ -1,6 +1,6 @@
 //! One client's connection after start-up: messages in, answers out, one write per batch.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use meridian_session::client::{
     Client, CopyInput, Disconnected, FLUSH_BYTES, ResultColumn, Severity,
 };
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 8 * 1024;
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) input: BytesMut,
-    pub(crate) output: BytesMut,
+    pub(crate) output: Vec<u8>,
 }
 
 /// Whether to go on with the connection.
@@ -36,7 +36,7 @@ enum Next {
 
 impl Connection {
     pub(crate) fn new(socket: Socket, input: BytesMut) -> Connection {
-        Connection { socket, input, output: BytesMut::new() }
+        Connection { socket, input, output: Vec::new() }
     }
 
     /// Serves the session until either side ends it.
@@ -152,7 +152,7 @@ impl Connection {
                 session.fail().await;
                 self.error(&error);
                 *skip_to_sync = true;
-                self.end_if_terminated(session).await
+                self.end_if(session.interrupt().is_terminated()).await
             }
         }
     }
@@ -167,11 +167,11 @@ impl Connection {
             }
         }
         encode::ready_for_query(&mut self.output, session.status());
-        self.end_if_terminated(session).await
+        self.end_if(session.interrupt().is_terminated()).await
     }
 
-    async fn end_if_terminated(&mut self, session: &Session) -> Result<Next, Disconnected> {
-        if session.interrupt().is_terminated() {
+    async fn end_if(&mut self, is_terminated: bool) -> Result<Next, Disconnected> {
+        if is_terminated {
             self.end_with(&terminated()).await?;
             return Ok(Next::End);
         }
@@ -261,7 +261,7 @@ fn terminated() -> PgError {
 }
 
 impl Client for Connection {
-    fn buffer(&mut self) -> &mut BytesMut {
+    fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
 
@@ -322,17 +322,15 @@ impl Client for Connection {
     }
 
     async fn flush(&mut self) -> Result<(), Disconnected> {
-        while self.output.has_remaining() {
-            match self.socket.write_buf(&mut self.output).await {
-                Ok(n) if n > 0 => {}
-                _ => return Err(Disconnected),
-            }
+        if self.output.is_empty() {
+            return Ok(());
         }
+        self.socket.write_all(&self.output).await.map_err(|_| Disconnected)?;
         if matches!(self.socket, MaybeTls::Tls(_)) {
             self.socket.flush().await.map_err(|_| Disconnected)?;
         }
         if self.output.capacity() > 4 * FLUSH_BYTES {
-            self.output = BytesMut::new();
+            self.output = Vec::new();
         } else {
             self.output.clear();
         }

@@ -1,12 +1,12 @@
 //! Backend messages, appended to the write buffer.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use meridian_session::client::{ResultColumn, Severity};
 use meridian_types::builtin;
 use meridian_types::error::Fields;
 
 /// Appends one message: the type byte, the body that `fill` writes, and its length.
-pub(crate) fn message(buf: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn message(buf: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) {
     buf.put_u8(tag);
     let start = buf.len();
     buf.put_u32(0);
@@ -15,32 +15,32 @@ pub(crate) fn message(buf: &mut BytesMut, tag: u8, fill: impl FnOnce(&mut BytesM
     buf[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-pub(crate) fn text(buf: &mut BytesMut, s: &str) {
+pub(crate) fn text(buf: &mut Vec<u8>, s: &str) {
     // A zero byte would end the text early; no value of ours holds one.
     buf.put_slice(s.split('\0').next().unwrap_or_default().as_bytes());
     buf.put_u8(0);
 }
 
-pub(crate) fn bare(buf: &mut BytesMut, tag: u8) {
+pub(crate) fn bare(buf: &mut Vec<u8>, tag: u8) {
     buf.put_slice(&[tag, 0, 0, 0, 4]);
 }
 
-pub(crate) fn ready_for_query(buf: &mut BytesMut, status: u8) {
+pub(crate) fn ready_for_query(buf: &mut Vec<u8>, status: u8) {
     buf.put_slice(&[b'Z', 0, 0, 0, 5, status]);
 }
 
-pub(crate) fn command_complete(buf: &mut BytesMut, tag: &str) {
+pub(crate) fn command_complete(buf: &mut Vec<u8>, tag: &str) {
     message(buf, b'C', |b| text(b, tag));
 }
 
-pub(crate) fn parameter_status(buf: &mut BytesMut, name: &str, value: &str) {
+pub(crate) fn parameter_status(buf: &mut Vec<u8>, name: &str, value: &str) {
     message(buf, b'S', |b| {
         text(b, name);
         text(b, value);
     });
 }
 
-pub(crate) fn row_description(buf: &mut BytesMut, columns: &[ResultColumn]) {
+pub(crate) fn row_description(buf: &mut Vec<u8>, columns: &[ResultColumn]) {
     message(buf, b'T', |b| {
         b.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for column in columns {
@@ -49,14 +49,14 @@ pub(crate) fn row_description(buf: &mut BytesMut, columns: &[ResultColumn]) {
             b.put_u32(table);
             b.put_i16(attnum);
             b.put_u32(column.ty.oid);
-            b.put_i16(builtin::type_by_oid(column.ty.oid).map_or(-1, |t| t.typlen));
+            b.put_i16(builtin::type_by_oid(column.ty.oid).map_or(-1, |t| t.len));
             b.put_i32(column.ty.typmod);
             b.put_i16(i16::from(column.binary));
         }
     });
 }
 
-pub(crate) fn parameter_description(buf: &mut BytesMut, types: &[u32]) {
+pub(crate) fn parameter_description(buf: &mut Vec<u8>, types: &[u32]) {
     message(buf, b't', |b| {
         b.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
         types.iter().for_each(|oid| b.put_u32(*oid));
@@ -64,7 +64,7 @@ pub(crate) fn parameter_description(buf: &mut BytesMut, types: &[u32]) {
 }
 
 /// CopyInResponse (`G`) or CopyOutResponse (`H`).
-pub(crate) fn copy_response(buf: &mut BytesMut, tag: u8, binary: bool, columns: usize) {
+pub(crate) fn copy_response(buf: &mut Vec<u8>, tag: u8, binary: bool, columns: usize) {
     message(buf, tag, |b| {
         b.put_u8(u8::from(binary));
         b.put_u16(u16::try_from(columns).unwrap_or(u16::MAX));
@@ -72,11 +72,11 @@ pub(crate) fn copy_response(buf: &mut BytesMut, tag: u8, binary: bool, columns: 
     });
 }
 
-pub(crate) fn error(buf: &mut BytesMut, severity: &str, fields: &Fields) {
+pub(crate) fn error(buf: &mut Vec<u8>, severity: &str, fields: &Fields) {
     message(buf, b'E', |b| put_fields(b, severity, fields));
 }
 
-pub(crate) fn notice(buf: &mut BytesMut, severity: Severity, fields: &Fields) {
+pub(crate) fn notice(buf: &mut Vec<u8>, severity: Severity, fields: &Fields) {
     let severity = match severity {
         Severity::Debug => "DEBUG",
         Severity::Log => "LOG",
@@ -87,7 +87,7 @@ pub(crate) fn notice(buf: &mut BytesMut, severity: Severity, fields: &Fields) {
     message(buf, b'N', |b| put_fields(b, severity, fields));
 }
 
-fn put_fields(b: &mut BytesMut, severity: &str, fields: &Fields) {
+fn put_fields(b: &mut Vec<u8>, severity: &str, fields: &Fields) {
     let mut field = |code: u8, value: &str| {
         b.put_u8(code);
         text(b, value);

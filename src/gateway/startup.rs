@@ -161,7 +161,7 @@ async fn read_params(
     }
     reader.end().map_err(|_| layout_error())?;
     if minor > 0 || !unknown.is_empty() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         encode::message(&mut out, b'v', |b| {
             b.put_u32(3 << 16);
             b.put_u32(u32::try_from(unknown.len()).unwrap_or(u32::MAX));

@@ -44,7 +44,7 @@ async fn live() -> Json<Report> {
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, Json<Report>) {
-    let mut causes = health.store.unready_causes();
+    let mut causes: Vec<String> = health.store.failure().into_iter().collect();
     if health.draining.load(Ordering::Relaxed) {
         causes.push("the node is shutting down".to_owned());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use meridian_base::rng::os_bytes;
 use meridian_cluster::{Store, StoreConfig};
-use meridian_exec::Node;
+use meridian_exec::catalog_store::open_node;
 use meridian_gateway::{Gateway, GatewayConfig};
 use meridian_session::Sessions;
 use tokio::net::TcpListener;
@@ -109,7 +109,12 @@ impl RunningNode {
             ),
             None => None,
         };
-        let config = StoreConfig::new(&options.data, options.cache_bytes);
+        let mut config = StoreConfig::at(&options.data);
+        if let Some(bytes) = options.cache_bytes.or_else(quarter_of_memory) {
+            // Two thirds for rows, one third for blocks: point reads gain more than scans.
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
+        }
         let store = Store::open(config)
             .await
             .map_err(failed(format!("cannot open {}", options.data.display())))?;
@@ -119,8 +124,9 @@ impl RunningNode {
             let dir = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
             Some(certs::load_or_make(&dir, options.listen.ip())?)
         };
-        let node = Node::open(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
-        let sessions = Sessions::new(Arc::clone(&node));
+        let node = open_node(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
+        let sessions = Sessions::new(node);
+        sessions.drop_left_over().await.map_err(failed("cannot drop temporary tables"))?;
         let password = if options.insecure { None } else { first_password(&sessions).await? };
 
         let gateway_config =
@@ -170,8 +176,18 @@ impl RunningNode {
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
-        self.store.shutdown().await;
+        if let Err(error) = self.store.shutdown().await {
+            tracing::error!(%error, "the store did not close well");
+        }
     }
+}
+
+/// A quarter of the machine's memory, in bytes, at most 8 GiB.
+fn quarter_of_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some((kib * 1024 / 4).min(8 << 30))
 }
 
 /// Gives the superuser a random password when the database has just been made.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use meridian_exec::{Cursor, ExecError};
 use meridian_sql::ast;
-use meridian_sql::parse::{DeclareCursor, Direction};
+use meridian_sql::parse::statement::{DeclareCursor, Direction};
 use meridian_types::{EvalContext, PgError, Result, SqlState};
 
 use crate::Fault;
@@ -76,7 +76,7 @@ impl Session {
             ));
         }
         let view = self.view();
-        let plan = Arc::new(self.bind(view, &outer.text, &declare.query, &[], false)?);
+        let plan = Arc::new(self.bind_query(view, &outer.text, &declare.query, &[], false)?);
         if let Some(txn) = &mut self.block.txn {
             for (table, lock) in &plan.query().tables {
                 let locked = txn.lock_table(table.oid, run::lock_mode(*lock), false).await;
@@ -118,10 +118,7 @@ impl Session {
         client: &mut C,
     ) -> Result<String, Fault> {
         let mut cursor = self.cursors.remove(name).ok_or_else(|| {
-            PgError::new(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("cursor \"{name}\" does not exist"),
-            )
+            PgError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
         })?;
         let outcome = self.fetch_from(&mut cursor, direction, only_move, formats, client).await;
         self.cursors.insert(name.to_owned(), cursor);
@@ -287,8 +284,6 @@ impl Session {
 fn no_retry(error: ExecError) -> PgError {
     match error {
         ExecError::Pg(error) => error,
-        ExecError::StatementRetry => {
-            PgError::internal("a cursor's query asked to be run again")
-        }
+        ExecError::StatementRetry => PgError::internal("a cursor's query asked to be run again"),
     }
 }

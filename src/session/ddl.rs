@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use meridian_catalog::search_path::temp_schema_name;
 use meridian_catalog::TableDesc;
+use meridian_catalog::search_path::temp_schema_name;
 use meridian_exec::ddl::{DdlContext, execute};
+use meridian_exec::virtuals::SessionInfo;
 use meridian_exec::{ExecError, StatementContext};
 use meridian_sql::parse::Statement;
 use meridian_sql::plan::{Query, TableLock};
@@ -71,7 +72,8 @@ impl Session {
     }
 
     fn ddl_notice(&self, notice: PgError) {
-        let warning = notice.state().as_str().starts_with("01") && notice.state() == SqlState::WARNING;
+        let warning =
+            notice.state().as_str().starts_with("01") && notice.state() == SqlState::WARNING;
         let severity = if warning { Severity::Warning } else { Severity::Notice };
         self.notice(severity, notice);
     }
@@ -84,7 +86,8 @@ impl Session {
             node: Arc::clone(&self.node),
             catalog,
             memory_bytes: meridian_exec::STATEMENT_MEMORY_BYTES,
-            cancel: self.interrupt.flag(),
+            cancel: self.interrupt.token(),
+            session: Arc::clone(&self.shared) as Arc<dyn SessionInfo>,
             deferred: Arc::clone(&self.block.deferred),
             read_committed: self.block.isolation == meridian_cluster::Isolation::ReadCommitted,
             backend: self.shared.pid,
@@ -110,7 +113,7 @@ impl Session {
             self.begin_statement();
             let context = self.ddl_statement_context();
             let txn = self.block.txn.as_mut().ok_or_else(crate::run::no_transaction)?;
-            match meridian_exec::check_deferred(txn, &context).await {
+            match meridian_exec::check_deferred(&context, txn).await {
                 Ok(()) => return Ok(()),
                 Err(ExecError::StatementRetry) => {}
                 Err(ExecError::Pg(error)) => return Err(error),

@@ -22,7 +22,8 @@ type Given = (String, Option<String>);
 
 /// The column of EXPLAIN's answer.
 pub(crate) fn columns(options: &[Given]) -> Arc<[ResultColumn]> {
-    let json = options.iter().any(|(name, value)| name == "format" && value.as_deref() == Some("json"));
+    let json =
+        options.iter().any(|(name, value)| name == "format" && value.as_deref() == Some("json"));
     let ty = PgType::new(if json { oid::JSON } else { oid::TEXT });
     [ResultColumn { name: "QUERY PLAN".into(), ty, origin: None, binary: false }].into()
 }
@@ -98,19 +99,19 @@ impl Session {
         let view = self.view();
         let started = Instant::now();
         let plan = match &statement.statement {
-            Statement::Query(query) => {
-                Arc::new(self.bind(view, &outer.text, query, &[], false)?)
-            }
+            Statement::Query(query) => Arc::new(self.bind_query(view, &outer.text, query, &[], false)?),
             Statement::Execute { name, .. } => {
                 let target = self.statements.get(&name.value).cloned();
                 let target = target.ok_or_else(|| crate::extended::no_statement(&name.value))?;
                 self.plan(&target)?
             }
             Statement::Declare(declare) => {
-                Arc::new(self.bind(view, &outer.text, &declare.query, &[], false)?)
+                Arc::new(self.bind_query(view, &outer.text, &declare.query, &[], false)?)
             }
             _ => {
-                return Err(PgError::unsupported("EXPLAIN of this statement is not supported yet").into());
+                return Err(
+                    PgError::unsupported("EXPLAIN of this statement is not supported yet").into()
+                );
             }
         };
         let mut run = Run { planning_ms: millis(started), ..Run::default() };
@@ -130,7 +131,9 @@ impl Session {
                     Err(ExecError::StatementRetry) => continue,
                     Err(ExecError::Pg(error)) => return Err(error.into()),
                 };
-                cursor.count_actuals();
+                cursor
+                    .count_actuals()
+                    .map_err(|_| PgError::internal("the plan cannot be counted"))?;
                 match self.drain(&mut cursor).await {
                     Ok(_) => {
                         run.actuals = cursor.actuals();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_sql::parse::{self, Statement};
-use meridian_types::io::{self, wire};
+use meridian_types::io;
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState};
 use smallvec::SmallVec;
 
@@ -314,7 +314,7 @@ fn read_params(request: &BindRequest<'_>, types: &[PgType], eval: &EvalContext) 
         let datum = match value {
             None => Datum::Null,
             Some(bytes) if format_at(request.formats, i) => {
-                wire::binary_recv(ty.oid, -1, bytes, eval)?
+                io::binary_recv(ty.oid, -1, bytes, eval)?
             }
             Some(bytes) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| bad_text())?;

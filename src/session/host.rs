@@ -1,18 +1,22 @@
 //! What kernels and the catalog's functions may know of a session, and change in it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use meridian_catalog::{DatabaseDesc, RoleDesc};
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
+use meridian_exec::virtuals::{ActivityRow, SessionInfo, SettingRow};
 use meridian_types::oid::Oid;
-use meridian_types::{PgError, Result};
+use meridian_types::{PgError, Result, SqlState};
 use parking_lot::Mutex;
 
 use crate::client::Severity;
-use crate::session::Notices;
+use crate::interrupt::Interrupt;
+use crate::session::{Notices, now_micros};
 use crate::sessions::Opening;
 use crate::settings::{self, Settings};
 
@@ -29,6 +33,27 @@ pub(crate) struct SessionShared {
     roles: Mutex<Roles>,
     database: (Oid, Arc<str>),
     identity: Mutex<Arc<SessionIdentity>>,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) activity: Mutex<Activity>,
+    started: i64,
+    peers: Weak<Peers>,
+}
+
+/// What `pg_stat_activity` tells of a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activity {
+    pub(crate) query: Arc<str>,
+    pub(crate) query_start: Option<i64>,
+    pub(crate) state_change: Option<i64>,
+    pub(crate) transaction_start: Option<i64>,
+    pub(crate) state: &'static str,
+}
+
+/// All sessions of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    pub(crate) sessions: Mutex<BTreeMap<i32, Weak<SessionShared>>>,
+    pub(crate) started: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +85,7 @@ impl SessionShared {
         role: &RoleDesc,
         database: &DatabaseDesc,
         settings: Settings,
+        peers: &Arc<Peers>,
     ) -> SessionShared {
         let login = Role::of(role);
         let roles = Roles { session: login.clone(), current: login.clone(), login };
@@ -75,6 +101,10 @@ impl SessionShared {
             roles: Mutex::new(roles),
             database,
             identity: Mutex::new(identity),
+            interrupt: opening.interrupt.clone(),
+            activity: Mutex::new(Activity { state: "idle", ..Activity::default() }),
+            started: now_micros(),
+            peers: Arc::downgrade(peers),
         }
     }
 
@@ -97,8 +127,7 @@ impl SessionShared {
 
     /// Works the identity out anew, after settings or roles have changed.
     pub(crate) fn refresh(&self) {
-        let new =
-            identity(&self.roles.lock(), &self.database, &self.settings.lock(), self.pid);
+        let new = identity(&self.roles.lock(), &self.database, &self.settings.lock(), self.pid);
         let mut current = self.identity.lock();
         if **current != new {
             *current = Arc::new(new);
@@ -175,5 +204,116 @@ fn identity(
         session_user: roles.session.oid,
         search_path: settings::identifier_list(settings.get("search_path")).into(),
         backend,
+    }
+}
+
+impl SessionShared {
+    fn activity_row(&self) -> ActivityRow {
+        let activity = self.activity.lock().clone();
+        let identity = self.identity();
+        ActivityRow {
+            database: identity.database,
+            pid: self.pid,
+            user: identity.session_user,
+            application_name: self.settings.lock().get("application_name").to_owned(),
+            client_addr: Some(self.peer.ip().to_string()),
+            client_port: Some(i32::from(self.peer.port())),
+            backend_start: Some(self.started),
+            xact_start: activity.transaction_start,
+            query_start: activity.query_start,
+            state_change: activity.state_change,
+            wait_event: None,
+            state: Some(activity.state.to_owned()),
+            query: activity.query.to_string(),
+        }
+    }
+}
+
+impl SessionInfo for SessionShared {
+    fn identity(&self) -> Arc<SessionIdentity> {
+        SessionShared::identity(self)
+    }
+
+    fn sequences(&self) -> Arc<SequenceState> {
+        Arc::clone(&self.sequences)
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        self.settings.lock().show(name).ok()
+    }
+
+    fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String> {
+        let superuser = self.is_superuser();
+        self.change(|settings| settings.set(name, value, local, superuser))?;
+        self.settings.lock().show(name)
+    }
+
+    fn settings(&self) -> Vec<SettingRow> {
+        let rows = self.settings.lock().rows();
+        rows.into_iter()
+            .map(|row| SettingRow {
+                name: row.name.to_owned(),
+                setting: row.setting.clone(),
+                unit: row.unit.map(str::to_owned),
+                category: row.category.to_owned(),
+                short_desc: row.description.to_owned(),
+                context: row.context.to_owned(),
+                vartype: row.vartype.to_owned(),
+                source: row.source.to_owned(),
+                min_val: row.min,
+                max_val: row.max,
+                enumvals: row.enum_values.map(|v| v.iter().map(|s| (*s).to_owned()).collect()),
+                boot_val: Some(row.boot.to_owned()),
+                reset_val: Some(row.setting),
+            })
+            .collect()
+    }
+
+    fn activity(&self) -> Vec<ActivityRow> {
+        let Some(peers) = self.peers.upgrade() else { return vec![] };
+        let all: Vec<_> = peers.sessions.lock().values().filter_map(Weak::upgrade).collect();
+        all.iter().map(|session| session.activity_row()).collect()
+    }
+
+    fn server_start(&self) -> i64 {
+        self.peers.upgrade().map_or(0, |peers| peers.started)
+    }
+
+    fn signal(&self, pid: i32, terminate: bool) -> bool {
+        let Some(peers) = self.peers.upgrade() else { return false };
+        let found = peers.sessions.lock().get(&pid).and_then(Weak::upgrade);
+        if let Some(session) = &found {
+            if terminate { session.interrupt.terminate() } else { session.interrupt.cancel() }
+        }
+        found.is_some()
+    }
+
+    /// Blocks this worker, as the function's contract is synchronous; others go on.
+    fn sleep(&self, seconds: f64) -> Result<()> {
+        let limit = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        let token = self.interrupt.token();
+        let asleep = tokio::time::timeout(limit, token.cancelled());
+        let woken =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asleep));
+        match woken {
+            Err(_) => Ok(()),
+            Ok(()) => Err(PgError::new(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            )),
+        }
+    }
+}
+
+/// Enters a session among its peers.
+pub(crate) fn enter(peers: &Arc<Peers>, session: &Arc<SessionShared>) {
+    peers.sessions.lock().insert(session.pid, Arc::downgrade(session));
+}
+
+impl Drop for SessionShared {
+    fn drop(&mut self) {
+        if let Some(peers) = self.peers.upgrade() {
+            peers.sessions.lock().remove(&self.pid);
+        }
     }
 }

@@ -20,8 +20,6 @@ pub struct Interrupt(Arc<Shared>);
 struct Shared {
     /// Wakes lock waits.
     token: CancelToken,
-    /// Looked at by operators between batches.
-    flag: Arc<AtomicBool>,
     cause: AtomicU8,
     /// A statement runs: only then does a cancel request mean anything.
     running: AtomicBool,
@@ -38,7 +36,6 @@ impl Interrupt {
     fn stop(&self, cause: u8) {
         if self.0.running.load(Ordering::SeqCst) {
             self.0.cause.store(cause, Ordering::SeqCst);
-            self.0.flag.store(true, Ordering::SeqCst);
             self.0.token.cancel();
         }
     }
@@ -69,7 +66,6 @@ impl Interrupt {
 
     /// A statement begins: what was asked for before does not concern it.
     pub(crate) fn begin(&self) {
-        self.0.flag.store(false, Ordering::SeqCst);
         self.0.token.reset();
         self.0.running.store(true, Ordering::SeqCst);
         if self.is_terminated() {
@@ -82,19 +78,14 @@ impl Interrupt {
         self.0.running.store(false, Ordering::SeqCst);
     }
 
-    /// For lock waits.
+    /// For lock waits, and for operators between batches.
     pub(crate) fn token(&self) -> CancelToken {
         self.0.token.clone()
     }
 
-    /// For operators.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0.flag)
-    }
-
     /// The statement has been asked to stop.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.flag.load(Ordering::Relaxed)
+        self.0.token.is_cancelled()
     }
 
     /// `57014` in the words for who did it; anything else is passed on.

@@ -15,8 +15,8 @@
 //! **Invariant:** after any error the session goes on; inside a block it refuses everything but its
 //! end with `25P02`, as PostgreSQL does.
 
-pub mod client;
 mod block;
+pub mod client;
 mod copy;
 mod cursor;
 mod ddl;
@@ -29,8 +29,8 @@ mod plan;
 mod prepare;
 mod run;
 mod session;
-mod set;
 mod sessions;
+mod set;
 pub mod settings;
 mod simple;
 mod statements;

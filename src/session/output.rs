@@ -3,7 +3,7 @@
 //! A row is the byte `D`, its length, the number of fields, and for each field its length (−1 for
 //! NULL) and its bytes. Lengths are filled in when they are known, so nothing is copied twice.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int16Type, Int32Type, Int64Type, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use meridian_exec::datum_at;
@@ -53,7 +53,7 @@ pub(crate) fn put_datum(
     }
     field(out, |out| {
         if column.binary {
-            io::wire::binary_send(value, column.ty, ctx, out)
+            io::binary_send(value, column.ty, ctx, out)
         } else {
             io::text_out(value, column.ty, ctx, out)
         }
@@ -86,7 +86,7 @@ pub(crate) fn put_rows(
     for row in from..to {
         let start = begin_row(out, columns.len());
         for (array, column) in batch.columns().iter().zip(columns) {
-            put_cell(out, array.as_ref(), row, column, ctx)?;
+            put_cell(out, array, row, column, ctx)?;
         }
         end_row(out, start);
     }
@@ -96,7 +96,7 @@ pub(crate) fn put_rows(
 /// Appends one cell; the commonest types go without a [`Datum`] between.
 fn put_cell(
     out: &mut Vec<u8>,
-    array: &dyn Array,
+    array: &ArrayRef,
     row: usize,
     column: &ResultColumn,
     ctx: &EvalContext,

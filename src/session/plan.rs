@@ -7,7 +7,7 @@ use meridian_exec::Prepared;
 use meridian_exec::catalog_store::SessionCatalog;
 use meridian_exec::keypath::KeyPlan;
 use meridian_sql::ast;
-use meridian_sql::bind::bind_query_statement;
+use meridian_sql::bind::statement::bind_query_statement;
 use meridian_sql::parse::{Source, Statement};
 use meridian_sql::plan::Query;
 use meridian_types::{PgError, PgType, Result};
@@ -44,14 +44,14 @@ impl Session {
         let Some(Statement::Query(query)) = statement.statement() else {
             return Err(PgError::internal("only queries have plans"));
         };
-        let plan = Arc::new(self.bind(view, &statement.text, query, &statement.given, true)?);
+        let plan = Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
         keep_promise(statement, &plan)?;
         statement.keep_plan(&plan);
         Ok(plan)
     }
 
     /// Binds and optimises a query of this text.
-    pub(crate) fn bind(
+    pub(crate) fn bind_query(
         &mut self,
         view: Arc<View>,
         text: &Arc<str>,

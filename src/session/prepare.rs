@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use meridian_sql::ast;
-use meridian_sql::parse::{Parsed, Statement};
+use meridian_sql::bind::{Binder, Clause};
+use meridian_sql::parse::{Parsed, Source, Statement};
+use meridian_sql::resolve::CoercionContext;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use crate::Fault;
@@ -32,10 +34,9 @@ impl Session {
             ));
         }
         let (view, eval) = (self.view(), self.eval());
-        let given: Result<Vec<PgType>> = types
-            .iter()
-            .map(|ty| meridian_sql::resolve_type(&*view, &eval, &outer.text, ty))
-            .collect();
+        let source = Source { text: Arc::clone(&outer.text), visible: true };
+        let binder = Binder::new(&*view, &eval, &source, &[], false);
+        let given: Result<Vec<PgType>> = types.iter().map(|ty| binder.resolve_type(ty)).collect();
         let prepared = PreparedStatement::new(
             Arc::clone(&outer.text),
             Some(statement.clone()),
@@ -94,12 +95,20 @@ impl Session {
                 SqlState::SYNTAX_ERROR,
                 format!("wrong number of parameters for prepared statement \"{name}\""),
             )
-            .detail(format!("Expected {} parameters but got {}.", types.len(), args.len())));
+            .detail(format!(
+                "Expected {} parameters but got {}.",
+                types.len(),
+                args.len()
+            )));
         }
         let (view, eval) = (self.view(), self.eval());
+        let source = Source { text: Arc::clone(&outer.text), visible: true };
+        let mut binder = Binder::new(&*view, &eval, &source, &[], false);
         let mut params = Params::new();
         for (arg, ty) in args.iter().zip(types) {
-            let expr = meridian_sql::bind_value(&*view, &eval, &outer.text, arg, *ty)?;
+            let expr = binder.bind_expr(arg, Clause::ExecuteParameter)?;
+            let at = binder.position(arg);
+            let expr = binder.coerce_to(expr, *ty, CoercionContext::Assignment, at)?;
             let value: Datum = meridian_exec::evaluate(&expr, &eval)?;
             params.push(value);
         }

@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use meridian_cluster::{Isolation, TableLockMode};
+use meridian_exec::keypath::{Format, KeyPlan};
 use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
+use meridian_exec::virtuals::SessionInfo;
 use meridian_sql::plan::{Command, Query, TableLock};
 use meridian_types::{Datum, EvalContext, PgError, Result, SqlState};
+
+use smallvec::SmallVec;
 
 use crate::Fault;
 use crate::client::{Client, ResultColumn};
@@ -29,6 +33,11 @@ pub(crate) enum Running {
     Stored { batches: Vec<RecordBatch>, at: usize, eval: EvalContext, rows: u64 },
     /// It has given its last row.
     Done,
+}
+
+/// Result formats as the key path takes them.
+fn wire_formats(formats: &[i16]) -> SmallVec<[Format; 4]> {
+    formats.iter().map(|f| if *f == 1 { Format::Binary } else { Format::Text }).collect()
 }
 
 /// The command tag.
@@ -85,8 +94,8 @@ impl Session {
             self.ensure_transaction();
             let plan = self.lock_tables(portal).await?;
             if let Some(key) = &plan.key {
-                let columns = portal.columns().unwrap_or_default();
-                let rows = self.run_key(&plan, key, &portal.params, &columns, client).await?;
+                let formats = wire_formats(&portal.formats);
+                let rows = self.run_key(&plan, key, &portal.params, &formats, client).await?;
                 client.command_complete(&tag(plan.query().command, rows));
                 portal.running = Running::Done;
                 return Ok(());
@@ -129,7 +138,11 @@ impl Session {
     }
 
     /// What a statement of this session runs with.
-    pub(crate) fn statement_context(&mut self, plan: &Plan, params: &[Datum]) -> Arc<StatementContext> {
+    pub(crate) fn statement_context(
+        &mut self,
+        plan: &Plan,
+        params: &[Datum],
+    ) -> Arc<StatementContext> {
         let memory = self.shared.settings.lock().get_bytes("work_mem");
         Arc::new(StatementContext {
             eval: self.eval(),
@@ -137,7 +150,8 @@ impl Session {
             node: Arc::clone(&self.node),
             catalog: Arc::clone(&plan.view.catalog),
             memory_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
-            cancel: self.interrupt.flag(),
+            cancel: self.interrupt.token(),
+            session: Arc::clone(&self.shared) as Arc<dyn SessionInfo>,
             deferred: Arc::clone(&self.block.deferred),
             read_committed: self.block.isolation == Isolation::ReadCommitted,
             backend: self.shared.pid,
@@ -173,7 +187,10 @@ impl Session {
     }
 
     /// All rows of a cursor.
-    pub(crate) async fn drain(&mut self, cursor: &mut Cursor) -> Result<Vec<RecordBatch>, ExecError> {
+    pub(crate) async fn drain(
+        &mut self,
+        cursor: &mut Cursor,
+    ) -> Result<Vec<RecordBatch>, ExecError> {
         let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
         let mut batches = Vec::new();
         while let Some(batch) = cursor.next(txn, usize::MAX).await? {
@@ -248,9 +265,9 @@ impl Session {
     async fn run_key<C: Client>(
         &mut self,
         plan: &Arc<Plan>,
-        key: &meridian_exec::keypath::KeyPlan,
+        key: &KeyPlan,
         params: &Params,
-        columns: &[ResultColumn],
+        formats: &[Format],
         client: &mut C,
     ) -> Result<u64> {
         let ctx = self.statement_context(plan, params);
@@ -259,8 +276,7 @@ impl Session {
             let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
             let out = client.buffer();
             let start = out.len();
-            let mut rows = output::WireRows::new(out, columns, &ctx.eval);
-            match key.run(&ctx, txn, &mut rows).await {
+            match key.run(&ctx, txn, formats, out).await {
                 Ok(rows) => return Ok(rows),
                 Err(ExecError::StatementRetry) => client.buffer().truncate(start),
                 Err(ExecError::Pg(error)) => {

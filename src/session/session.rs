@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meridian_base::clock::{Clock, SystemClock};
 use meridian_catalog::{Catalog, DatabaseDesc, RoleDesc};
 use meridian_cluster::{Isolation, TxnOptions};
+use meridian_exec::virtuals::{CatalogHost, SessionInfo};
 use meridian_exec::{Node, catalog_store, from_kv};
 use meridian_types::{EvalContext, Host, PgError, Result, SqlState};
 use parking_lot::Mutex;
@@ -13,9 +14,9 @@ use parking_lot::Mutex;
 use crate::block::{Block, State};
 use crate::client::{Client, Severity};
 use crate::cursor::SqlCursor;
-use crate::interrupt::{IdleLimit, Interrupt};
 use crate::extended::Portal;
-use crate::host::{SessionHost, SessionShared};
+use crate::host::{self, Peers, SessionShared};
+use crate::interrupt::{IdleLimit, Interrupt};
 use crate::plan::{self, View};
 use crate::sessions::Opening;
 use crate::settings::Settings;
@@ -26,7 +27,7 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// The wall clock in PostgreSQL's unit: microseconds since 2000-01-01 UTC.
 pub(crate) fn now_micros() -> i64 {
-    i64::try_from(SystemClock.wall_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
+    i64::try_from(SystemClock.now_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
 }
 
 /// One client's session.
@@ -54,9 +55,12 @@ impl Session {
         role: &RoleDesc,
         database: &DatabaseDesc,
         settings: Settings,
+        peers: &Arc<Peers>,
     ) -> Session {
         let reported = settings.reported();
-        let shared = Arc::new(SessionShared::new(opening, role, database, settings));
+        let shared = SessionShared::new(opening, role, database, settings, peers);
+        let shared = Arc::new(shared);
+        host::enter(peers, &shared);
         Session {
             node,
             shared,
@@ -149,8 +153,11 @@ impl Session {
         let host = match &self.host {
             Some((of, host)) if Arc::ptr_eq(of, &view) => Arc::clone(host),
             _ => {
-                let host: Arc<dyn Host> =
-                    SessionHost::make(&self.node, Arc::clone(&view), Arc::clone(&self.shared));
+                let host: Arc<dyn Host> = Arc::new(CatalogHost {
+                    view: Arc::clone(&view),
+                    node: Arc::clone(&self.node),
+                    session: Arc::clone(&self.shared) as Arc<dyn SessionInfo>,
+                });
                 self.host = Some((view, Arc::clone(&host)));
                 host
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meridian_exec::Node;
 use meridian_types::{PgError, Result, SqlState};
 
+use crate::host::Peers;
 use crate::interrupt::Interrupt;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub struct Sessions {
     node: Arc<Node>,
+    peers: Arc<Peers>,
 }
 
 /// A client that has been let in and asks for a session.
@@ -35,7 +37,9 @@ pub struct Opening<'a> {
 impl Sessions {
     /// Sessions on this node.
     pub fn new(node: Arc<Node>) -> Arc<Sessions> {
-        Arc::new(Sessions { node })
+        let started = crate::session::now_micros();
+        let peers = Arc::new(Peers { started, ..Peers::default() });
+        Arc::new(Sessions { node, peers })
     }
 
     /// The node.
@@ -102,14 +106,33 @@ impl Sessions {
         }
         settings.set_internal("session_authorization", user);
         settings.set_internal("is_superuser", if role.superuser { "on" } else { "off" });
-        Ok(Session::new(Arc::clone(&self.node), &opening, role, database, settings))
+        Ok(Session::new(Arc::clone(&self.node), &opening, role, database, settings, &self.peers))
+    }
+
+    /// Drops the temporary tables of sessions that a crash has ended. To be called before any
+    /// session is opened.
+    pub async fn drop_left_over(&self) -> Result<()> {
+        let catalog = self.node.catalog();
+        for database in catalog.databases() {
+            for schema in catalog.schemas(database.oid) {
+                if schema.name.starts_with("pg_temp_") {
+                    let text = format!("DROP SCHEMA {} CASCADE", schema.name);
+                    self.run_internal_in(&database.name, &text).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs statements as the superuser, for the node itself.
     pub async fn run_internal(&self, text: &str) -> Result<()> {
+        self.run_internal_in("postgres", text).await
+    }
+
+    async fn run_internal_in(&self, database: &str, text: &str) -> Result<()> {
         let params = BTreeMap::from([
             ("user".to_owned(), "postgres".to_owned()),
-            ("database".to_owned(), "postgres".to_owned()),
+            ("database".to_owned(), database.to_owned()),
         ]);
         let opening = Opening {
             params: &params,
@@ -177,7 +200,8 @@ mod tests {
 
     #[test]
     fn options_of_the_startup_packet_are_taken_apart() {
-        let options = command_line_options(r"-c search_path=a\ b,c --work-mem=8MB -cgeqo=off").expect("valid");
+        let options = command_line_options(r"-c search_path=a\ b,c --work-mem=8MB -cgeqo=off")
+            .expect("valid");
         let expected = [("search_path", "a b,c"), ("work_mem", "8MB"), ("geqo", "off")];
         assert_eq!(options, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert!(command_line_options("-x").is_err());

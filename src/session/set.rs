@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_sql::parse::{Set, SetValue};
+use meridian_sql::parse::statement::{Set, SetValue};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
 use crate::client::{Client, ResultColumn};
@@ -36,10 +36,15 @@ impl Session {
     }
 
     fn set_transaction_setting(&mut self, set: &Set) -> Result<String> {
-        use meridian_sql::parse::{IsolationLevel, TransactionModes};
+        use meridian_sql::parse::statement::{IsolationLevel, TransactionModes};
         let value = match &set.values {
             Some(values) => joined(&set.name, values)?,
-            None => self.shared.settings.lock().get(&set.name.replace("transaction_", "default_transaction_")).to_owned(),
+            None => self
+                .shared
+                .settings
+                .lock()
+                .get(&set.name.replace("transaction_", "default_transaction_"))
+                .to_owned(),
         };
         let flag = || {
             crate::settings::parse_bool(&value).ok_or_else(|| {

@@ -29,7 +29,9 @@ impl Session {
         self.unnamed_portal = None;
         let outcome = self.run_text(text, client).await;
         let outcome = match outcome {
-            Ok(()) if self.block.state == State::Implicit => self.commit().await.map_err(Fault::from),
+            Ok(()) if self.block.state == State::Implicit => {
+                self.commit().await.map_err(Fault::from)
+            }
             outcome => outcome,
         };
         match outcome {

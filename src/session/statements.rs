@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use meridian_exec::Prepared;
 use meridian_exec::catalog_store::SessionCatalog;
 use meridian_exec::keypath::KeyPlan;
-use meridian_exec::Prepared;
 use meridian_sql::parse::{Parsed, Statement};
 use meridian_sql::plan::Query;
 use meridian_types::PgType;

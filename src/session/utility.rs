@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use meridian_cluster::Isolation;
-use meridian_sql::parse::{IsolationLevel, Statement, Transaction, TransactionModes};
+use meridian_sql::parse::Statement;
+use meridian_sql::parse::statement::{IsolationLevel, Transaction, TransactionModes};
 use meridian_types::{PgError, Result, SqlState};
 
 use crate::Fault;
@@ -41,8 +42,7 @@ impl Session {
         self.interrupt.begin();
         let timeout = self.shared.settings.lock().get_millis("statement_timeout");
         let guard = self.interrupt.start_timeout(timeout);
-        let outcome =
-            Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
+        let outcome = Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
         drop(guard);
         self.interrupt.end();
         match outcome {
@@ -76,7 +76,10 @@ impl Session {
                 self.sql_prepare(prepared, name, types, statement)?
             }
             Statement::Execute { name, args } => {
-                return self.sql_execute(prepared, name, args, formats, client).await.map(|()| None);
+                return self
+                    .sql_execute(prepared, name, args, formats, client)
+                    .await
+                    .map(|()| None);
             }
             Statement::Deallocate(name) => self.deallocate(name.as_ref())?,
             Statement::Declare(declare) => self.declare(prepared, declare).await?,
@@ -120,9 +123,7 @@ impl Session {
     ) -> Result<Option<Arc<[ResultColumn]>>> {
         match prepared.statement() {
             Some(Statement::Show(name)) => self.show_columns(name.as_deref()).map(Some),
-            Some(Statement::Explain { options, .. }) => {
-                Ok(Some(crate::explain::columns(options)))
-            }
+            Some(Statement::Explain { options, .. }) => Ok(Some(crate::explain::columns(options))),
             Some(Statement::Fetch { cursor, only_move: false, .. }) => {
                 Ok(self.cursors.get(&cursor.value).map(|cursor| cursor.columns()))
             }
@@ -199,7 +200,10 @@ impl Session {
     fn begin(&mut self, modes: TransactionModes) -> Result<()> {
         match self.block.state {
             State::Explicit | State::Failed => {
-                self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress");
+                self.warn(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "there is already a transaction in progress",
+                );
             }
             State::Idle | State::Implicit => {
                 // BEGIN inside a longer text makes a block of what the text has done so far.
@@ -247,10 +251,14 @@ impl Session {
             let level = isolation(level);
             if level != self.block.isolation {
                 if self.block.depth() > 0 {
-                    return Err(late("SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction"));
+                    return Err(late(
+                        "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
+                    ));
                 }
                 if self.block.used {
-                    return Err(late("SET TRANSACTION ISOLATION LEVEL must be called before any query"));
+                    return Err(late(
+                        "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+                    ));
                 }
                 self.block.isolation = level;
                 self.restart_txn();
@@ -264,7 +272,9 @@ impl Session {
         }
         if let Some(deferrable) = modes.deferrable {
             if self.block.used {
-                return Err(late("SET TRANSACTION [NOT] DEFERRABLE must be called before any query"));
+                return Err(late(
+                    "SET TRANSACTION [NOT] DEFERRABLE must be called before any query",
+                ));
             }
             self.block.deferrable = deferrable;
         }
@@ -328,7 +338,7 @@ impl Session {
                 self.texts.clear();
                 self.shared.settings.lock().reset_all()?;
                 self.shared.reset_role();
-                self.shared.sequences.lock().clear();
+                self.shared.sequences.clear();
                 self.node.store().advisory_unlock_all(self.shared.backend());
                 self.drop_temporary().await?;
                 Ok("DISCARD ALL".to_owned())
@@ -338,7 +348,7 @@ impl Session {
                 Ok("DISCARD PLANS".to_owned())
             }
             "sequences" => {
-                self.shared.sequences.lock().clear();
+                self.shared.sequences.clear();
                 Ok("DISCARD SEQUENCES".to_owned())
             }
             _ => {

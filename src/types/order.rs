@@ -27,21 +27,6 @@ fn unordered(type_oid: Oid) -> PgError {
     )
 }
 
-/// A jsonb kernel from its own module.
-fn jsonb_compare(a: &Datum, b: &Datum) -> Ordering {
-    let ctx = crate::EvalContext::bare();
-    let call = crate::CallInfo {
-        ctx: &ctx,
-        args: &[PgType::new(oid::JSONB), PgType::new(oid::JSONB)],
-        ret: PgType::new(oid::INT4),
-    };
-    let answer = crate::registry::scalar("jsonb_cmp").map(|k| k(&call, &[a.clone(), b.clone()]));
-    match answer {
-        Some(Ok(Datum::Int4(v))) => v.cmp(&0),
-        _ => Ordering::Equal,
-    }
-}
-
 /// PostgreSQL's order of doubles: NaN equals NaN and is greater than everything.
 pub fn compare_f64(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
@@ -81,7 +66,9 @@ pub fn compare(type_oid: Oid, a: &Datum, b: &Datum) -> Ordering {
             utc(*a, *za).cmp(&utc(*b, *zb)).then(za.cmp(zb))
         }
         (Datum::Interval(a), Datum::Interval(b)) => datetime::arith::interval_cmp(*a, *b),
-        (Datum::Jsonb(_), Datum::Jsonb(_)) => jsonb_compare(a, b),
+        (Datum::Jsonb(a), Datum::Jsonb(b)) => {
+            crate::jsonb::compare(crate::jsonb::Ref::new(a), crate::jsonb::Ref::new(b))
+        }
         (Datum::Array(a), Datum::Array(b)) => compare_arrays(a, b),
         (Datum::Record(a), Datum::Record(b)) => a
             .iter()
@@ -134,7 +121,7 @@ pub fn sort_key(value: &Datum, ty: PgType, out: &mut Vec<u8>) -> Result<()> {
         }
         Datum::Interval(v) => encoding::put_i128(out, datetime::arith::interval_total(*v)),
         Datum::Uuid(v) => out.extend_from_slice(v),
-        Datum::Jsonb(_) => return Err(PgError::unsupported("sorting jsonb is not supported yet")),
+        Datum::Jsonb(v) => crate::jsonb::sort_key(out, v),
         Datum::Oid(v) => encoding::put_u32(out, *v),
         Datum::Array(a) => {
             let element = PgType::new(a.element_type);

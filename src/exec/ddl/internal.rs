@@ -10,12 +10,13 @@ use meridian_sql::parse::{Source, parse_expression, parse_query};
 use meridian_sql::plan::{Command, Query};
 use meridian_sql::rel::{Access, Column, Rel};
 use meridian_sql::resolve::CoercionContext;
-use meridian_types::{Datum, PgError, PgType, Result, oid};
+use meridian_types::{Datum, EvalContext, PgError, PgType, Result, oid};
 
 use super::DdlContext;
 use crate::context::StatementContext;
 use crate::error::ExecError;
 use crate::run::{Cursor, Prepared, datums};
+use crate::virtuals::CatalogHost;
 
 /// Rows asked for at a time.
 const BATCH_ROWS: usize = 1024;
@@ -59,8 +60,15 @@ impl DdlContext<'_> {
     pub(crate) async fn run_query(&mut self, query: Query) -> Result<Rows, ExecError> {
         self.txn.begin_statement();
         let query = Arc::new(meridian_sql::optimise::optimise(query));
+        // Functions see what the transaction has made so far, a new sequence for instance.
+        let host = CatalogHost {
+            view: Arc::new(self.view()),
+            node: Arc::clone(self.node()),
+            session: Arc::clone(&self.statement.session),
+        };
         let ctx = Arc::new(StatementContext {
             catalog: Arc::clone(self.overlay.catalog()),
+            eval: EvalContext { host: Arc::new(host), ..self.statement.eval.clone() },
             params: Arc::from([]),
             ..StatementContext::clone(&self.statement)
         });

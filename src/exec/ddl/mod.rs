@@ -23,6 +23,8 @@ mod role;
 mod schema;
 mod scram;
 pub(crate) mod sequence;
+#[cfg(test)]
+mod tests;
 mod types;
 mod view;
 

@@ -289,6 +289,11 @@ impl SequenceState {
         Ok(value)
     }
 
+    /// DISCARD SEQUENCES
+    pub fn clear(&self) {
+        *self.current.lock() = (BTreeMap::new(), None);
+    }
+
     /// `currval`
     pub fn current(&self, sequence: &SequenceDesc) -> Result<i64> {
         self.current.lock().0.get(&sequence.oid).copied().ok_or_else(|| {

@@ -108,12 +108,22 @@ pub(crate) fn unique(
     catalog: &Catalog,
     ctx: &EvalContext,
 ) -> PgError {
-    let attnums: Vec<i16> = index.columns.iter().filter_map(|c| c.attnum).collect();
+    let mut names = vec![];
+    let mut texts = vec![];
+    for (key, value) in index.columns.iter().zip(values) {
+        let column = key.attnum.and_then(|a| table.column(a)).map(|c| c.name.clone());
+        names.push(column.or_else(|| key.expr.clone()).unwrap_or_default());
+        texts.push(match value {
+            Datum::Null => "null".to_owned(),
+            value => io::text_out(value, key.ty, ctx).unwrap_or_default(),
+        });
+    }
+    let key = format!("({})=({})", names.join(", "), texts.join(", "));
     PgError::new(
         SqlState::UNIQUE_VIOLATION,
         format!("duplicate key value violates unique constraint \"{}\"", index.name),
     )
-    .detail(format!("Key {} already exists.", key_text(table, &attnums, values, ctx)))
+    .detail(format!("Key {key} already exists."))
     .constraint(&schema_name(table, catalog), &table.name, &index.name)
 }
 

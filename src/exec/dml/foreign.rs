@@ -76,7 +76,7 @@ fn pick(row: &[Datum], attnums: &[i16]) -> Vec<Datum> {
 }
 
 /// What of a transaction is checked at commit, and what SET CONSTRAINTS said.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Deferred {
     events: Vec<Event>,
     all: Option<bool>,

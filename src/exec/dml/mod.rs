@@ -11,6 +11,7 @@
 
 mod describe;
 mod foreign;
+mod indexes;
 mod modify;
 mod table;
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use meridian_catalog::{Catalog, ConstraintKind, TableDesc};
 use meridian_cluster::Txn;
 use meridian_kv::api::Strength;
-use meridian_types::{Datum, PgError, Result};
+use meridian_types::{Datum, EvalContext, PgError, Result};
 
+use super::indexes::IndexExprs;
 use super::{Event, Newest, Writes, changed, describe};
 use crate::codecs::Table;
 use crate::context::StatementContext;
@@ -28,15 +29,10 @@ pub(crate) struct TableWriter {
     referencing: Vec<(Arc<TableDesc>, usize)>,
     /// Attnums of columns in the primary key or a unique index.
     key_columns: Vec<i16>,
-}
-
-/// Values of an index's columns in a row; `None` when the row is not in the index.
-fn entry_values(table: &Table, at: usize, row: &[Datum]) -> Vec<Datum> {
-    table.desc.indexes[at]
-        .columns
-        .iter()
-        .map(|c| column(row, c.attnum.unwrap_or(0)).clone())
-        .collect()
+    /// What each index computes.
+    exprs: Vec<IndexExprs>,
+    /// For index expressions, which are immutable.
+    eval: EvalContext,
 }
 
 /// The value with this attnum.
@@ -52,13 +48,9 @@ impl TableWriter {
         catalog: &Catalog,
     ) -> Result<TableWriter> {
         let desc = &table.desc;
-        for index in &desc.indexes {
-            if index.predicate.is_some() || index.columns.iter().any(|c| c.attnum.is_none()) {
-                return Err(PgError::unsupported(
-                    "writing to a table with a partial or expression index is not supported yet",
-                ));
-            }
-        }
+        let exprs: Result<Vec<IndexExprs>> =
+            desc.indexes.iter().map(|i| IndexExprs::new(desc, i, catalog)).collect();
+        let (exprs, eval) = (exprs?, EvalContext::bare());
         let is_foreign = |c: &ConstraintKind| matches!(c, ConstraintKind::ForeignKey { .. });
         let foreign = (0..desc.constraints.len())
             .filter(|i| is_foreign(&desc.constraints[*i].kind))
@@ -75,19 +67,25 @@ impl TableWriter {
         }
         let unique = desc.indexes.iter().filter(|i| i.unique || i.index_id == 1);
         let key_columns = unique.flat_map(|i| &i.columns).filter_map(|c| c.attnum).collect();
-        Ok(TableWriter { table, checks, generated, foreign, referencing, key_columns })
+        Ok(TableWriter { table, checks, generated, foreign, referencing, key_columns, exprs, eval })
+    }
+
+    /// Values of an index's columns in a row; `None` when the row is not in the index.
+    fn entry_values(&self, at: usize, row: &Vec<Datum>) -> Result<Option<Vec<Datum>>> {
+        self.exprs[at].values(&self.table.desc.indexes[at], row, &self.eval)
     }
 
     /// Computes generated columns, then checks NOT NULL and CHECK.
     pub(crate) fn check_row(
         &self,
-        row: &mut Vec<Datum>,
+        row: &mut [Datum],
         cx: &Cx<'_>,
         ctx: &StatementContext,
     ) -> Result<()> {
+        crate::rowid::fill(&self.table.desc, row);
         let desc = &self.table.desc;
         for (attnum, eval) in &self.generated {
-            let value = eval.row(row, cx)?;
+            let value = eval.row(&&*row, cx)?;
             if let Some(cell) = usize::try_from(attnum - 1).ok().and_then(|at| row.get_mut(at)) {
                 *cell = value;
             }
@@ -98,7 +96,7 @@ impl TableWriter {
             }
         }
         for (name, condition) in &self.checks {
-            if condition.row(row, cx)? == Datum::Bool(false) {
+            if condition.row(&&*row, cx)? == Datum::Bool(false) {
                 return Err(describe::check(desc, name, row, &ctx.catalog, &ctx.eval));
             }
         }
@@ -109,7 +107,7 @@ impl TableWriter {
     /// the index and the row's key. The keys are locked either way.
     pub(crate) async fn conflict(
         &self,
-        row: &[Datum],
+        row: &Vec<Datum>,
         arbiters: Option<&[u16]>,
         txn: &mut Txn,
         writes: &Writes,
@@ -127,9 +125,12 @@ impl TableWriter {
                 }
                 continue;
             }
-            let values = entry_values(&self.table, at, row);
+            if !index.unique {
+                continue;
+            }
+            let Some(values) = self.entry_values(at, row)? else { continue };
             let codec = &self.table.indexes[at];
-            if !index.unique || !codec.is_unique_for(&values) {
+            if !codec.is_unique_for(&values) {
                 continue;
             }
             let key = codec.key(&values)?;
@@ -143,17 +144,17 @@ impl TableWriter {
     }
 
     /// 23505 for a conflict that was found.
-    pub(crate) fn duplicate(&self, at: usize, row: &[Datum], ctx: &StatementContext) -> PgError {
-        let values = entry_values(&self.table, at, row);
+    pub(crate) fn duplicate(&self, at: usize, row: &Vec<Datum>, ctx: &StatementContext) -> PgError {
+        let values = self.entry_values(at, row).ok().flatten().unwrap_or_default();
         let index = &self.table.desc.indexes[at];
         describe::unique(&self.table.desc, index, &values, &ctx.catalog, &ctx.eval)
     }
 
     /// Writes a new row whose unique keys are known to be free.
-    pub(crate) fn insert_unchecked(&self, row: &[Datum], writes: &mut Writes) -> Result<()> {
+    pub(crate) fn insert_unchecked(&self, row: &Vec<Datum>, writes: &mut Writes) -> Result<()> {
         let key = Bytes::from(self.table.codec.row_key(row)?);
         for at in 1..self.table.indexes.len() {
-            let values = entry_values(&self.table, at, row);
+            let Some(values) = self.entry_values(at, row)? else { continue };
             let (entry, value) = self.table.indexes[at].entry(&values, &key)?;
             writes.put(entry.into(), value.into());
         }
@@ -168,7 +169,7 @@ impl TableWriter {
     /// Writes a new row, after `check_row`.
     pub(crate) async fn insert(
         &self,
-        row: &[Datum],
+        row: &Vec<Datum>,
         txn: &mut Txn,
         writes: &mut Writes,
         ctx: &StatementContext,
@@ -204,8 +205,8 @@ impl TableWriter {
     pub(crate) async fn update(
         &self,
         key: &Bytes,
-        old: &[Datum],
-        new: &[Datum],
+        old: &Vec<Datum>,
+        new: &Vec<Datum>,
         txn: &mut Txn,
         writes: &mut Writes,
         ctx: &StatementContext,
@@ -220,23 +221,27 @@ impl TableWriter {
         }
         for at in 1..self.table.indexes.len() {
             let codec = &self.table.indexes[at];
-            let (before, after) =
-                (entry_values(&self.table, at, old), entry_values(&self.table, at, new));
+            let (before, after) = (self.entry_values(at, old)?, self.entry_values(at, new)?);
             if before == after && !moved {
                 continue;
             }
-            let (old_entry, _) = codec.entry(&before, key)?;
-            let (new_entry, value) = codec.entry(&after, &new_key)?;
-            if new_entry != old_entry && codec.is_unique_for(&after) {
-                let found = writes.lock(txn, &new_entry, Strength::Update).await?;
+            let before = before.map(|v| codec.entry(&v, key)).transpose()?.map(|e| e.0);
+            let entry = after.as_ref().map(|v| codec.entry(v, &new_key)).transpose()?;
+            let same = entry.as_ref().map(|e| &e.0) == before.as_ref();
+            if let (Some((entry, _)), Some(after), false) = (&entry, &after, same)
+                && codec.is_unique_for(after)
+            {
+                let found = writes.lock(txn, entry, Strength::Update).await?;
                 if found.row.is_some() {
                     return Err(self.duplicate(at, new, ctx));
                 }
             }
-            if new_entry != old_entry {
-                writes.delete(old_entry.into());
+            if let (Some(before), false) = (before, same) {
+                writes.delete(before.into());
             }
-            writes.put(new_entry.into(), value.into());
+            if let Some((entry, value)) = entry {
+                writes.put(entry.into(), value.into());
+            }
         }
         if moved {
             writes.delete(key.clone());
@@ -268,9 +273,9 @@ impl TableWriter {
     }
 
     /// Removes a row that is locked.
-    pub(crate) fn delete(&self, key: &Bytes, old: &[Datum], writes: &mut Writes) -> Result<()> {
+    pub(crate) fn delete(&self, key: &Bytes, old: &Vec<Datum>, writes: &mut Writes) -> Result<()> {
         for at in 1..self.table.indexes.len() {
-            let values = entry_values(&self.table, at, old);
+            let Some(values) = self.entry_values(at, old)? else { continue };
             let (entry, _) = self.table.indexes[at].entry(&values, key)?;
             writes.delete(entry.into());
         }

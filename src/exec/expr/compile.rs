@@ -7,6 +7,7 @@ use meridian_sql::walk;
 use meridian_types::context::CallInfoOwned;
 use meridian_types::{PgError, PgType, Result, oid, registry};
 
+use super::row::relabel;
 use super::{Eval, Fast, Function, KernelRef, Node, SubqueryKind, SubqueryNode};
 
 /// What column ids mean while an expression is compiled.
@@ -102,7 +103,7 @@ impl Compiler<'_> {
 
     fn node(&mut self, e: &Expr) -> Result<Node> {
         Ok(match &e.kind {
-            ExprKind::Const(value) => Node::Const(value.clone()),
+            ExprKind::Const(value) => Node::Const(relabel(value.clone(), e.ty)),
             ExprKind::Column(id) => self.column(*id)?,
             ExprKind::Param(n) => Node::Param(*n as usize),
             ExprKind::Call { func, args } => {
@@ -174,7 +175,10 @@ impl Compiler<'_> {
             ExprKind::Quantified { subquery, quantifier, test } => {
                 self.quantified(subquery, *quantifier, test)?
             }
-            _ => return Err(PgError::internal("DEFAULT reached the executor")),
+            ExprKind::Default if e.ty.oid == oid::INT8 => Node::RowId,
+            // The hidden key of a new row: it is given when the row is written.
+            ExprKind::Default => Node::Const(meridian_types::Datum::Null),
+            _ => return Err(PgError::internal("an expression that nobody compiles")),
         })
     }
 
@@ -222,7 +226,7 @@ fn properties(node: &Node) -> (bool, bool) {
     let all = |args: &[Eval]| (args.iter().all(|a| a.safe), args.iter().any(|a| a.correlated));
     match node {
         Node::Const(_) | Node::Input(_) | Node::Outer(_) | Node::Local(_) => (true, false),
-        Node::Param(_) | Node::SqlValue(_) => (false, false),
+        Node::Param(_) | Node::SqlValue(_) | Node::RowId => (false, false),
         Node::Call(f, args) => {
             let (safe, correlated) = all(args);
             let comparison =

@@ -100,6 +100,8 @@ pub(crate) enum Node {
     ArrayCoerce(Box<Eval>, Box<Eval>),
     SqlValue(Arc<str>),
     Subquery(Box<SubqueryNode>),
+    /// A new number for the hidden key of a table without a primary key.
+    RowId,
     /// Bytes whose order and equality are those of the value's type.
     SortKey(Box<Eval>),
     /// Any integer as int8.

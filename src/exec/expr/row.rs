@@ -22,6 +22,12 @@ impl RowInput for [Datum] {
     }
 }
 
+impl RowInput for &[Datum] {
+    fn datum(&self, index: usize, _: PgType) -> Datum {
+        self.get(index).cloned().unwrap_or(Datum::Null)
+    }
+}
+
 impl RowInput for Vec<Datum> {
     fn datum(&self, index: usize, _: PgType) -> Datum {
         self.get(index).cloned().unwrap_or(Datum::Null)
@@ -179,6 +185,7 @@ impl Eval {
             }
             Node::SqlValue(name) => sql_value(name, self.ty, cx),
             Node::Subquery(node) => subquery(node, row, cx),
+            Node::RowId => Ok(Datum::Int8(crate::rowid::next())),
             Node::SortKey(arg) => {
                 let value = arg.row(row, cx)?;
                 if value.is_null() {

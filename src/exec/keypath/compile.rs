@@ -44,6 +44,7 @@ fn spans(spans: &[KeySpan]) -> Option<Vec<SpanExprs>> {
         .map(|s| {
             Some(SpanExprs {
                 prefix: evals(&s.prefix, &none)?,
+                each: s.each,
                 lower: bound(&s.lower)?,
                 upper: bound(&s.upper)?,
             })
@@ -175,7 +176,7 @@ impl KeyPlan {
                 found.aliases.insert(column.id, from);
             }
         }
-        if !found.points() && !(limited && limits.0.is_some()) {
+        if !found.points() && limits.0.is_none() {
             return None;
         }
         let table = Arc::new(Table::new(found.table).ok()?);
@@ -198,7 +199,7 @@ impl KeyPlan {
             limit: limit(limits.0)?,
             offset: limit(limits.1)?,
         };
-        Some(KeyPlan { table, kind: Kind::Read(read), output })
+        Some(KeyPlan { table, kind: Kind::Read(Box::new(read)), output })
     }
 
     fn write(query: &Query, modify: &Modify, catalog: &Catalog) -> Option<KeyPlan> {

@@ -26,7 +26,7 @@ use crate::context::StatementContext;
 use crate::dml::Writes;
 use crate::error::{ExecError, from_kv};
 use crate::expr::Eval;
-use crate::ops::scan::{Range, SpanExprs, range};
+use crate::ops::scan::{Range, SpanExprs, ranges};
 use crate::shared::Cx;
 
 pub use fields::{put_datum, put_row};
@@ -56,7 +56,7 @@ struct Read {
 
 #[derive(Debug)]
 enum Kind {
-    Read(Read),
+    Read(Box<Read>),
     Write(Box<write::Write>),
 }
 
@@ -79,10 +79,10 @@ impl KeyPlan {
             return Err(PgError::internal("a key plan that writes was asked to read").into());
         };
         let cx = Cx::plain(ctx);
-        let none: [Datum; 0] = [];
+        let none: Vec<Datum> = vec![];
         let count = |e: &Option<Eval>, word: &str| -> Result<Option<u64>, PgError> {
             let Some(e) = e else { return Ok(None) };
-            match e.row(&none.to_vec(), &cx)?.as_i64() {
+            match e.row(&none, &cx)?.as_i64() {
                 None => Ok(None),
                 Some(n) => u64::try_from(n).map(Some).map_err(|_| {
                     let code = if word == "LIMIT" { "2201W" } else { "2201X" };
@@ -99,17 +99,20 @@ impl KeyPlan {
         let codec = &self.table.indexes[read.index];
         let index = &self.table.desc.indexes[read.index];
         let unique = read.index == 0 || (index.unique && !index.nulls_not_distinct);
+        let mut wanted = Vec::with_capacity(read.spans.len());
         for span in &read.spans {
+            ranges(codec, (unique, read.reverse), span, &cx, &mut wanted)?;
+        }
+        for range in wanted {
             if rows >= limit {
                 break;
             }
-            match range(codec, unique, span, &none.to_vec(), &cx)? {
-                None => {}
-                Some(Range::Point(key)) => {
+            match range {
+                Range::Point(key) => {
                     let Some((key, value)) = self.fetch(read, key, txn)? else { continue };
                     rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
                 }
-                Some(Range::Span(span)) => {
+                Range::Span(span) => {
                     let mut scan = txn.scan(span, read.reverse).map_err(from_kv)?;
                     let mut found: Vec<(Bytes, Bytes)> = vec![];
                     loop {

@@ -13,7 +13,7 @@ use crate::context::StatementContext;
 use crate::dml::{self, TableWriter, Writes};
 use crate::error::ExecError;
 use crate::expr::Eval;
-use crate::ops::scan::{Range, SpanExprs, range};
+use crate::ops::scan::{Range, SpanExprs, ranges};
 use crate::shared::Cx;
 
 /// A statement that writes rows found by key, or given.
@@ -127,11 +127,13 @@ impl Write {
         written: &mut Vec<Vec<Datum>>,
     ) -> Result<u64, ExecError> {
         let cx = Cx::plain(ctx);
-        let none: Vec<Datum> = vec![];
         let codec = &self.writer.table.indexes[0];
-        let mut count = 0;
+        let (mut count, mut points) = (0, Vec::with_capacity(target.spans.len()));
         for span in &target.spans {
-            let Some(Range::Point(key)) = range(codec, true, span, &none, &cx)? else { continue };
+            ranges(codec, (true, false), span, &cx, &mut points)?;
+        }
+        for point in points {
+            let Range::Point(key) = point else { continue };
             let key = Bytes::from(key);
             if writes.touched.contains(&key) {
                 continue;

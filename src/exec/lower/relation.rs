@@ -150,7 +150,7 @@ impl Lowerer {
                         b.as_ref().map(|(e, inclusive)| Ok((self.free(e)?, *inclusive))).transpose()
                     };
                     let (lower, upper) = (bound(&span.lower)?, bound(&span.upper)?);
-                    compiled.push(SpanExprs { prefix, lower, upper });
+                    compiled.push(SpanExprs { prefix, each: span.each, lower, upper });
                 }
                 Path::Index { at, spans: compiled, reverse: *reverse }
             }

@@ -60,6 +60,7 @@ pub(crate) struct OpExec {
 }
 
 impl OpExec {
+    #[expect(clippy::new_ret_no_self, reason = "plans are only ever held as trait objects")]
     pub(crate) fn new(
         op: impl Operator + 'static,
         schema: SchemaRef,

@@ -25,6 +25,8 @@ use crate::values;
 #[derive(Clone, Debug)]
 pub(crate) struct SpanExprs {
     pub(crate) prefix: Vec<Eval>,
+    /// Position in `prefix` of an array that stands for its elements, one span for each.
+    pub(crate) each: Option<usize>,
     pub(crate) lower: Option<(Eval, bool)>,
     pub(crate) upper: Option<(Eval, bool)>,
 }
@@ -98,17 +100,54 @@ fn bound(
     })
 }
 
-/// The keys of a span, `None` when it is empty for sure.
-pub(crate) fn range(
+/// The keys of a span; nothing when it is empty for sure. An array's elements come in key order,
+/// or against it when the scan runs in reverse.
+pub(crate) fn ranges(
+    codec: &IndexCodec,
+    (unique, reverse): (bool, bool),
+    exprs: &SpanExprs,
+    cx: &Cx<'_>,
+    out: &mut Vec<Range>,
+) -> Result<(), PgError> {
+    let none: Vec<Datum> = vec![];
+    let Some(at) = exprs.each else {
+        out.extend(range(codec, unique, exprs, None, &none, cx)?);
+        return Ok(());
+    };
+    let Some(Datum::Array(array)) = exprs.prefix.get(at).map(|e| e.row(&none, cx)).transpose()?
+    else {
+        return Ok(());
+    };
+    let ty = codec.column(at).0;
+    let mut elements: Vec<Datum> =
+        array.elements.iter().filter_map(|e| fit(e.clone(), ty)).collect();
+    elements.sort_by(|a, b| values::compare(a, b, ty));
+    elements.dedup_by(|a, b| values::compare(a, b, ty).is_eq());
+    let descending = codec.value_tag(at).is_some_and(|t| t & 0x80 != 0);
+    if descending != reverse {
+        elements.reverse();
+    }
+    for element in &elements {
+        out.extend(range(codec, unique, exprs, Some((at, element)), &none, cx)?);
+    }
+    Ok(())
+}
+
+fn range(
     codec: &IndexCodec,
     unique: bool,
     exprs: &SpanExprs,
+    element: Option<(usize, &Datum)>,
     row: &dyn RowInput,
     cx: &Cx<'_>,
 ) -> Result<Option<Range>, PgError> {
     let mut key = codec.prefix().to_vec();
     for (i, expr) in exprs.prefix.iter().enumerate() {
-        let Some(value) = fit(expr.row(row, cx)?, codec.column(i).0) else { return Ok(None) };
+        let value = match element {
+            Some((at, element)) if at == i => element.clone(),
+            _ => expr.row(row, cx)?,
+        };
+        let Some(value) = fit(value, codec.column(i).0) else { return Ok(None) };
         codec.push_column(&mut key, i, &value)?;
     }
     let at = exprs.prefix.len();
@@ -162,16 +201,15 @@ impl ScanSpec {
                 let (start, end) = self.table.codec.primary().span();
                 Ok(vec![Range::Span(Span::new(start, end))])
             }
-            Path::Index { at, spans, .. } => {
+            Path::Index { at, spans, reverse } => {
                 let index = &self.table.desc.indexes[*at];
                 let primary = index.index_id == PRIMARY_INDEX_ID;
-                let none: Vec<Datum> = vec![];
                 let mut out = Vec::with_capacity(spans.len());
                 for span in spans {
                     // A unique secondary entry holds the row's key in its value.
                     let unique = primary || (index.unique && !index.nulls_not_distinct);
                     let codec = &self.table.indexes[*at];
-                    out.extend(range(codec, unique, span, &none, cx)?);
+                    ranges(codec, (unique, *reverse), span, cx, &mut out)?;
                 }
                 Ok(out)
             }

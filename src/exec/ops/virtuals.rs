@@ -7,18 +7,12 @@ use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
 use datafusion_physical_plan::ExecutionPlan;
 use meridian_catalog::VirtualDesc;
-use meridian_types::{Datum, PgError, PgType};
+use meridian_types::{Datum, PgType};
 
 use super::basic::batch_of;
 use super::{BATCH_ROWS, Batches, Operator, generate};
-use crate::context::StatementContext;
 use crate::shared::Shared;
 use crate::values;
-
-/// All rows of a computed relation.
-fn rows(table: &VirtualDesc, _: &StatementContext) -> Result<Vec<Vec<Datum>>, PgError> {
-    Err(PgError::unsupported(format!("relation {} is not supported yet", table.name)))
-}
 
 /// Rows of a computed relation.
 #[derive(Clone, Debug)]
@@ -40,7 +34,7 @@ impl Operator for VirtualOp {
         let op = self.clone();
         Ok(generate(|mut out| async move {
             let ctx = op.shared.frame()?.ctx.clone();
-            let rows = rows(&op.table, &ctx)?;
+            let rows = crate::virtuals::rows(&op.table, &ctx)?;
             for chunk in rows.chunks(BATCH_ROWS) {
                 let mut columns = Vec::with_capacity(op.columns.len());
                 for (at, ty) in op.columns.iter().zip(&op.types) {

@@ -23,7 +23,7 @@ fn columns(table: &TableDesc, attnums: &[i16]) -> String {
 }
 
 /// A call needs no parentheses as an index key, other expressions do.
-fn key_expression(expr: &str) -> String {
+pub(crate) fn key_expression(expr: &str) -> String {
     let name_len = expr.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'));
     let is_call = name_len.is_some_and(|at| at > 0 && expr[at..].starts_with('('))
         && expr.ends_with(')')

@@ -144,3 +144,45 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
         Err(PgError::unsupported("pg_sleep is not supported here yet"))
     }
 }
+
+/// A session without a client: of background work, and of tests.
+#[derive(Debug)]
+pub struct PlainSession {
+    identity: Arc<SessionIdentity>,
+    sequences: Arc<SequenceState>,
+}
+
+impl Default for PlainSession {
+    /// The bootstrap superuser in the database `postgres`.
+    fn default() -> PlainSession {
+        use meridian_catalog::builtin::{BOOTSTRAP_ROLE, POSTGRES_DATABASE};
+        let identity = SessionIdentity {
+            database: POSTGRES_DATABASE,
+            database_name: Arc::from("postgres"),
+            user: BOOTSTRAP_ROLE,
+            user_name: Arc::from("postgres"),
+            session_user: BOOTSTRAP_ROLE,
+            search_path: Arc::from(["$user".to_owned(), "public".to_owned()]),
+            backend: 1,
+        };
+        PlainSession { identity: Arc::new(identity), sequences: Arc::default() }
+    }
+}
+
+impl SessionInfo for PlainSession {
+    fn identity(&self) -> Arc<SessionIdentity> {
+        Arc::clone(&self.identity)
+    }
+
+    fn sequences(&self) -> Arc<SequenceState> {
+        Arc::clone(&self.sequences)
+    }
+
+    fn setting(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn set_setting(&self, name: &str, _: &str, _: bool) -> Result<String> {
+        Err(PgError::unsupported(format!("there is no setting {name} here")))
+    }
+}

@@ -243,6 +243,11 @@ impl<K: Ord + Clone, M: LockMode> LockTable<K, M> {
         self.keys.get(key).map_or(0, |state| state.held_by(owner))
     }
 
+    /// Who holds `key`.
+    pub fn holders(&self, key: &K) -> &[Held] {
+        self.keys.get(key).map_or(&[], |state| &state.holders)
+    }
+
     /// Is nothing locked at all?
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

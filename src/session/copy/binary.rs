@@ -1,7 +1,7 @@
 //! COPY data in binary form: a header, then for each row a field count and length-prefixed fields,
 //! then −1.
 
-use meridian_types::io::wire;
+use meridian_types::io;
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -32,7 +32,7 @@ pub(crate) fn put_row(
         }
         let at = out.len();
         out.extend_from_slice(&[0; 4]);
-        wire::binary_send(value, *ty, eval, out)?;
+        io::binary_send(value, *ty, eval, out)?;
         let length = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
         out[at..at + 4].copy_from_slice(&length.to_be_bytes());
     }
@@ -53,7 +53,11 @@ impl Decoder {
     }
 
     /// The next whole row, `None` when more bytes are needed or the data have ended.
-    pub(crate) fn next(&mut self, types: &[PgType], eval: &EvalContext) -> Result<Option<Vec<Datum>>> {
+    pub(crate) fn next(
+        &mut self,
+        types: &[PgType],
+        eval: &EvalContext,
+    ) -> Result<Option<Vec<Datum>>> {
         if !self.header_read && !self.read_header()? {
             return Ok(None);
         }
@@ -77,7 +81,7 @@ impl Decoder {
             match length {
                 None => row.push(Datum::Null),
                 Some(n) => {
-                    row.push(wire::binary_recv(ty.oid, ty.typmod, &self.pending[at..at + n], eval)?);
+                    row.push(io::binary_recv(ty.oid, ty.typmod, &self.pending[at..at + n], eval)?);
                     at += n;
                 }
             }
@@ -91,7 +95,8 @@ impl Decoder {
         let mut lengths = Vec::with_capacity(n);
         let mut at = 2;
         for _ in 0..n {
-            let Some(length) = self.pending.get(at..).and_then(|rest| rest.first_chunk::<4>()) else {
+            let Some(length) = self.pending.get(at..).and_then(|rest| rest.first_chunk::<4>())
+            else {
                 return Ok(None);
             };
             at += 4;
@@ -115,7 +120,8 @@ impl Decoder {
         if &header[..11] != SIGNATURE {
             return Err(bad("COPY file signature not recognized"));
         }
-        let extension = u32::from_be_bytes([header[15], header[16], header[17], header[18]]) as usize;
+        let extension =
+            u32::from_be_bytes([header[15], header[16], header[17], header[18]]) as usize;
         if self.pending.len() < 19 + extension {
             return Ok(false);
         }

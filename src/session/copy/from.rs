@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use meridian_catalog::{ColumnDesc, TableDesc};
 use meridian_cluster::TableLockMode;
+use meridian_exec::catalog_store::quote_ident;
 use meridian_exec::{CopyInserter, from_kv};
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState, io};
 
+use super::binary;
 use super::lines::{self, Fields};
 use super::options::{Format, Header, Options};
-use super::binary;
 use crate::Fault;
 use crate::client::{Client, CopyInput};
 use crate::run::{no_transaction, read_only};
@@ -57,6 +58,34 @@ impl Session {
         let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
         let rows = inserter.finish(txn).await.map_err(|e| reader.context(retried(e)))?;
         Ok(format!("COPY {rows}"))
+    }
+
+    /// An inserter into these columns: a row of data is the parameters of one INSERT.
+    fn copy_inserter(&mut self, table: &TableDesc, columns: &[ColumnDesc]) -> Result<CopyInserter> {
+        let names: Vec<String> = columns.iter().map(|c| quote_ident(&c.name)).collect();
+        let marks: Vec<String> = (1..=columns.len()).map(|i| format!("${i}")).collect();
+        let types: Vec<PgType> = columns.iter().map(|c| c.ty).collect();
+        let schema = self.catalog().schema(table.schema).map(|s| quote_ident(&s.name));
+        let target = format!("{}.{}", schema.unwrap_or_default(), quote_ident(&table.name));
+        let text = if columns.is_empty() {
+            format!("INSERT INTO {target} DEFAULT VALUES")
+        } else {
+            // COPY writes identity columns as they come.
+            let overriding = match columns.iter().any(|c| c.identity.is_some()) {
+                true => "OVERRIDING SYSTEM VALUE ",
+                false => "",
+            };
+            format!(
+                "INSERT INTO {target} ({}) {overriding}VALUES ({})",
+                names.join(", "),
+                marks.join(", ")
+            )
+        };
+        let query = meridian_sql::parse::parse_query(&text)?;
+        let view = self.view();
+        let plan = self.bind_query(view, &Arc::from(text), &query, &types, false)?;
+        let ctx = self.statement_context(&plan, &[]);
+        CopyInserter::new(plan.query(), ctx)
     }
 
     async fn copy_rows<C: Client>(
@@ -212,7 +241,8 @@ impl<'a> Reader<'a> {
             if text.is_none() && self.options.force_not_null.has(&column.name) {
                 text = Some(&self.options.null);
             }
-            if text == Some(self.options.null.as_str()) && self.options.force_null.has(&column.name) {
+            if text == Some(self.options.null.as_str()) && self.options.force_null.has(&column.name)
+            {
                 text = None;
             }
             row.push(match text {

@@ -214,7 +214,13 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn numeric_escape(raw: &[u8], start: usize, digits_max: usize, base: u32, out: &mut Vec<u8>) -> usize {
+fn numeric_escape(
+    raw: &[u8],
+    start: usize,
+    digits_max: usize,
+    base: u32,
+    out: &mut Vec<u8>,
+) -> usize {
     let mut value = 0u32;
     let mut i = start;
     while i < raw.len() && i < start + digits_max {
@@ -235,7 +241,9 @@ fn split_csv(line: &[u8], options: &Options, fields: &mut Fields) -> Result<()> 
             let byte = line[i];
             if in_quotes {
                 let next = line.get(i + 1).copied();
-                if byte == options.escape && next.is_some_and(|n| n == options.quote || n == options.escape) {
+                if byte == options.escape
+                    && next.is_some_and(|n| n == options.quote || n == options.escape)
+                {
                     fields.text.push(line[i + 1]);
                     i += 1;
                 } else if byte == options.quote {
@@ -290,9 +298,9 @@ pub(crate) fn put_csv(out: &mut Vec<u8>, value: &[u8], options: &Options, force:
     let needs = force
         || value == options.null.as_bytes()
         || (only && value == b"\\.")
-        || value.iter().any(|b| {
-            *b == options.delimiter || *b == options.quote || matches!(b, b'\n' | b'\r')
-        });
+        || value
+            .iter()
+            .any(|b| *b == options.delimiter || *b == options.quote || matches!(b, b'\n' | b'\r'));
     if !needs {
         out.extend_from_slice(value);
         return;
@@ -400,7 +408,10 @@ mod tests {
         };
         assert_eq!(check("format", "xml", true), "COPY format \"xml\" not recognized");
         assert_eq!(check("quote", "x", true), "COPY quote available only in CSV mode");
-        assert_eq!(check("delimiter", "ab", true), "COPY delimiter must be a single one-byte character");
+        assert_eq!(
+            check("delimiter", "ab", true),
+            "COPY delimiter must be a single one-byte character"
+        );
         assert_eq!(check("nonsense", "", true), "option \"nonsense\" not recognized");
     }
 }

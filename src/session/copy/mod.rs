@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use meridian_catalog::{ColumnDesc, Relation, TableDesc};
 use meridian_sql::ast;
-use meridian_sql::parse::{Copy, CopySource, CopyTarget};
+use meridian_sql::parse::statement::{Copy, CopySource, CopyTarget};
 use meridian_types::{PgError, Result, SqlState};
 
 use crate::Fault;
@@ -72,9 +72,7 @@ impl Session {
         let (schema, name) = split_name(name)?;
         match view.catalog.lookup(&view.path, schema.as_deref(), &name) {
             Some(Relation::Table(table)) => Ok(table),
-            Some(Relation::View(_)) => {
-                Err(wrong_kind(format!("cannot copy to view \"{name}\"")))
-            }
+            Some(Relation::View(_)) => Err(wrong_kind(format!("cannot copy to view \"{name}\""))),
             Some(Relation::Sequence(_)) => {
                 Err(wrong_kind(format!("cannot copy to sequence \"{name}\"")))
             }

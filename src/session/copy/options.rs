@@ -87,7 +87,9 @@ impl Options {
                     "text" => Format::Text,
                     "csv" => Format::Csv,
                     "binary" => Format::Binary,
-                    other => return Err(invalid(format!("COPY format \"{other}\" not recognized"))),
+                    other => {
+                        return Err(invalid(format!("COPY format \"{other}\" not recognized")));
+                    }
                 };
             }
         }
@@ -126,7 +128,9 @@ impl Options {
                 self.header = match option.value().to_lowercase().as_str() {
                     "match" if is_from => Header::Match,
                     "match" => {
-                        return Err(PgError::unsupported("cannot use \"match\" with HEADER in COPY TO"));
+                        return Err(PgError::unsupported(
+                            "cannot use \"match\" with HEADER in COPY TO",
+                        ));
                     }
                     _ if option.boolean()? => Header::On,
                     _ => Header::Off,
@@ -154,7 +158,9 @@ impl Options {
         let has = |name: &str| seen.contains(&name);
         let csv = self.format == Format::Csv;
         if self.format == Format::Binary {
-            for (name, shown) in [("delimiter", "DELIMITER"), ("null", "NULL"), ("header", "HEADER")] {
+            for (name, shown) in
+                [("delimiter", "DELIMITER"), ("null", "NULL"), ("header", "HEADER")]
+            {
                 if has(name) {
                     return Err(syntax(format!("cannot specify {shown} in BINARY mode")));
                 }
@@ -163,7 +169,9 @@ impl Options {
         if !csv {
             for (name, shown) in [("quote", "quote"), ("escape", "escape")] {
                 if has(name) {
-                    return Err(PgError::unsupported(format!("COPY {shown} available only in CSV mode")));
+                    return Err(PgError::unsupported(format!(
+                        "COPY {shown} available only in CSV mode"
+                    )));
                 }
             }
             for (name, shown) in [
@@ -172,7 +180,9 @@ impl Options {
                 ("force_null", "force null"),
             ] {
                 if has(name) {
-                    return Err(PgError::unsupported(format!("COPY {shown} available only in CSV mode")));
+                    return Err(PgError::unsupported(format!(
+                        "COPY {shown} available only in CSV mode"
+                    )));
                 }
             }
         }
@@ -181,7 +191,9 @@ impl Options {
         }
         if (has("force_not_null") || has("force_null")) && !is_from {
             let which = if has("force_null") { "null" } else { "not null" };
-            return Err(PgError::unsupported(format!("COPY force {which} only available using COPY FROM")));
+            return Err(PgError::unsupported(format!(
+                "COPY force {which} only available using COPY FROM"
+            )));
         }
         self.delimiters_differ()
     }
@@ -196,7 +208,10 @@ impl Options {
         }
         let text_reserved = b"\\.abcdefghijklmnopqrstuvwxyz0123456789";
         if !csv && text_reserved.contains(&self.delimiter) {
-            return Err(invalid(format!("COPY delimiter cannot be \"{}\"", char::from(self.delimiter))));
+            return Err(invalid(format!(
+                "COPY delimiter cannot be \"{}\"",
+                char::from(self.delimiter)
+            )));
         }
         if csv && self.delimiter == self.quote {
             return Err(invalid("COPY delimiter and quote must be different"));

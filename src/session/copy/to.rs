@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use meridian_exec::catalog_store::quote_ident;
 use meridian_exec::{Cursor, ExecError, datums, from_kv};
-use meridian_sql::parse::CopySource;
+use meridian_sql::parse::statement::CopySource;
 use meridian_sql::rel::Column;
 use meridian_types::{EvalContext, PgError, PgType, Result, io};
 
@@ -44,7 +44,7 @@ impl Session {
             }
         };
         let view = self.view();
-        let plan = self.bind(view, &text, &query, &[], false)?;
+        let plan = self.bind_query(view, &text, &query, &[], false)?;
         if let Some(txn) = &mut self.block.txn {
             for (table, lock) in &plan.query().tables {
                 txn.lock_table(table.oid, lock_mode(*lock), false).await.map_err(from_kv)?;
@@ -118,7 +118,12 @@ impl Writer<'_> {
         }
     }
 
-    fn rows<C: Client>(&self, batch: &RecordBatch, line: &mut Vec<u8>, client: &mut C) -> Result<()> {
+    fn rows<C: Client>(
+        &self,
+        batch: &RecordBatch,
+        line: &mut Vec<u8>,
+        client: &mut C,
+    ) -> Result<()> {
         let types: Vec<PgType> = self.columns.iter().map(|c| c.ty).collect();
         let mut value = Vec::new();
         for row in datums(batch, self.columns) {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use meridian_types::context::Settings as Formatting;
 use meridian_types::{PgError, Result, SqlState};
 
-pub use table::{SERVER_VERSION, SERVER_VERSION_NUM};
 pub(crate) use table::{Context, Kind, SETTINGS, Setting, Unit};
+pub use table::{SERVER_VERSION, SERVER_VERSION_NUM};
 pub(crate) use value::parse_bool;
 
 type Values = BTreeMap<String, String>;
@@ -180,7 +180,10 @@ impl Settings {
         let key = match table::find(name) {
             Some(setting) => {
                 if matches!(setting.context, Context::Internal | Context::Postmaster) {
-                    return Err(cannot(format!("parameter \"{}\" cannot be changed", setting.name)));
+                    return Err(cannot(format!(
+                        "parameter \"{}\" cannot be changed",
+                        setting.name
+                    )));
                 }
                 setting.name.to_owned()
             }

@@ -28,7 +28,11 @@ fn bad_values_are_refused_with_postgresqls_words() {
     let mut s = Settings::default();
     for (name, given, message) in [
         ("nonsense", "1", "unrecognized configuration parameter \"nonsense\""),
-        ("work_mem", "1", "1 kB is outside the valid range for parameter \"work_mem\" (64 kB .. 2147483647 kB)"),
+        (
+            "work_mem",
+            "1",
+            "1 kB is outside the valid range for parameter \"work_mem\" (64 kB .. 2147483647 kB)",
+        ),
         ("enable_sort", "maybe", "parameter \"enable_sort\" requires a Boolean value"),
         ("server_version", "16", "parameter \"server_version\" cannot be changed"),
         ("intervalstyle", "x", "invalid value for parameter \"IntervalStyle\": \"x\""),

@@ -11,15 +11,20 @@ pub(super) fn canonical(setting: &Setting, text: &str, date_style: &str) -> Resu
     match setting.kind {
         Kind::Bool => match parse_bool(text) {
             Some(v) => Ok(if v { "on" } else { "off" }.to_owned()),
-            None => Err(invalid(
-                format!("parameter \"{}\" requires a Boolean value", setting.name),
-            )),
+            None => {
+                Err(invalid(format!("parameter \"{}\" requires a Boolean value", setting.name)))
+            }
         },
         Kind::Int { min, max, unit } => canonical_int(setting, text, (min, max), unit),
         Kind::Real { min, max } => {
             let value: f64 = text.trim().parse().map_err(|_| bad_value(setting, text))?;
             if !(min..=max).contains(&value) {
-                return Err(out_of_range(setting, &value.to_string(), &min.to_string(), &max.to_string()));
+                return Err(out_of_range(
+                    setting,
+                    &value.to_string(),
+                    &min.to_string(),
+                    &max.to_string(),
+                ));
             }
             Ok(value.to_string())
         }
@@ -29,9 +34,9 @@ pub(super) fn canonical(setting: &Setting, text: &str, date_style: &str) -> Resu
                 let (style, order) = parse_date_style(text, date_style)?;
                 Ok(format!("{}, {}", style_name(style), order_name(order)))
             }
-            "TimeZone" => TimeZone::parse(text)
-                .map(|zone| zone.name().to_string())
-                .map_err(|_| bad_value(setting, text)),
+            "TimeZone" => TimeZone::from_setting(text)
+                .map(|zone| zone.name().to_owned())
+                .ok_or_else(|| bad_value(setting, text)),
             "client_encoding" => match text.to_lowercase().replace(['-', '_'], "").as_str() {
                 "utf8" | "unicode" | "sqlascii" => Ok("UTF8".to_owned()),
                 _ => Err(PgError::unsupported(format!(
@@ -43,7 +48,12 @@ pub(super) fn canonical(setting: &Setting, text: &str, date_style: &str) -> Resu
     }
 }
 
-fn canonical_int(setting: &Setting, text: &str, (min, max): (i64, i64), unit: Unit) -> Result<String> {
+fn canonical_int(
+    setting: &Setting,
+    text: &str,
+    (min, max): (i64, i64),
+    unit: Unit,
+) -> Result<String> {
     let Some(value) = base_units(text, unit) else {
         let mut error = bad_value(setting, text);
         if unit != Unit::None && text.trim().starts_with(|c: char| c.is_ascii_digit()) {
@@ -64,7 +74,11 @@ fn canonical_int(setting: &Setting, text: &str, (min, max): (i64, i64), unit: Un
     Ok(with_unit(value, unit))
 }
 
-fn canonical_enum(setting: &Setting, values: &'static [&'static str], text: &str) -> Result<String> {
+fn canonical_enum(
+    setting: &Setting,
+    values: &'static [&'static str],
+    text: &str,
+) -> Result<String> {
     let wanted = text.trim().to_lowercase();
     if let Some(value) = values.iter().find(|v| **v == wanted) {
         return Ok((*value).to_owned());
@@ -90,7 +104,11 @@ pub(super) fn base_units(text: &str, unit: Unit) -> Option<i64> {
         ("us", Unit::Milliseconds) => (1.0, 1e3),
         ("ms", Unit::Milliseconds) | ("s", Unit::Seconds) | ("kB", Unit::Kilobytes) => (1.0, 1.0),
         ("s", Unit::Milliseconds) | ("ms", Unit::Seconds) => {
-            if unit == Unit::Seconds { (1.0, 1e3) } else { (1e3, 1.0) }
+            if unit == Unit::Seconds {
+                (1.0, 1e3)
+            } else {
+                (1e3, 1.0)
+            }
         }
         ("min", Unit::Milliseconds) => (6e4, 1.0),
         ("h", Unit::Milliseconds) => (3.6e6, 1.0),
@@ -118,7 +136,9 @@ pub(super) fn base_units(text: &str, unit: Unit) -> Option<i64> {
 fn with_unit(value: i64, unit: Unit) -> String {
     let steps: &[(i64, &str)] = match unit {
         Unit::None => &[(1, "")],
-        Unit::Milliseconds => &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")],
+        Unit::Milliseconds => {
+            &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")]
+        }
         Unit::Seconds => &[(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")],
         Unit::Kilobytes => &[(1 << 30, "TB"), (1 << 20, "GB"), (1 << 10, "MB"), (1, "kB")],
         Unit::Blocks => &[(1 << 27, "TB"), (1 << 17, "GB"), (1 << 7, "MB")],
@@ -148,7 +168,10 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
 fn parse_date_style(text: &str, current: &str) -> Result<(DateStyle, DateOrder)> {
     let (mut style, mut order) = (DateStyle::Iso, DateOrder::Mdy);
     let mut given = (false, false);
-    let items = current.split(',').map(|item| (item, false)).chain(text.split(',').map(|item| (item, true)));
+    let items = current
+        .split(',')
+        .map(|item| (item, false))
+        .chain(text.split(',').map(|item| (item, true)));
     for (item, new) in items {
         match item.trim().to_lowercase().as_str() {
             "iso" => (style, given.0) = (DateStyle::Iso, new),
@@ -166,8 +189,10 @@ fn parse_date_style(text: &str, current: &str) -> Result<(DateStyle, DateOrder)>
             "mdy" | "us" | "noneuro" | "noneuropean" => (order, given.1) = (DateOrder::Mdy, new),
             "default" => (style, order) = (DateStyle::Iso, DateOrder::Mdy),
             other => {
-                return Err(invalid(format!("invalid value for parameter \"DateStyle\": \"{text}\""))
-                    .detail(format!("Unrecognized key word: \"{other}\".")));
+                return Err(invalid(format!(
+                    "invalid value for parameter \"DateStyle\": \"{text}\""
+                ))
+                .detail(format!("Unrecognized key word: \"{other}\".")));
             }
         }
     }
@@ -203,7 +228,8 @@ pub(super) fn formatting(get: impl Fn(&str) -> String) -> Result<Formatting> {
             "iso_8601" => IntervalStyle::Iso8601,
             _ => IntervalStyle::Postgres,
         },
-        time_zone: TimeZone::parse(&get("TimeZone"))?,
+        time_zone: TimeZone::from_setting(&get("TimeZone"))
+            .ok_or_else(|| invalid("invalid value for parameter \"TimeZone\"".to_owned()))?,
         extra_float_digits: get("extra_float_digits").parse().unwrap_or(1),
         bytea_hex: get("bytea_output") == "hex",
         search_path: identifier_list(&get("search_path")).into_iter().map(Into::into).collect(),

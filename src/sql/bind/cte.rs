@@ -233,7 +233,7 @@ impl Binder<'_> {
             }
             types.push(c.ty);
         }
-        let second = self.coerce_columns(second, &types, &mut |binder, i, e| {
+        let second = self.coerce_columns(second, &types, &[], &mut |binder, i, e| {
             if e.ty.oid == types[i].oid {
                 return Ok(e);
             }

@@ -308,6 +308,9 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         let position = parts.position;
+        if clause == Clause::Filter {
+            clause.check_aggregate(position)?;
+        }
         if self.aggregates.inside {
             let text = "aggregate function calls cannot be nested";
             return Err(PgError::new(SqlState::GROUPING_ERROR, text).at(position));

@@ -45,7 +45,7 @@ impl Binder<'_> {
         for c in calls.iter().flat_map(|c| &c.columns).chain(&ordinality) {
             columns.push(ScopeColumn::new(c.name.clone(), c.id, c.ty));
         }
-        let first = parts.calls.first().map_or_else(String::new, |e| super::target::column_name(e));
+        let first = parts.calls.first().map_or_else(String::new, super::target::column_name);
         let mut item = ScopeItem::new(Some(Arc::from(first.as_str())), columns);
         item.lateral_ok = true;
         item.scalar_function = scalar && ordinality.is_none();
@@ -103,7 +103,7 @@ impl Binder<'_> {
         ty: PgType,
         definitions: Option<&[ast::TableAliasColumnDef]>,
         position: Option<u32>,
-    ) -> Result<Option<Vec<(Arc<str>, PgType)>>> {
+    ) -> Result<Option<Fields>> {
         if let Some(fields) = out_fields(func) {
             if definitions.is_some() {
                 let text =
@@ -140,6 +140,9 @@ impl Binder<'_> {
         Ok(self.composite_fields(ty.oid))
     }
 }
+
+/// Names and types of the fields of a row.
+pub(crate) type Fields = Vec<(Arc<str>, PgType)>;
 
 /// A function item taken apart.
 struct Parts<'q> {
@@ -223,7 +226,7 @@ fn identity() -> FuncRef {
 }
 
 /// OUT and TABLE parameters of a built-in function, when there are several.
-pub(crate) fn out_fields(func: &FuncRef) -> Option<Vec<(Arc<str>, PgType)>> {
+pub(crate) fn out_fields(func: &FuncRef) -> Option<Fields> {
     let outs = outs(func)?;
     (outs.len() > 1).then_some(outs)
 }
@@ -236,7 +239,7 @@ fn out_name(func: &FuncRef) -> Option<Arc<str>> {
     }
 }
 
-fn outs(func: &FuncRef) -> Option<Vec<(Arc<str>, PgType)>> {
+fn outs(func: &FuncRef) -> Option<Fields> {
     let row = meridian_types::builtin::proc_by_oid(func.oid)?;
     let (types, modes) = (row.allargtypes.as_ref()?, row.argmodes.as_ref()?);
     let names = row.argnames.as_ref();

@@ -330,8 +330,11 @@ fn depends_on_key(from: &Rel, id: ColumnId, grouping: &Grouping) -> Option<Colum
     all.then(|| columns.iter().find(|(c, _)| c.id == id).map(|(c, _)| c.clone()))?
 }
 
+/// A scan's table and columns.
+pub(crate) type Scanned<'r> = (&'r Arc<TableDesc>, &'r Vec<(Column, i16)>);
+
 /// The table in FROM that makes this column.
-pub(crate) fn scan_of(rel: &Rel, id: ColumnId) -> Option<(&Arc<TableDesc>, &Vec<(Column, i16)>)> {
+pub(crate) fn scan_of(rel: &Rel, id: ColumnId) -> Option<Scanned<'_>> {
     match rel {
         Rel::Scan { table, columns, .. } => {
             columns.iter().any(|(c, _)| c.id == id).then_some((table, columns))

@@ -127,7 +127,7 @@ impl Binder<'_> {
         }
         let types: Vec<_> =
             bound.columns.iter().zip(targets).map(|(_, (column, _))| column.ty).collect();
-        let bound = self.coerce_columns(bound, &types, &mut |binder, i, e| {
+        let bound = self.coerce_columns(bound, &types, &positions, &mut |binder, i, e| {
             binder.assign_to_column(e, targets[i].0, positions.get(i).copied().flatten())
         })?;
         let columns = bound.columns.iter().map(|c| Some(c.id)).collect();

@@ -21,6 +21,10 @@ use crate::resolve::CoercionContext;
 
 /// `(constraint name, condition)` pairs.
 type Checks = Vec<(String, Expr)>;
+/// Checks, and generated columns by attnum.
+type RowRules = (Checks, Vec<(i16, Expr)>);
+/// RETURNING: its columns with their values, and the table columns that they are.
+pub(crate) type Returning = (Vec<(Column, Expr)>, Vec<Option<(u32, i16)>>);
 
 impl Binder<'_> {
     /// Binds a statement that writes; its columns are those of RETURNING.
@@ -285,7 +289,7 @@ impl Binder<'_> {
     pub(crate) fn bind_returning(
         &mut self,
         returning: Option<&Vec<ast::SelectItem>>,
-    ) -> Result<(Vec<(Column, Expr)>, Vec<Option<(u32, i16)>>)> {
+    ) -> Result<Returning> {
         let Some(items) = returning else { return Ok((vec![], vec![])) };
         let targets = self.bind_targets(items, Clause::Returning, true)?;
         let origins = targets.iter().map(|t| t.origin).collect();
@@ -298,7 +302,7 @@ impl Binder<'_> {
         &mut self,
         table: &TableDesc,
         ids: &[ColumnId],
-    ) -> Result<(Checks, Vec<(i16, Expr)>)> {
+    ) -> Result<RowRules> {
         let item = || vec![Self::row_item(table, &table.name, ids)];
         let mut checks = Vec::new();
         for constraint in &table.constraints {
@@ -327,7 +331,7 @@ impl Binder<'_> {
         source: Rel,
         kind: ModifyKind,
         new_columns: Vec<ColumnId>,
-        returning: (Vec<(Column, Expr)>, Vec<Option<(u32, i16)>>),
+        returning: Returning,
     ) -> Result<BoundQuery> {
         let (checks, generated) = match kind {
             ModifyKind::Delete { .. } => (vec![], vec![]),

@@ -11,14 +11,14 @@ use meridian_types::{PgError, Result, SqlState};
 
 use super::group::{Grouping, replace_grouped};
 use super::query::{Tail, extended, one_row, push_key, refuse_locks};
-use super::same::same;
-use super::scope::{Scope, SetRef};
+use super::same::{same, same_all};
+use super::scope::{AggregateRef, Scope, SetRef};
 use super::target::Target;
 use super::window::BoundWindow;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr, ExprKind};
-use crate::rel::{Column, FunctionCall, Rel, SortKey};
+use crate::rel::{AggregateCall, Column, FunctionCall, Rel, SortKey};
 use crate::walk;
 
 /// DISTINCT, bound.
@@ -106,6 +106,7 @@ impl Binder<'_> {
         let scope = self.scope();
         let grouped = having.is_some()
             || !scope.aggregates.is_empty()
+            || !scope.groupings.is_empty()
             || !grouping.by.is_empty()
             || grouping.sets.is_some();
         let mut parts = Parts {
@@ -290,7 +291,6 @@ impl Binder<'_> {
     }
 
     /// Puts the tree together. Gives the sort keys for WITH TIES and the locks to be taken.
-    #[expect(clippy::type_complexity, reason = "the three parts are taken apart at once")]
     fn assemble(
         &mut self,
         mut parts: Parts,
@@ -344,7 +344,7 @@ impl Binder<'_> {
         parts: &mut Parts,
         sets: &mut Vec<SetRef>,
     ) -> Result<Rel> {
-        let aggregates = std::mem::take(&mut self.scope().aggregates);
+        let aggregates = self.distinct_aggregates(parts, sets);
         let grouping_calls = self.bind_grouping_calls(&mut parts.grouping)?;
         let by = parts.grouping.by.clone();
         self.replace_above(parts, sets, &by);
@@ -367,10 +367,7 @@ impl Binder<'_> {
             .collect();
         rel = extended(rel, computed);
         rel = self.import_outer_groups(rel, &mut grouping);
-        let mut calls: Vec<(Column, crate::rel::AggregateCall)> = Vec::new();
-        for aggregate in aggregates {
-            calls.push((aggregate.column, aggregate.call));
-        }
+        let calls = aggregates.into_iter().map(|a| (a.column, a.call)).collect();
         rel = Rel::Aggregate {
             input: Box::new(rel),
             group_by: grouping.by.iter().map(|(_, c)| c.id).collect(),
@@ -385,6 +382,29 @@ impl Binder<'_> {
             rel = walk::filtered(rel, predicates);
         }
         Ok(rel)
+    }
+
+    /// The aggregates of the level; a call that is written twice is computed once.
+    fn distinct_aggregates(&mut self, parts: &mut Parts, sets: &mut [SetRef]) -> Vec<AggregateRef> {
+        let mut kept: Vec<AggregateRef> = Vec::new();
+        let mut twins = std::collections::BTreeMap::new();
+        for aggregate in std::mem::take(&mut self.scope().aggregates) {
+            match kept.iter().find(|k| same_call(&k.call, &aggregate.call)) {
+                Some(k) => {
+                    let column = Expr::column(k.column.id, k.column.ty);
+                    twins.insert(aggregate.column.id, column);
+                }
+                None => kept.push(aggregate),
+            }
+        }
+        if !twins.is_empty() {
+            let replace = |e: &mut Expr| walk::substitute(e, &twins);
+            parts.targets.iter_mut().for_each(|t| replace(&mut t.expr));
+            parts.having.iter_mut().for_each(|(e, _)| replace(e));
+            parts.windows.iter_mut().for_each(|w| w.each_expr_mut(&mut |e| replace(e)));
+            sets.iter_mut().flat_map(|s| &mut s.args).for_each(replace);
+        }
+        kept
     }
 
     /// A column of an outer query that is grouped by is carried as a column of this one.
@@ -435,6 +455,25 @@ impl Binder<'_> {
         let ids = columns.iter().map(|c| c.id).collect();
         (Rel::Project { input: Box::new(rel), exprs }, ids, columns)
     }
+}
+
+/// The same aggregate over the same values, neither of them volatile.
+fn same_call(a: &AggregateCall, b: &AggregateCall) -> bool {
+    let filter = match (&a.filter, &b.filter) {
+        (None, None) => true,
+        (Some(a), Some(b)) => same(a, b),
+        _ => false,
+    };
+    a.func.oid == b.func.oid
+        && a.distinct == b.distinct
+        && filter
+        && same_all(&a.args, &b.args)
+        && a.order_by.len() == b.order_by.len()
+        && a.order_by
+            .iter()
+            .zip(&b.order_by)
+            .all(|(x, y)| same(&x.0, &y.0) && x.1 == y.1 && x.2 == y.2)
+        && !a.args.iter().any(walk::is_volatile)
 }
 
 /// Sorted, if there is anything to sort by.

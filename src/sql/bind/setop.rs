@@ -78,9 +78,9 @@ impl Binder<'_> {
                 };
                 let bound_left = self.bind_set_tree(left, false)?;
                 let bound_right = self.bind_set_tree(right, false)?;
-                let position = self.first_position(right);
+                let positions = [self.first_position(left), self.first_position(right)];
                 let sides = [bound_left, bound_right];
-                self.combine(kind, all, sides, resolve, position)
+                self.combine(kind, all, sides, resolve, positions)
             }
             ast::SetExpr::Query(inner) if inner.with.is_none() && Tail::of(inner)?.is_empty() => {
                 self.bind_set_tree(&inner.body, resolve)
@@ -123,11 +123,12 @@ impl Binder<'_> {
         all: bool,
         sides: [BoundQuery; 2],
         resolve: bool,
-        positions: Vec<Option<u32>>,
+        positions: [Vec<Option<u32>>; 2],
     ) -> Result<BoundQuery> {
         let name = kind_name(kind);
         let [left, right] = sides;
-        let at = |i: usize| positions.get(i).copied().flatten();
+        let [left_at, right_at] = positions;
+        let at = |i: usize| right_at.get(i).copied().flatten();
         if left.columns.len() != right.columns.len() {
             let text = format!("each {name} query must have the same number of columns");
             return Err(PgError::new(SqlState::SYNTAX_ERROR, text).at(at(0)));
@@ -141,9 +142,8 @@ impl Binder<'_> {
             // type are text, unless something above may still decide.
             types.push(if ty.oid == UNKNOWN && resolve { PgType::new(TEXT) } else { ty });
         }
-        let sides = [left, right].map(|side| self.side(side, &types, name, &positions));
-        let [left, right] = sides;
-        let (left, right) = (left?, right?);
+        let left = self.side(left, &types, name, &left_at)?;
+        let right = self.side(right, &types, name, &right_at)?;
         let columns: Vec<_> = left
             .columns
             .iter()
@@ -170,7 +170,7 @@ impl Binder<'_> {
         name: &str,
         positions: &[Option<u32>],
     ) -> Result<BoundQuery> {
-        self.coerce_columns(side, types, &mut |binder, i, e| {
+        self.coerce_columns(side, types, positions, &mut |binder, i, e| {
             if e.ty.oid == types[i].oid || types[i].oid == UNKNOWN {
                 return Ok(e);
             }

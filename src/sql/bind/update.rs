@@ -119,7 +119,7 @@ impl Binder<'_> {
             return Ok(target);
         }
         let mut hidden = item.clone();
-        (hidden.lateral_only, hidden.lateral_ok) = (true, true);
+        (hidden.lateral_only, hidden.lateral_ok) = (true, false);
         hidden.table_visible = true;
         self.scope().items.push(hidden);
         let others = self.bind_from(from)?;

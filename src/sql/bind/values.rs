@@ -10,6 +10,9 @@ use crate::ast;
 use crate::expr::Expr;
 use crate::rel::{Column, Rel};
 
+/// Expressions and where they were written.
+type Row = Vec<(Expr, Option<u32>)>;
+
 impl Binder<'_> {
     /// Binds VALUES.
     pub(crate) fn bind_values(
@@ -45,8 +48,8 @@ impl Binder<'_> {
         Ok(BoundQuery { rel, columns, origins })
     }
 
-    fn bind_value_rows(&mut self, values: &ast::Values) -> Result<Vec<Vec<(Expr, Option<u32>)>>> {
-        let mut rows: Vec<Vec<(Expr, Option<u32>)>> = Vec::with_capacity(values.rows.len());
+    fn bind_value_rows(&mut self, values: &ast::Values) -> Result<Vec<Row>> {
+        let mut rows: Vec<Row> = Vec::with_capacity(values.rows.len());
         for row in &values.rows {
             let mut bound = Vec::with_capacity(row.content.len());
             for e in &row.content {
@@ -120,6 +123,7 @@ impl Binder<'_> {
         &mut self,
         mut bound: BoundQuery,
         types: &[PgType],
+        positions: &[Option<u32>],
         coerce: &mut dyn FnMut(&mut Self, usize, Expr) -> Result<Expr>,
     ) -> Result<BoundQuery> {
         let mut changed = false;
@@ -127,7 +131,12 @@ impl Binder<'_> {
         for (i, ty) in types.iter().enumerate() {
             let mut column = bound.columns[i].clone();
             if column.ty.oid == UNKNOWN
-                && self.retype_unknown(&mut bound.rel, column.id, *ty, None)?
+                && self.retype_unknown(
+                    &mut bound.rel,
+                    column.id,
+                    *ty,
+                    positions.get(i).copied().flatten(),
+                )?
             {
                 column.ty = PgType::new(ty.oid);
                 bound.columns[i].ty = column.ty;

@@ -239,6 +239,11 @@ impl Binder<'_> {
     }
 
     fn bind_frame_offset(&mut self, e: &ast::Expr, window: &mut BoundWindow) -> Result<Expr> {
+        // sqlparser takes a string in front of PRECEDING for an interval.
+        let e = match e {
+            ast::Expr::Interval(interval) if interval.leading_field.is_none() => &interval.value,
+            e => e,
+        };
         let position = self.position(e);
         let clause = match window.unit {
             FrameUnit::Rows => Clause::WindowFrameRows,

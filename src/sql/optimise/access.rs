@@ -185,7 +185,12 @@ fn direction(
         }
         // Every row is told apart by what came before: more keys change nothing.
         let Some(part) = rest.next() else {
-            return if index.unique { Some(backwards.unwrap_or(false)) } else { None };
+            // (NULLs of a unique index may repeat.)
+            let whole = index.columns.iter().all(|k| {
+                let column = table.columns.iter().find(|c| Some(c.attnum) == k.attnum);
+                column.is_some_and(|c| c.not_null || fixed.contains(&c.attnum))
+            });
+            return (index.unique && whole).then(|| backwards.unwrap_or(false));
         };
         if part.attnum != Some(attnum) {
             return None;

@@ -34,10 +34,11 @@ fn apply(kind: JoinKind, left: Rel, right: Rel, on: Vec<Expr>, optimiser: &mut O
     if walk::rel_is_volatile(&right) {
         return Rel::Apply { kind, left: Box::new(left), right: Box::new(right), on };
     }
-    if matches!(kind, JoinKind::Semi | JoinKind::Anti) && on.is_empty() {
-        if let Some(simpler) = existence(&right) {
-            return apply(kind, left, simpler, on, optimiser);
-        }
+    if matches!(kind, JoinKind::Semi | JoinKind::Anti)
+        && on.is_empty()
+        && let Some(simpler) = existence(&right)
+    {
+        return apply(kind, left, simpler, on, optimiser);
     }
     if matches!(kind, JoinKind::Left | JoinKind::Inner) && on.is_empty() {
         if let Rel::Project { input, exprs } = &right

@@ -3,7 +3,7 @@
 //! Immutable functions of constants are computed once. An error while doing so is not raised here:
 //! the expression is left for the executor, which raises it if the row is ever reached.
 
-use meridian_types::oid::BOOL;
+use meridian_types::oid::{self, BOOL};
 use meridian_types::{CallInfo, Datum, EvalContext, PgType, registry};
 
 use crate::expr::{Expr, ExprKind, FuncRef, TruthTest};
@@ -24,12 +24,19 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext) {
         ExprKind::And(args) => junction(args, true),
         ExprKind::Or(args) => junction(args, false),
         ExprKind::Not(arg) => negate(arg),
-        ExprKind::IsNull(arg) => is_null(arg).map(|b| boolean(b)),
+        ExprKind::IsNull(arg) => is_null(arg).map(boolean),
         ExprKind::IsNotNull(arg) => is_null(arg).map(|b| boolean(!b)),
         ExprKind::Truth(test, arg) => truth(*test, arg),
         ExprKind::Case { whens, default } => case(whens, default, ty),
         ExprKind::Coalesce(args) => coalesce(args),
         ExprKind::Relabel(arg) => match &arg.kind {
+            // Between int4 and oid the bits stay and the representation changes.
+            ExprKind::Const(Datum::Int4(v)) if ty.oid != oid::INT4 => {
+                Some(Expr::constant(Datum::Oid(v.cast_unsigned()), ty))
+            }
+            ExprKind::Const(Datum::Oid(v)) if ty.oid == oid::INT4 => {
+                Some(Expr::constant(Datum::Int4(v.cast_signed()), ty))
+            }
             ExprKind::Const(d) => Some(Expr::constant(d.clone(), ty)),
             ExprKind::Relabel(inner) => Some(Expr { kind: ExprKind::Relabel(inner.clone()), ty }),
             _ => None,

@@ -233,7 +233,9 @@ impl Meridian {
 
     fn signed_integer(&self, p: &mut Parser) -> Parse<i64> {
         let minus = p.consume_token(&Token::Minus);
-        if !minus && p.consume_token(&Token::Plus) {}
+        if !minus {
+            p.consume_token(&Token::Plus).then_some(());
+        }
         let Token::Number(n, _) = p.peek_token_ref().token.clone() else { return unexpected(p) };
         let Ok(n) = n.parse::<i64>() else { return unexpected(p) };
         p.advance_token();

@@ -35,7 +35,7 @@ impl Binder<'_> {
             return Err(PgError::new(SqlState::CANNOT_COERCE, text).at(position));
         }
         let expr = self.coerce_type(expr, ty, context, position)?;
-        self.coerce_typmod(expr, ty, context, position)
+        self.coerce_typmod(expr, ty, context)
     }
 
     /// A value of type `unknown` becomes `text`; others stay. For select lists.
@@ -218,13 +218,7 @@ impl Binder<'_> {
     }
 
     /// Applies a modifier by the type's cast to itself.
-    fn coerce_typmod(
-        &mut self,
-        expr: Expr,
-        ty: PgType,
-        context: CoercionContext,
-        position: Option<u32>,
-    ) -> Result<Expr> {
+    fn coerce_typmod(&mut self, expr: Expr, ty: PgType, context: CoercionContext) -> Result<Expr> {
         if expr.ty.oid != ty.oid || expr.ty.typmod == ty.typmod {
             return Ok(expr);
         }
@@ -247,15 +241,22 @@ impl Binder<'_> {
         }
         let item = Expr::column(ELEMENT, PgType::new(element));
         let item_type = PgType::with_typmod(element, ty.typmod);
-        let converted = self.coerce_typmod(item, item_type, context, position)?;
+        let converted = self.coerce_typmod(item, item_type, context)?;
         let kind = ExprKind::ArrayCoerce { arg: Box::new(expr), element: Box::new(converted) };
         Ok(Expr { kind, ty })
     }
 }
 
-/// The same value under another type. A constant just changes its type.
+/// The same value under another type. A constant just changes its type; between int4 and oid the
+/// bits stay and the representation changes.
 fn relabel(expr: Expr, ty: PgType) -> Expr {
     match expr.kind {
+        ExprKind::Const(Datum::Int4(v)) if ty.oid != oid::INT4 => {
+            Expr::constant(Datum::Oid(v.cast_unsigned()), ty)
+        }
+        ExprKind::Const(Datum::Oid(v)) if ty.oid == oid::INT4 => {
+            Expr::constant(Datum::Int4(v.cast_signed()), ty)
+        }
         ExprKind::Const(value) => Expr::constant(value, ty),
         ExprKind::Relabel(inner) if inner.ty == ty => *inner,
         kind => {

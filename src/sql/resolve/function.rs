@@ -305,9 +305,15 @@ impl Binder<'_> {
         for ((expr, at), ty) in args.exprs.into_iter().zip(&resolved.args) {
             coerced.push(self.coerce_argument(expr, *ty, at)?);
         }
+        // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves.
         if args.variadic && row.variadic == oid::ANY {
-            let text = "VARIADIC with this function is not supported yet";
-            return Err(PgError::unsupported(text).at(position));
+            match coerced.pop().map(|e| e.kind) {
+                Some(ExprKind::Array { elements, nested: false }) => coerced.extend(elements),
+                _ => {
+                    let text = "VARIADIC with this function is not supported yet";
+                    return Err(PgError::unsupported(text).at(position));
+                }
+            }
         }
         if let Some(from) = candidate.variadic_from.filter(|_| row.variadic != oid::ANY) {
             let element = resolved.args.get(from).copied().unwrap_or(row.variadic);

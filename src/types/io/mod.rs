@@ -83,7 +83,11 @@ pub fn text_in(type_oid: Oid, typmod: i32, text: &str, ctx: &EvalContext) -> Res
         oid::XID8 => Datum::Int8(number::int8_in(text)?),
         oid::MONEY => Datum::Int8(number::money_in(text)?),
         oid::PG_LSN => Datum::Int8(number::lsn_in(text)?),
-        oid::JSON | oid::JSONB => by_kernel(type_oid, text, ctx)?,
+        oid::JSON => {
+            crate::jsonb::json_check(text)?;
+            Datum::text(text)
+        }
+        oid::JSONB => Datum::Jsonb(crate::jsonb::jsonb_in(text)?),
         oid::INT2VECTOR | oid::OIDVECTOR => array::vector_in(type_oid, text)?,
         oid::RECORD => {
             return Err(PgError::unsupported(
@@ -124,16 +128,6 @@ fn other_in(type_oid: Oid, typmod: i32, text: &str, ctx: &EvalContext) -> Result
     Err(PgError::unsupported(format!("type {} is not supported yet", format_type(type_oid, -1))))
 }
 
-/// `json` and `jsonb` are read and written by the kernels of their own modules.
-fn by_kernel(type_oid: Oid, text: &str, ctx: &EvalContext) -> Result<Datum> {
-    let name = if type_oid == oid::JSON { "json_in" } else { "jsonb_in" };
-    let kernel = crate::registry::scalar(name)
-        .ok_or_else(|| PgError::unsupported(format!("{name} is not supported yet")))?;
-    let call =
-        crate::CallInfo { ctx, args: &[PgType::new(oid::CSTRING)], ret: PgType::new(type_oid) };
-    kernel(&call, &[Datum::text(text)])
-}
-
 /// Writes the text form of a value; NULL writes nothing (the callers mark it).
 pub fn text_out(value: &Datum, ty: PgType, ctx: &EvalContext, out: &mut Vec<u8>) -> Result<()> {
     let settings = &*ctx.settings;
@@ -160,14 +154,7 @@ pub fn text_out(value: &Datum, ty: PgType, ctx: &EvalContext, out: &mut Vec<u8>)
         Datum::TimestampTz(v) => datetime::timestamptz_out(out, *v, settings)?,
         Datum::Interval(v) => datetime::interval_out(out, *v, settings.interval_style),
         Datum::Uuid(v) => chars::uuid_out(out, v),
-        Datum::Jsonb(_) => {
-            let kernel = crate::registry::scalar("jsonb_out")
-                .ok_or_else(|| PgError::unsupported("jsonb_out is not supported yet"))?;
-            let call = crate::CallInfo { ctx, args: &[ty], ret: PgType::new(oid::CSTRING) };
-            if let Datum::Text(s) = kernel(&call, std::slice::from_ref(value))? {
-                out.extend_from_slice(s.as_bytes());
-            }
-        }
+        Datum::Jsonb(v) => crate::jsonb::jsonb_out(out, v),
         Datum::Oid(v) => {
             if is_reg_type(ty.oid) {
                 out.extend_from_slice(ctx.host.reg_out(ty.oid, *v).as_bytes());

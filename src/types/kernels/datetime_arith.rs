@@ -34,14 +34,16 @@ pub(crate) const ARITHMETIC: &[(&str, Kernel)] = &[
     ("date_mi", |_, a| Ok(Datum::Int4(date_sub(date(&a[0])?, date(&a[1])?)?))),
     ("date_pli", |_, a| Ok(Datum::Date(date_add(date(&a[0])?, i64::from(int(&a[1])?))?))),
     ("date_mii", |_, a| Ok(Datum::Date(date_add(date(&a[0])?, -i64::from(int(&a[1])?))?))),
-    ("integer_pl_date", |_, a| Ok(Datum::Date(date_add(date(&a[1])?, i64::from(int(&a[0])?))?))),
+    ("integer_pl_date(int4,date)", |_, a| {
+        Ok(Datum::Date(date_add(date(&a[1])?, i64::from(int(&a[0])?))?))
+    }),
     ("date_pl_interval", |_, a| date_plus(date(&a[0])?, span(&a[1])?)),
-    ("interval_pl_date", |_, a| date_plus(date(&a[1])?, span(&a[0])?)),
+    ("interval_pl_date(interval,date)", |_, a| date_plus(date(&a[1])?, span(&a[0])?)),
     ("date_mi_interval", |_, a| date_plus(date(&a[0])?, negated(span(&a[1])?))),
     ("timestamp_pl_interval", |_, a| {
         Ok(Datum::Timestamp(timestamp_add(ts(&a[0])?, span(&a[1])?)?))
     }),
-    ("interval_pl_timestamp", |_, a| {
+    ("interval_pl_timestamp(interval,timestamp)", |_, a| {
         Ok(Datum::Timestamp(timestamp_add(ts(&a[1])?, span(&a[0])?)?))
     }),
     ("timestamp_mi_interval", |_, a| {
@@ -50,7 +52,7 @@ pub(crate) const ARITHMETIC: &[(&str, Kernel)] = &[
     ("timestamptz_pl_interval", |c, a| {
         Ok(Datum::TimestampTz(timestamptz_add(ts(&a[0])?, span(&a[1])?, zone(c))?))
     }),
-    ("interval_pl_timestamptz", |c, a| {
+    ("interval_pl_timestamptz(interval,timestamptz)", |c, a| {
         Ok(Datum::TimestampTz(timestamptz_add(ts(&a[1])?, span(&a[0])?, zone(c))?))
     }),
     ("timestamptz_mi_interval", |c, a| {
@@ -66,12 +68,16 @@ pub(crate) const ARITHMETIC: &[(&str, Kernel)] = &[
     }),
     ("time_mi_time", |_, a| Ok(Datum::Interval(micros(time(&a[0])? - time(&a[1])?)))),
     ("time_pl_interval", |_, a| Ok(Datum::Time(time_plus(time(&a[0])?, span(&a[1])?.micros)))),
-    ("interval_pl_time", |_, a| Ok(Datum::Time(time_plus(time(&a[1])?, span(&a[0])?.micros)))),
+    ("interval_pl_time(interval,time)", |_, a| {
+        Ok(Datum::Time(time_plus(time(&a[1])?, span(&a[0])?.micros)))
+    }),
     ("time_mi_interval", |_, a| {
         Ok(Datum::Time(time_plus(time(&a[0])?, span(&a[1])?.micros.wrapping_neg())))
     }),
     ("timetz_pl_interval", |_, a| timetz_plus(timetz(&a[0])?, span(&a[1])?.micros)),
-    ("interval_pl_timetz", |_, a| timetz_plus(timetz(&a[1])?, span(&a[0])?.micros)),
+    ("interval_pl_timetz(interval,timetz)", |_, a| {
+        timetz_plus(timetz(&a[1])?, span(&a[0])?.micros)
+    }),
     ("timetz_mi_interval", |_, a| timetz_plus(timetz(&a[0])?, span(&a[1])?.micros.wrapping_neg())),
     ("interval_um", |_, a| Ok(Datum::Interval(interval_neg(span(&a[0])?)?))),
     ("interval_pl", |_, a| Ok(Datum::Interval(interval_add(span(&a[0])?, span(&a[1])?)?))),
@@ -82,7 +88,6 @@ pub(crate) const ARITHMETIC: &[(&str, Kernel)] = &[
     ("interval_justify_hours", |_, a| Ok(Datum::Interval(justify_hours(span(&a[0])?)?))),
     ("interval_justify_days", |_, a| Ok(Datum::Interval(justify_days(span(&a[0])?)?))),
     ("interval_justify_interval", |_, a| Ok(Datum::Interval(justify_interval(span(&a[0])?)?))),
-    ("date_timestamp_subdiff", |_, a| Ok(Datum::Float8((ts(&a[0])? - ts(&a[1])?) as f64 / 1e6))),
 ];
 
 fn date_plus(d: i32, v: Interval) -> Result<Datum> {
@@ -160,9 +165,9 @@ pub(crate) const CASTS: &[(&str, Kernel)] = &[
     ("time_interval", |_, a| Ok(Datum::Interval(micros(time(&a[0])?)))),
     ("interval_time", |_, a| Ok(Datum::Time(wrap(span(&a[0])?.micros)))),
     ("datetime_timestamp", |_, a| date_and_time(date(&a[0])?, time(&a[1])?)),
-    ("timedate_pl", |_, a| date_and_time(date(&a[1])?, time(&a[0])?)),
+    ("timedate_pl(time,date)", |_, a| date_and_time(date(&a[1])?, time(&a[0])?)),
     ("datetimetz_timestamptz", |_, a| date_and_timetz(date(&a[0])?, timetz(&a[1])?)),
-    ("timetzdate_pl", |_, a| date_and_timetz(date(&a[1])?, timetz(&a[0])?)),
+    ("timetzdate_pl(timetz,date)", |_, a| date_and_timetz(date(&a[1])?, timetz(&a[0])?)),
     ("timestamptz(date,time)", |c, a| match date_and_time(date(&a[0])?, time(&a[1])?)? {
         Datum::Timestamp(t) => {
             let utc = timestamp_to_timestamptz(t, zone(c));

@@ -148,3 +148,20 @@ fn interval_average_and_json_aggregate() {
     }
     assert_eq!(list.finish(&info).expect("two"), Datum::text("[1, null]"));
 }
+
+#[test]
+fn overlaps_with_lengths() {
+    use oid::{INTERVAL, TIMESTAMP};
+    let periods = |length| {
+        call(
+            "overlaps(timestamp,interval,timestamp,interval)",
+            &[
+                (TIMESTAMP, "2000-11-27"),
+                (INTERVAL, length),
+                (TIMESTAMP, "2000-11-28"),
+                (INTERVAL, "1 day"),
+            ],
+        )
+    };
+    assert_eq!((periods("12 hours"), periods("36 hours")), ("f".to_owned(), "t".to_owned()));
+}

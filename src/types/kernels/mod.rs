@@ -13,6 +13,7 @@ mod datetime_args;
 mod datetime_arith;
 mod datetime_compare;
 mod datetime_make;
+mod datetime_overlaps;
 mod datetime_part;
 #[cfg(test)]
 mod datetime_tests;
@@ -65,6 +66,7 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     datetime_compare::TIMESTAMP_TIMESTAMPTZ,
     datetime_compare::TIMESTAMPTZ_TIMESTAMP,
     datetime_compare::OTHERS,
+    datetime_overlaps::KERNELS,
     datetime_arith::ARITHMETIC,
     datetime_arith::CASTS,
     datetime_arith::ZONES,

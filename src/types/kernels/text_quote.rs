@@ -74,6 +74,25 @@ fn concat_ws(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     }
 }
 
+/// The text that a cast gives, which for `bool` and `char(n)` is not the output form.
+fn cast_text(call: &CallInfo<'_>, i: usize, value: &Datum) -> Result<String> {
+    let ty = type_of(call, i, value);
+    match value {
+        Datum::Bool(v) => Ok(v.to_string()),
+        Datum::Text(s) if ty.oid == crate::oid::BPCHAR => Ok(s.trim_end_matches(' ').to_owned()),
+        _ => text_of(call, value, ty),
+    }
+}
+
+/// `text || anynonarray` and the other way round.
+fn any_cat(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
+    let [a, b] = args else { return Err(mismatch(args)) };
+    if a.is_null() || b.is_null() {
+        return Ok(Datum::Null);
+    }
+    Ok(Datum::text(cast_text(call, 0, a)? + &cast_text(call, 1, b)?))
+}
+
 fn quote_nullable(_: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     match args {
         [Datum::Null] => Ok(Datum::text("NULL")),
@@ -239,6 +258,8 @@ fn format_text(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
 }
 
 const KERNELS: Table = &[
+    ("textanycat(text,anynonarray)", any_cat),
+    ("anytextcat(anynonarray,text)", any_cat),
     ("text_concat", concat),
     ("text_concat_ws", concat_ws),
     ("quote_ident", fun!(|s: &str| quote_ident(s))),

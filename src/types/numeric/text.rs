@@ -46,8 +46,8 @@ fn special(trimmed: &str, body: &str, negative: bool) -> Option<Numeric> {
     if trimmed.eq_ignore_ascii_case("nan") {
         return Some(Numeric::NAN);
     }
-    (body.eq_ignore_ascii_case("infinity") || body.eq_ignore_ascii_case("inf"))
-        .then(|| if negative { Numeric::NEG_INFINITY } else { Numeric::INFINITY })
+    let infinite = body.eq_ignore_ascii_case("infinity") || body.eq_ignore_ascii_case("inf");
+    infinite.then_some(if negative { Numeric::NEG_INFINITY } else { Numeric::INFINITY })
 }
 
 fn parse_exponent(digits: &str, text: &str) -> Result<i64> {

@@ -3,6 +3,8 @@
 //! The result scales are PostgreSQL's estimates (at least 16 significant digits, never fewer than
 //! an operand has). The digits are computed in fixed point with guard digits and rounded once.
 
+use std::f64::consts::{LN_10, LOG10_E};
+
 use num_bigint::BigInt;
 
 use super::divide::{division_by_zero, leading_digits};
@@ -10,8 +12,6 @@ use super::round::{divide_rounded, rescale};
 use super::{MAX_RESULT_SCALE, MIN_SIGNIFICANT, Numeric, decimal_digits, overflow, pow10};
 use crate::{PgError, Result, SqlState};
 
-const LOG10_E: f64 = 0.434_294_481_903_252;
-const LN_10: f64 = 2.302_585_092_994_046;
 /// Beyond this exponent `exp` overflows or vanishes.
 const MAX_EXPONENT: f64 = 6000.0;
 

@@ -1,0 +1,6 @@
+//! Statements end to end: text is bound, lowered and run over a store in memory. The expected
+//! values are PostgreSQL 15's.
+
+mod dml;
+mod queries;
+mod support;
