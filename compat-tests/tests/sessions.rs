@@ -36,9 +36,13 @@ async fn types_go_both_ways(client: &tokio_postgres::Client) -> Result<()> {
     let insert = "INSERT INTO types VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 12.345)";
     let bytes = vec![0u8, 255, 10];
     client
-        .execute(insert, &[&-2i16, &7i32, &i64::MAX, &1.5f32, &-2.25f64, &true, &"ä\n\"", &"v", &bytes])
+        .execute(
+            insert,
+            &[&-2i16, &7i32, &i64::MAX, &1.5f32, &-2.25f64, &true, &"ä\n\"", &"v", &bytes],
+        )
         .await?;
-    let row = client.query_one("SELECT *, n::text AS nt FROM types WHERE i4 = $1", &[&7i32]).await?;
+    let row =
+        client.query_one("SELECT *, n::text AS nt FROM types WHERE i4 = $1", &[&7i32]).await?;
     assert_eq!(row.get::<_, i16>("i2"), -2);
     assert_eq!(row.get::<_, i64>("i8"), i64::MAX);
     assert_eq!(row.get::<_, f32>("f4"), 1.5);
@@ -89,7 +93,10 @@ async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result
     let query = client.query(long, &[]);
     let cancel = async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        token.cancel_query(tls::connector().map_err(|_| std::fmt::Error)?).await.map_err(|_| std::fmt::Error)
+        token
+            .cancel_query(tls::connector().map_err(|_| std::fmt::Error)?)
+            .await
+            .map_err(|_| std::fmt::Error)
     };
     let (answer, cancelled) = tokio::join!(query, cancel);
     cancelled?;

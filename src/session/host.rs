@@ -9,7 +9,7 @@ use std::time::Duration;
 use meridian_catalog::{DatabaseDesc, RoleDesc};
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
-use meridian_exec::virtuals::{ActivityRow, SessionInfo, SettingRow};
+use meridian_exec::virtuals::{ActivityRow, NamedStatement, SessionInfo, SettingRow};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState};
 use parking_lot::Mutex;
@@ -34,7 +34,9 @@ pub(crate) struct SessionShared {
     database: (Oid, Arc<str>),
     identity: Mutex<Arc<SessionIdentity>>,
     pub(crate) interrupt: Interrupt,
-    pub(crate) activity: Mutex<Activity>,
+    activity: Mutex<Activity>,
+    /// `pg_prepared_statements`: name, text and time of making.
+    pub(crate) prepared: Mutex<BTreeMap<String, (Arc<str>, i64)>>,
     started: i64,
     peers: Weak<Peers>,
 }
@@ -103,6 +105,7 @@ impl SessionShared {
             identity: Mutex::new(identity),
             interrupt: opening.interrupt.clone(),
             activity: Mutex::new(Activity { state: "idle", ..Activity::default() }),
+            prepared: Mutex::default(),
             started: now_micros(),
             peers: Arc::downgrade(peers),
         }
@@ -208,6 +211,31 @@ fn identity(
 }
 
 impl SessionShared {
+    /// A statement begins.
+    pub(crate) fn active(&self, query: &Arc<str>, now: i64, transaction_start: i64) {
+        let mut activity = self.activity.lock();
+        if !Arc::ptr_eq(&activity.query, query) {
+            activity.query = Arc::clone(query);
+        }
+        activity.query_start = Some(now);
+        activity.state_change = Some(now);
+        activity.transaction_start = Some(transaction_start);
+        activity.state = "active";
+    }
+
+    /// It has ended, with this state of the block.
+    pub(crate) fn idle(&self, status: u8) {
+        let mut activity = self.activity.lock();
+        activity.state = match status {
+            b'T' => "idle in transaction",
+            b'E' => "idle in transaction (aborted)",
+            _ => "idle",
+        };
+        if status == b'I' {
+            activity.transaction_start = None;
+        }
+    }
+
     fn activity_row(&self) -> ActivityRow {
         let activity = self.activity.lock().clone();
         let identity = self.identity();
@@ -273,6 +301,14 @@ impl SessionInfo for SessionShared {
         let Some(peers) = self.peers.upgrade() else { return vec![] };
         let all: Vec<_> = peers.sessions.lock().values().filter_map(Weak::upgrade).collect();
         all.iter().map(|session| session.activity_row()).collect()
+    }
+
+    fn prepared_statements(&self) -> Vec<NamedStatement> {
+        let prepared = self.prepared.lock();
+        let entry = |(name, (text, made)): (&String, &(Arc<str>, i64))| {
+            (name.clone(), text.to_string(), *made)
+        };
+        prepared.iter().map(entry).collect()
     }
 
     fn server_start(&self) -> i64 {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use meridian_cluster::{Isolation, TableLockMode};
 use meridian_exec::keypath::{Format, KeyPlan};
-use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
 use meridian_exec::virtuals::SessionInfo;
+use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
 use meridian_sql::plan::{Command, Query, TableLock};
 use meridian_types::{Datum, EvalContext, PgError, Result, SqlState};
 
@@ -72,12 +72,14 @@ impl Session {
         rows_max: usize,
         client: &mut C,
     ) -> Result<(), Fault> {
+        self.shared.active(&portal.statement.text, self.statement_time, self.block.started);
         self.interrupt.begin();
         let timeout = self.shared.settings.lock().get_millis("statement_timeout");
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = self.run_portal_guarded(portal, rows_max, client).await;
         drop(guard);
         self.interrupt.end();
+        self.shared.idle(self.block.status());
         outcome.map_err(|fault| match fault {
             Fault::Error(error) => Fault::Error(self.interrupt.explain(error)),
             Fault::Disconnected => Fault::Disconnected,

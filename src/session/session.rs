@@ -254,7 +254,16 @@ impl Session {
     pub async fn fail(&mut self) {
         match self.block.state {
             State::Implicit => self.rollback(),
-            State::Explicit => self.block.state = State::Failed,
+            State::Explicit => {
+                self.block.state = State::Failed;
+                // Nothing can bring it back but a savepoint: without one its locks go now.
+                if self.block.depth() == 0
+                    && let Some(mut txn) = self.block.txn.take()
+                {
+                    txn.rollback();
+                    txn.release_locks();
+                }
+            }
             State::Idle | State::Failed => {}
         }
     }
@@ -286,7 +295,7 @@ impl Session {
 
     /// Keeps a notice for the client.
     pub(crate) fn notice(&self, severity: Severity, notice: PgError) {
-        self.shared.notices.lock().push((severity, notice));
+        self.shared.notice(severity, notice);
     }
 }
 

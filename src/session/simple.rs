@@ -60,8 +60,7 @@ impl Session {
         let several = parsed.len() > 1;
         for statement in parsed {
             let keep = !several && matches!(statement.statement, Statement::Query(_));
-            let statement =
-                PreparedStatement::new(Arc::clone(&shared), Some(statement), vec![], false, 0);
+            let statement = PreparedStatement::new(Arc::clone(&shared), Some(statement), vec![]);
             let statement = Arc::new(statement);
             self.run_statement(&statement, several, client).await?;
             self.tell(client);

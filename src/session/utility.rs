@@ -39,12 +39,14 @@ impl Session {
             return Ok(());
         }
         self.ensure_transaction();
+        self.shared.active(&prepared.text, self.statement_time, self.block.started);
         self.interrupt.begin();
         let timeout = self.shared.settings.lock().get_millis("statement_timeout");
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
         drop(guard);
         self.interrupt.end();
+        self.shared.idle(self.block.status());
         match outcome {
             Ok(Some(tag)) => {
                 client.command_complete(&tag);
@@ -335,6 +337,7 @@ impl Session {
                 self.cursors.clear();
                 self.portals.clear();
                 self.statements.clear();
+                self.shared.prepared.lock().clear();
                 self.texts.clear();
                 self.shared.settings.lock().reset_all()?;
                 self.shared.reset_role();

@@ -14,6 +14,7 @@ mod create_table_as;
 mod database;
 mod depend;
 mod drop;
+pub(crate) mod expressions;
 mod fill;
 mod internal;
 mod misc;

@@ -158,12 +158,6 @@ impl Settings {
                     setting.name
                 )));
             }
-            Context::Backend => {
-                return Err(cannot(format!(
-                    "parameter \"{}\" cannot be set after connection start",
-                    setting.name
-                )));
-            }
             Context::Superuser if !superuser => {
                 return Err(PgError::new(
                     SqlState::INSUFFICIENT_PRIVILEGE,

@@ -289,7 +289,6 @@ pub(super) fn row(setting: &Setting, current: &str, source: &'static str) -> Set
         context: match setting.context {
             Context::Internal => "internal",
             Context::Postmaster => "postmaster",
-            Context::Backend => "backend",
             Context::Superuser => "superuser",
             Context::User => "user",
         },
