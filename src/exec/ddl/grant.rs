@@ -9,7 +9,7 @@ use meridian_types::{PgError, Result, SqlState};
 
 use super::DdlContext;
 use super::names::undefined_schema;
-use crate::virtuals::privileges::{Kind, default_acl, has_grant_option};
+use crate::virtuals::privileges::{Kind, default_acl, has_grant_option, listed};
 
 /// The role that stands for PUBLIC in access lists.
 pub(crate) const PUBLIC_ROLE: Oid = 0;
@@ -229,10 +229,15 @@ impl DdlContext<'_> {
         let mut grantor = object.owner();
         if !self.owns(grantor) {
             grantor = self.identity.user;
+            let asked = letters.len();
             letters.retain(|l| has_grant_option(self.catalog(), grantor, &acl, l));
-            if letters.is_empty() {
+            let any = |l| listed(self.catalog(), grantor, &acl, l);
+            if letters.is_empty() && !LETTERS.chars().any(any) {
                 let text = format!("permission denied for {} {}", object.word(), object.name());
                 return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text));
+            }
+            if letters.is_empty() || (letters.len() < asked && !grant.privileges.is_empty()) {
+                self.notice(SqlState::from_code(state(grant)), shortfall(&letters, grant, &object));
             }
         }
         for role in roles {
@@ -247,6 +252,17 @@ impl DdlContext<'_> {
         }
         Ok(())
     }
+}
+
+/// The state of the warning about privileges that couldn't be changed.
+fn state(grant: &GrantStatement) -> &'static str {
+    if grant.grant { "01007" } else { "01006" }
+}
+
+fn shortfall(letters: &str, grant: &GrantStatement, object: &Object) -> String {
+    let part = if letters.is_empty() { "no" } else { "not all" };
+    let done = if grant.grant { "were granted" } else { "could be revoked" };
+    format!("{part} privileges {done} for \"{}\"", object.name())
 }
 
 /// A letter with a star stands for a privilege that may be granted on.

@@ -1,6 +1,6 @@
 //! `pg_class`, `pg_attribute`, `pg_type` and what hangs on them.
 
-use meridian_catalog::builtin::{self as system, EVERY_DATABASE};
+use meridian_catalog::builtin::EVERY_DATABASE;
 use meridian_catalog::{Identity, IndexDesc, Relation, TableDesc};
 use meridian_types::oid::{self, Oid};
 use meridian_types::{Datum, PgType, builtin};
@@ -156,7 +156,7 @@ pub(crate) fn pg_class(source: &Source<'_>) -> Vec<Vec<Datum>> {
             "reloptions",
         ],
     );
-    let systems = system::system_relations().map(|s| Relation::Virtual(s.desc.clone()));
+    let systems = source.system_relations().map(|s| Relation::Virtual(s.desc.clone()));
     for relation in source.relations().cloned().chain(systems) {
         let class = class_of(source, &relation);
         let kind = relation.kind();
@@ -375,7 +375,7 @@ pub(crate) fn pg_attribute(source: &Source<'_>) -> Vec<Vec<Datum>> {
             Relation::Virtual(_) => {}
         }
     }
-    for system in system::system_relations() {
+    for system in source.system_relations() {
         for (i, (name, ty)) in system.desc.columns.iter().enumerate() {
             rows.push(Attribute::plain(system.desc.oid, name, i + 1, *ty).row());
         }

@@ -32,6 +32,12 @@ pub(crate) fn key_expression(expr: &str) -> String {
     if is_call { expr.to_owned() } else { format!("({expr})") }
 }
 
+/// The same in messages, where the expression's own parentheses are left out.
+pub(crate) fn key_in_message(expr: &str) -> String {
+    let inner = expr.strip_prefix('(').and_then(|e| e.strip_suffix(')'));
+    key_expression(inner.filter(|_| balanced_to_end(expr)).unwrap_or(expr))
+}
+
 /// The first parenthesis closes at the very end.
 fn balanced_to_end(expr: &str) -> bool {
     let mut depth = 0;

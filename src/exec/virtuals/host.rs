@@ -7,6 +7,7 @@ mod describe;
 mod names;
 mod privilege;
 mod sequences;
+mod size;
 mod state;
 
 use std::future::Future;

@@ -36,7 +36,7 @@ impl Kind {
 
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Kind::Relation => "relation",
+            Kind::Relation => "table",
             Kind::Sequence => "sequence",
             Kind::Schema => "schema",
             Kind::Database => "database",
@@ -61,7 +61,12 @@ pub(crate) fn default_acl(kind: Kind, owner: Oid, name: &str) -> Acl {
 }
 
 /// Whether a role has a privilege by a list.
-fn listed(catalog: &Catalog, role: Oid, acl: &[(Oid, String, Oid)], letter: char) -> bool {
+pub(crate) fn listed(
+    catalog: &Catalog,
+    role: Oid,
+    acl: &[(Oid, String, Oid)],
+    letter: char,
+) -> bool {
     acl.iter().any(|(grantee, letters, _)| {
         letters.contains(letter) && (*grantee == PUBLIC_ROLE || catalog.is_member(role, *grantee))
     })
