@@ -39,8 +39,11 @@ pub struct SystemRelation {
 
 static SYSTEM: LazyLock<BTreeMap<(Oid, &'static str), SystemRelation>> = LazyLock::new(read_system);
 
+/// Oids of a relation and its row type, its kind and its columns, while they are read.
+type Found = (Oid, Oid, u8, Vec<(&'static str, PgType)>);
+
 fn read_system() -> BTreeMap<(Oid, &'static str), SystemRelation> {
-    let mut found: BTreeMap<(Oid, &'static str), (Oid, Oid, u8, Vec<(&'static str, PgType)>)> =
+    let mut found: BTreeMap<(Oid, &'static str), Found> =
         BTreeMap::new();
     for line in SYSTEM_COLUMNS.lines() {
         let fields: Vec<&'static str> = line.split('\t').collect();
