@@ -199,3 +199,15 @@ fn psql_split(text: &str) -> Vec<String> {
     out.push(current);
     out
 }
+
+#[test]
+fn queries_nested_in_from_are_parsed_or_refused_on_a_small_stack() {
+    let nested = |n: usize| format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ") a".repeat(n));
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let done = thread.spawn(move || {
+        assert!(super::parse(&nested(150)).is_ok());
+        let e = super::parse(&nested(5000)).expect_err("too deep");
+        assert_eq!(e.state().as_str(), "54001");
+    });
+    done.expect("a thread").join().expect("no overflow");
+}
