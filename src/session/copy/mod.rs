@@ -1,6 +1,7 @@
-//! COPY: rows of a table or query to the client, and the client's data into a table.
+//! COPY: rows of a table or query to the client or a file, and data from there into a table.
 
 mod binary;
+mod file;
 mod from;
 mod lines;
 mod options;
@@ -27,19 +28,9 @@ impl Session {
         copy: &Copy,
         client: &mut C,
     ) -> Result<String, Fault> {
-        match &copy.target {
-            CopyTarget::Client => {}
-            CopyTarget::File(_) => {
-                return Err(PgError::unsupported(
-                    "COPY to or from a file of the server is not supported",
-                )
-                .hint("Use COPY … FROM STDIN or TO STDOUT, or psql's \\copy.")
-                .into());
-            }
-            CopyTarget::Program(_) => {
-                let what = "COPY to or from an external program is not supported";
-                return Err(PgError::unsupported(what).into());
-            }
+        if let CopyTarget::Program(_) = &copy.target {
+            let what = "COPY to or from an external program is not supported";
+            return Err(PgError::unsupported(what).into());
         }
         let given: Vec<Given> = copy
             .options
@@ -47,23 +38,34 @@ impl Session {
             .map(|(name, values)| Given { name: name.clone(), values: values.clone() })
             .collect();
         let options = Options::check(&given, !copy.to)?;
+        if copy.filter.is_some() {
+            return Err(PgError::unsupported("COPY FROM with WHERE is not supported yet").into());
+        }
+        if let CopyTarget::File(path) = &copy.target {
+            return self.copy_file(outer, copy, path, &options, client).await;
+        }
         if copy.to {
             return self.copy_to(outer, &copy.source, &options, client).await;
         }
         match &copy.source {
             CopySource::Table(name, columns) => {
-                if copy.filter.is_some() {
-                    let what = "COPY FROM with WHERE is not supported yet";
-                    return Err(PgError::unsupported(what).into());
-                }
-                let table = self.copy_table(name)?;
-                let columns = copied_columns(&table, columns)?;
-                self.copy_from(&table, &columns, &options, client).await
+                self.copy_into(name, columns, &options, client).await
             }
-            CopySource::Query(_) => {
-                Err(PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only").into())
-            }
+            CopySource::Query(_) => Err(query_is_for_to().into()),
         }
+    }
+
+    /// Copies into a table by its name.
+    async fn copy_into<C: Client>(
+        &mut self,
+        name: &ast::ObjectName,
+        columns: &[ast::Ident],
+        options: &Options,
+        client: &mut C,
+    ) -> std::result::Result<String, Fault> {
+        let table = self.copy_table(name)?;
+        let columns = copied_columns(&table, columns)?;
+        self.copy_from(&table, &columns, options, client).await
     }
 
     /// The table that a name stands for.
@@ -86,6 +88,10 @@ impl Session {
             }
         }
     }
+}
+
+fn query_is_for_to() -> PgError {
+    PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only")
 }
 
 fn wrong_kind(message: String) -> PgError {
