@@ -2,7 +2,7 @@
 //!
 //! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
 //! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions, [`window_frame`] for
-//! EXCLUDE of a window frame. The marks are
+//! EXCLUDE of a window frame, [`using_columns`] for the alias of a join. The marks are
 //! identifiers that begin with a control character, which no text can spell.
 
 use std::collections::BTreeSet;
@@ -21,6 +21,10 @@ const KEY_SHARE: &str = "\u{1}key share";
 const PLAIN: &str = "\u{1}";
 const CONFLICT: char = '\u{2}';
 const FRAME: char = '\u{3}';
+const USING: char = '\u{4}';
+
+/// Name of the table that a SELECT without target list and FROM is written to read: one row.
+pub const NO_TABLE: &str = "\u{1}no table";
 
 /// Name of the function that `ROWS FROM (f(…), g(…))` is written as.
 pub const ROWS_FROM: &str = "\u{1}rows from";
@@ -56,6 +60,18 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
                 out.push(word(if name.contains('<') { "asc" } else { "desc" }, span));
                 i += 2;
             }
+            Some("using") if using_alias_at(tokens, i).is_some() => {
+                let close = using_alias_at(tokens, i).unwrap_or(i);
+                out.extend(tokens[i..close].iter().map(|t| t.token.clone()));
+                i = mark_using(tokens, close, &mut out);
+            }
+            // A query without a target list and FROM.
+            Some("select") if ends_select(tokens.get(i + 1)) => {
+                out.push(token.token.clone());
+                out.push(word("from", span));
+                out.push(quoted(NO_TABLE, span));
+                i += 1;
+            }
             Some("only")
                 if matches!(before, Some("from" | "join" | "update" | "table" | "truncate"))
                     && tokens
@@ -86,6 +102,64 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
         }
     }
     out
+}
+
+/// Whether a SELECT has nothing between it and this token.
+fn ends_select(next: Option<&Lexed>) -> bool {
+    const FOLLOW: [&str; 5] = ["union", "intersect", "except", "where", "limit"];
+    match next {
+        None => true,
+        Some(t) => match &t.token.token {
+            Token::RParen | Token::SemiColon | Token::EOF => true,
+            _ => word_of(t).is_some_and(|w| FOLLOW.contains(&w)),
+        },
+    }
+}
+
+/// `USING (a, b) AS j` of a join: where the parenthesis closes.
+fn using_alias_at(tokens: &[Lexed], at: usize) -> Option<usize> {
+    let token = |i: usize| tokens.get(i).map(|t| &t.token.token);
+    if token(at + 1) != Some(&Token::LParen) {
+        return None;
+    }
+    let mut i = at + 2;
+    while matches!(token(i), Some(Token::Word(_))) {
+        i += 1;
+        if token(i) != Some(&Token::Comma) {
+            break;
+        }
+        i += 1;
+    }
+    let alias = tokens.get(i + 1).and_then(word_of) == Some("as")
+        && matches!(token(i + 2), Some(Token::Word(_)));
+    (token(i) == Some(&Token::RParen) && alias).then_some(i)
+}
+
+/// Writes a join's alias as one more column of its USING list; what follows the alias.
+fn mark_using(tokens: &[Lexed], close: usize, out: &mut Vec<TokenWithSpan>) -> usize {
+    let alias = &tokens[close + 2].token;
+    let span = alias.span;
+    if let Token::Word(w) = &alias.token {
+        out.push(TokenWithSpan { token: Token::Comma, span });
+        out.push(quoted(&format!("{USING}{}", w.value), span));
+    }
+    out.push(tokens[close].token.clone());
+    close + 3
+}
+
+/// The columns that a join merges, and the alias of the merged ones.
+pub fn using_columns(names: &[ast::ObjectName]) -> (Vec<&Ident>, Option<Ident>) {
+    let mut alias = None;
+    let mut columns = Vec::with_capacity(names.len());
+    for ident in names.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident())) {
+        match ident.value.strip_prefix(USING) {
+            Some(name) => {
+                alias = Some(Ident { value: name.to_owned(), quote_style: None, span: ident.span });
+            }
+            None => columns.push(ident),
+        }
+    }
+    (columns, alias)
 }
 
 /// Whether the `*` at `i` follows a table name in FROM.
