@@ -87,6 +87,9 @@ impl CatalogHost {
             | "pg_ts_parser_is_visible"
             | "pg_ts_template_is_visible"
             | "pg_statistics_obj_is_visible" => Datum::Bool(true),
+            "text_regclass" => {
+                return Some(self.read_reg(oid::REGCLASS, text_arg(args, 0)).map(Datum::Oid));
+            }
             "to_regclass" => found(oid::REGCLASS),
             "to_regtype" => found(oid::REGTYPE),
             "to_regnamespace" => found(oid::REGNAMESPACE),
