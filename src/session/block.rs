@@ -91,11 +91,6 @@ impl Block {
         self.savepoints.len()
     }
 
-    /// The innermost savepoint was set in a read-only transaction.
-    pub(crate) fn outer_read_only(&self) -> bool {
-        self.savepoints.last().is_some_and(|s| s.read_only)
-    }
-
     /// The catalog with this transaction's own changes.
     pub(crate) fn overlay(&mut self, newest: &Arc<Catalog>) -> &mut Overlay {
         let overlay = self.overlay.get_or_insert_with(|| Overlay::new(Arc::clone(newest)));

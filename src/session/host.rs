@@ -345,7 +345,7 @@ impl SessionInfo for SessionShared {
         wait: bool,
     ) -> Result<bool> {
         let store = self.store()?;
-        let millis = self.settings.lock().get_millis("lock_timeout");
+        let millis = self.settings.lock().hot().lock_timeout_ms;
         let limit = (millis > 0).then(|| Duration::from_millis(millis));
         let mut held = self.advisory.lock();
         let txn = held.txn(&store, self.backend(), self.database.0);

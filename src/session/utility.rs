@@ -91,6 +91,7 @@ impl Session {
             Statement::Close(name) => self.close_cursor(name.as_ref())?,
             Statement::Copy(copy) => self.copy(prepared, copy, client).await?,
             Statement::Explain { options, statement } => {
+                self.pin_cursors().await?;
                 self.explain(prepared, options, statement, formats, client).await?
             }
             Statement::Discard(what) => self.discard(what, several).await?,
@@ -116,7 +117,10 @@ impl Session {
             Statement::Load(_) => {
                 return Err(PgError::unsupported("loadable modules are not supported").into());
             }
-            ddl => self.ddl(prepared, ddl, several).await?,
+            ddl => {
+                self.pin_cursors().await?;
+                self.ddl(prepared, ddl, several).await?
+            }
         };
         Ok(Some(tag))
     }
@@ -276,7 +280,7 @@ impl Session {
         }
         if let Some(read_only) = modes.read_only {
             if !read_only && self.block.read_only {
-                if self.block.outer_read_only() {
+                if self.block.depth() > 0 {
                     return Err(late(
                         "cannot set transaction read-write mode inside a read-only transaction",
                     ));

@@ -73,6 +73,7 @@ impl Session {
         options: &Options,
         client: &mut C,
     ) -> Result<String, Fault> {
+        self.pin_cursors().await?;
         if copy.to {
             return self.copy_to(outer, &copy.source, options, client).await;
         }
