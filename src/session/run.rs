@@ -74,7 +74,7 @@ impl Session {
     ) -> Result<(), Fault> {
         self.shared.active(&portal.statement.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = self.run_portal_guarded(portal, rows_max, client).await;
         drop(guard);
@@ -145,7 +145,7 @@ impl Session {
         plan: &Plan,
         params: &[Datum],
     ) -> Arc<StatementContext> {
-        let memory = self.shared.settings.lock().get_bytes("work_mem");
+        let memory = self.shared.settings.lock().hot().work_mem_bytes;
         Arc::new(StatementContext {
             eval: self.eval(),
             params: params.into(),

@@ -41,7 +41,7 @@ impl Session {
         self.ensure_transaction();
         self.shared.active(&prepared.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
         drop(guard);
