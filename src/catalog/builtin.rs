@@ -106,6 +106,7 @@ pub fn schemas() -> Vec<SchemaDesc> {
         database,
         name: name.into(),
         owner,
+        acl: Vec::new(),
         comment: comment.map(Into::into),
     };
     let own = BOOTSTRAP_ROLE;
@@ -126,6 +127,7 @@ pub fn public_schema(oid: Oid, database: Oid) -> SchemaDesc {
         database,
         name: "public".into(),
         owner: PG_DATABASE_OWNER,
+        acl: Vec::new(),
         comment: Some("standard public schema".into()),
     }
 }
@@ -139,6 +141,7 @@ pub fn databases() -> Vec<DatabaseDesc> {
         allow_connections,
         is_template,
         settings: Vec::new(),
+        acl: Vec::new(),
         comment: Some(comment.into()),
     };
     vec![

@@ -1,4 +1,4 @@
-//! COPY: rows of a table or query to the client or a file, and data from there into a table.
+//! COPY: rows of a table or query to the client or a file of the server, and such data into a table.
 
 mod binary;
 mod file;
@@ -18,6 +18,7 @@ use crate::Fault;
 use crate::client::Client;
 use crate::session::Session;
 use crate::statements::PreparedStatement;
+use file::FileClient;
 use options::{Given, Options};
 
 impl Session {
@@ -38,34 +39,58 @@ impl Session {
             .map(|(name, values)| Given { name: name.clone(), values: values.clone() })
             .collect();
         let options = Options::check(&given, !copy.to)?;
-        if copy.filter.is_some() {
-            return Err(PgError::unsupported("COPY FROM with WHERE is not supported yet").into());
-        }
         if let CopyTarget::File(path) = &copy.target {
-            return self.copy_file(outer, copy, path, &options, client).await;
+            self.check_file(copy.to)?;
+            let mut file = FileClient::open(path, copy.to)?;
+            let tag = self.copy_rows_of(outer, copy, &options, &mut file).await?;
+            file.finish()?;
+            return Ok(tag);
         }
+        self.copy_rows_of(outer, copy, &options, client).await
+    }
+
+    /// Reading or writing the server's files takes a superuser or a member of a role for that.
+    fn check_file(&mut self, write: bool) -> Result<()> {
+        let role = if write { "pg_write_server_files" } else { "pg_read_server_files" };
+        let user = self.shared.identity().user;
+        let catalog = self.catalog();
+        let member = catalog.role_by_name(role).is_some_and(|r| catalog.is_member(user, r.oid));
+        if member || self.shared.is_superuser() {
+            return Ok(());
+        }
+        let to = if write { "to" } else { "from" };
+        let text =
+            format!("must be superuser or have privileges of the {role} role to COPY {to} a file");
+        Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text).hint(
+            "Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone.",
+        ))
+    }
+
+    async fn copy_rows_of<C: Client>(
+        &mut self,
+        outer: &PreparedStatement,
+        copy: &Copy,
+        options: &Options,
+        client: &mut C,
+    ) -> Result<String, Fault> {
+        self.pin_cursors().await?;
         if copy.to {
-            return self.copy_to(outer, &copy.source, &options, client).await;
+            return self.copy_to(outer, &copy.source, options, client).await;
         }
         match &copy.source {
             CopySource::Table(name, columns) => {
-                self.copy_into(name, columns, &options, client).await
+                if copy.filter.is_some() {
+                    let what = "COPY FROM with WHERE is not supported yet";
+                    return Err(PgError::unsupported(what).into());
+                }
+                let table = self.copy_table(name)?;
+                let columns = copied_columns(&table, columns)?;
+                self.copy_from(&table, &columns, options, client).await
             }
-            CopySource::Query(_) => Err(query_is_for_to().into()),
+            CopySource::Query(_) => {
+                Err(PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only").into())
+            }
         }
-    }
-
-    /// Copies into a table by its name.
-    async fn copy_into<C: Client>(
-        &mut self,
-        name: &ast::ObjectName,
-        columns: &[ast::Ident],
-        options: &Options,
-        client: &mut C,
-    ) -> std::result::Result<String, Fault> {
-        let table = self.copy_table(name)?;
-        let columns = copied_columns(&table, columns)?;
-        self.copy_from(&table, &columns, options, client).await
     }
 
     /// The table that a name stands for.
@@ -88,10 +113,6 @@ impl Session {
             }
         }
     }
-}
-
-fn query_is_for_to() -> PgError {
-    PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only")
 }
 
 fn wrong_kind(message: String) -> PgError {

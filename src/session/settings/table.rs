@@ -31,8 +31,6 @@ pub(crate) enum Context {
     Internal,
     /// Whoever starts the node.
     Postmaster,
-    /// Set when the session is opened.
-    Backend,
     /// A superuser.
     Superuser,
     /// Anybody.

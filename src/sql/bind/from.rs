@@ -108,6 +108,8 @@ impl Binder<'_> {
             return self.bind_cte_scan(&cte, alias, position);
         }
         let relation = self.find_relation(schema.as_deref(), &table, position)?;
+        let role = self.relations.view_owners.last().copied();
+        self.catalog.check_readable(&relation, role, schema.is_some())?;
         let (rel, columns, row_type) = match &relation {
             Relation::Table(desc) => {
                 self.note_table(desc, TableLock::AccessShare);
@@ -254,7 +256,9 @@ impl Binder<'_> {
         let query = super::text::parse_query(&view.query)?;
         let hidden = self.enter_text();
         self.relations.views.push(view.oid);
+        self.relations.view_owners.push(view.owner);
         let bound = self.bind_query(&query);
+        self.relations.view_owners.pop();
         self.relations.views.pop();
         self.leave_text(hidden);
         let bound = bound?;

@@ -28,6 +28,8 @@ pub struct RelationState {
     pub(crate) next_cte: u32,
     /// Views being expanded, to stop at a view that reads itself.
     pub(crate) views: Vec<Oid>,
+    /// Their owners, in whose name the relations inside are read.
+    pub(crate) view_owners: Vec<Oid>,
     /// Query levels entered.
     pub(crate) depth: usize,
     /// A data-modifying statement in WITH may only stand at the top level.

@@ -1,8 +1,9 @@
 //! Syntax that sqlparser has no place for, written in a way that it has.
 //!
 //! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
-//! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions, [`window_frame`] for
-//! EXCLUDE of a window frame, [`using_columns`] for the alias of a join. The marks are
+//! strengths of row locks, [`overriding`] for INSERT, [`conflict_target`] for ON CONFLICT over
+//! expressions, [`window_frame`] for EXCLUDE of a window frame, [`using_columns`] for the alias of a
+//! join. The marks are
 //! identifiers that begin with a control character, which no text can spell.
 
 use std::collections::BTreeSet;
@@ -19,6 +20,8 @@ use crate::rel::{FrameExclude, LockWait, RowLock};
 const NO_KEY_UPDATE: &str = "\u{1}no key update";
 const KEY_SHARE: &str = "\u{1}key share";
 const PLAIN: &str = "\u{1}";
+const OVERRIDING_SYSTEM: &str = "\u{1}overriding system";
+const OVERRIDING_USER: &str = "\u{1}overriding user";
 const CONFLICT: char = '\u{2}';
 const FRAME: char = '\u{3}';
 const USING: char = '\u{4}';
@@ -87,6 +90,25 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
             Some("conflict") if before == Some("on") => {
                 out.push(token.token.clone());
                 i = conflict(text, tokens, i + 1, &mut out);
+            }
+            Some("overriding")
+                if matches!(tokens.get(i + 1).and_then(word_of), Some("system" | "user"))
+                    && is(i + 2, "value") =>
+            {
+                let mark = if is(i + 1, "user") { OVERRIDING_USER } else { OVERRIDING_SYSTEM };
+                let before = |n: usize| i.checked_sub(n).and_then(|b| tokens.get(b));
+                // Right behind the table's name sqlparser would take PARTITION for its alias.
+                let bare = before(1).is_some_and(|t| t.token.token != Token::RParen)
+                    && before(2).and_then(word_of) != Some("as");
+                if bare {
+                    out.extend([word("as", span), quoted(mark, span)]);
+                } else {
+                    out.push(word("partition", span));
+                    out.push(TokenWithSpan { token: Token::LParen, span });
+                    out.push(quoted(mark, span));
+                    out.push(TokenWithSpan { token: Token::RParen, span });
+                }
+                i += 3;
             }
             Some("exclude") if exclusion(tokens, i).is_some() => {
                 let (words, name) = exclusion(tokens, i).unwrap_or((1, ""));
@@ -353,6 +375,24 @@ fn conflict(text: &str, tokens: &[Lexed], at: usize, out: &mut Vec<TokenWithSpan
     out.push(quoted(&value, span));
     out.push(TokenWithSpan { token: Token::RParen, span });
     end
+}
+
+/// What OVERRIDING of an INSERT says: USER VALUE is `Some(true)`, SYSTEM VALUE `Some(false)`.
+pub fn overriding(insert: &ast::Insert) -> Option<bool> {
+    let mark = match insert.partitioned.as_deref() {
+        Some([ast::Expr::Identifier(mark)]) => mark,
+        _ => &insert.table_alias.as_ref()?.alias,
+    };
+    match mark.value.as_str() {
+        OVERRIDING_USER => Some(true),
+        OVERRIDING_SYSTEM => Some(false),
+        _ => None,
+    }
+}
+
+/// The alias of an INSERT's table.
+pub fn insert_alias(insert: &ast::Insert) -> Option<&Ident> {
+    insert.table_alias.as_ref().map(|a| &a.alias).filter(|a| !a.value.starts_with('\u{1}'))
 }
 
 /// A row lock as written: strength, tables (none: all), and what to do about a locked row.

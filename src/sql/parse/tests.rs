@@ -1,3 +1,5 @@
+//! Statements that parse, and errors with their positions, as PostgreSQL 15 gives them.
+
 use super::*;
 
 fn expr(text: &str) -> String {
