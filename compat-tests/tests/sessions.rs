@@ -1,7 +1,9 @@
 //! A secure server and a real driver: SCRAM over TLS, types, transactions, errors, cancellation.
 
 use anyhow::{Result, bail};
+use bytes::Bytes;
 use compat_tests::{Meridian, Options, tls};
+use futures::{SinkExt, TryStreamExt};
 use tokio_postgres::error::SqlState;
 
 #[tokio::test]
@@ -13,7 +15,48 @@ async fn a_driver_finds_what_it_expects() -> Result<()> {
     types_go_both_ways(&client).await?;
     transactions_hold(&mut client).await?;
     errors_carry_their_fields(&client).await?;
+    rows_are_copied(&client).await?;
+    statements_are_pipelined(&client).await?;
     a_statement_can_be_cancelled(&client).await?;
+    Ok(())
+}
+
+async fn rows_are_copied(client: &tokio_postgres::Client) -> Result<()> {
+    client.batch_execute("CREATE TABLE copied (a int PRIMARY KEY, b text)").await?;
+    let lines: Vec<String> = (0..3000).map(|k| format!("{k}\ttext\\t{k}\n")).collect();
+    let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await?;
+    futures::pin_mut!(sink);
+    for part in lines.concat().as_bytes().chunks(1000) {
+        sink.send(Bytes::copy_from_slice(part)).await?;
+    }
+    assert_eq!(sink.finish().await?, 3000);
+    let out = client.copy_out("COPY (SELECT * FROM copied ORDER BY a) TO STDOUT").await?;
+    let parts: Vec<Bytes> = out.try_collect().await?;
+    assert_eq!(parts.concat(), lines.concat().as_bytes());
+    // A COPY that is given up leaves nothing, and the session goes on.
+    let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await?;
+    let mut sink = Box::pin(sink);
+    sink.send(Bytes::from_static(b"5000\tx\n")).await?;
+    drop(sink);
+    let count = client.query_one("SELECT count(*) FROM copied", &[]).await?;
+    assert_eq!(count.get::<_, i64>(0), 3000);
+    Ok(())
+}
+
+async fn statements_are_pipelined(client: &tokio_postgres::Client) -> Result<()> {
+    let statement = client.prepare("SELECT 100 / $1::int4").await?;
+    let divisors: Vec<i32> = (0..50).collect();
+    // Futures that are polled together are sent before the first answer has come.
+    let ask = async |k: &i32| client.query_one(&statement, &[k]).await;
+    let answers = futures::future::join_all(divisors.iter().map(ask)).await;
+    for (k, answer) in divisors.iter().zip(answers) {
+        match answer {
+            Ok(row) => assert_eq!(row.get::<_, i32>(0), 100 / k),
+            Err(error) => {
+                assert_eq!((*k, error.code()), (0, Some(&SqlState::DIVISION_BY_ZERO)));
+            }
+        }
+    }
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub struct GroupConfig {
     pub node: NodeId,
     /// A checkpoint at least this often (5 s): bounds what a restart applies again.
     pub checkpoint_interval: Duration,
-    /// A checkpoint after this many bytes (48 MiB): bounds the log's memory, and what a restart applies
+    /// A checkpoint after this many bytes (32 MiB): bounds the log's memory, and what a restart applies
     /// again after a burst of writes. Half of it syncs the engine twice as often.
     pub checkpoint_bytes: u64,
     /// How long opening may take: redo of the log included.
@@ -47,7 +47,7 @@ impl GroupConfig {
             group,
             node,
             checkpoint_interval: Duration::from_secs(5),
-            checkpoint_bytes: 48 << 20,
+            checkpoint_bytes: 32 << 20,
             open_timeout: Duration::from_secs(120),
         }
     }

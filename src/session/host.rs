@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meridian_catalog::{DatabaseDesc, RoleDesc};
+use meridian_cluster::Store;
+use meridian_exec::Node;
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
 use meridian_exec::virtuals::{ActivityRow, NamedStatement, SessionInfo, SettingRow};
@@ -14,6 +16,7 @@ use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState};
 use parking_lot::Mutex;
 
+use crate::advisory::AdvisoryLocks;
 use crate::client::Severity;
 use crate::interrupt::Interrupt;
 use crate::session::{Notices, now_micros};
@@ -37,6 +40,8 @@ pub(crate) struct SessionShared {
     activity: Mutex<Activity>,
     /// `pg_prepared_statements`: name, text and time of making.
     pub(crate) prepared: Mutex<BTreeMap<String, (Arc<str>, i64)>>,
+    /// Advisory locks of the transaction.
+    pub(crate) advisory: Mutex<AdvisoryLocks>,
     started: i64,
     peers: Weak<Peers>,
 }
@@ -56,6 +61,7 @@ pub(crate) struct Activity {
 pub(crate) struct Peers {
     pub(crate) sessions: Mutex<BTreeMap<i32, Weak<SessionShared>>>,
     pub(crate) started: i64,
+    pub(crate) node: Option<Arc<Node>>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +112,7 @@ impl SessionShared {
             interrupt: opening.interrupt.clone(),
             activity: Mutex::new(Activity { state: "idle", ..Activity::default() }),
             prepared: Mutex::default(),
+            advisory: Mutex::default(),
             started: now_micros(),
             peers: Arc::downgrade(peers),
         }
@@ -236,6 +243,12 @@ impl SessionShared {
         }
     }
 
+    fn store(&self) -> Result<Arc<Store>> {
+        let node = self.peers.upgrade().and_then(|peers| peers.node.clone());
+        node.map(|node| Arc::clone(node.store()))
+            .ok_or_else(|| PgError::internal("a session without a store"))
+    }
+
     fn activity_row(&self) -> ActivityRow {
         let activity = self.activity.lock().clone();
         let identity = self.identity();
@@ -322,6 +335,36 @@ impl SessionInfo for SessionShared {
             if terminate { session.interrupt.terminate() } else { session.interrupt.cancel() }
         }
         found.is_some()
+    }
+
+    fn advisory_lock(
+        &self,
+        key: (u32, u32, u32),
+        shared: bool,
+        session: bool,
+        wait: bool,
+    ) -> Result<bool> {
+        let store = self.store()?;
+        let millis = self.settings.lock().hot().lock_timeout_ms;
+        let limit = (millis > 0).then(|| Duration::from_millis(millis));
+        let mut held = self.advisory.lock();
+        let txn = held.txn(&store, self.backend(), self.database.0);
+        txn.set_cancel(self.interrupt.token());
+        txn.set_lock_timeout(limit);
+        let asked = txn.advisory_lock(key, shared, session, wait);
+        let outcome =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked));
+        outcome.map_err(meridian_exec::from_kv)
+    }
+
+    fn advisory_unlock(&self, key: (u32, u32, u32), shared: bool) -> Result<bool> {
+        Ok(self.store()?.advisory_unlock(self.backend(), self.database.0, key, shared))
+    }
+
+    fn advisory_unlock_all(&self) {
+        if let Ok(store) = self.store() {
+            store.advisory_unlock_all(self.backend());
+        }
     }
 
     /// Blocks this worker, as the function's contract is synchronous; others go on.

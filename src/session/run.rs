@@ -94,6 +94,9 @@ impl Session {
     ) -> Result<(), Fault> {
         if matches!(portal.running, Running::NotStarted) {
             self.ensure_transaction();
+            if !self.cursors.is_empty() {
+                self.pin_cursors().await?;
+            }
             let plan = self.lock_tables(portal).await?;
             if let Some(key) = &plan.key {
                 let formats = wire_formats(&portal.formats);
@@ -128,6 +131,15 @@ impl Session {
     /// `25006` for what a read-only transaction may not do.
     fn refuse_writes(&self, query: &Query) -> Result<()> {
         if !self.block.read_only || !query.writes {
+            return Ok(());
+        }
+        // Temporary tables may be written.
+        let only_temporary = query
+            .tables
+            .iter()
+            .filter(|(_, lock)| *lock == TableLock::RowExclusive)
+            .all(|(table, _)| table.temp_session.is_some());
+        if only_temporary && query.command != Command::Select {
             return Ok(());
         }
         let what = match query.command {

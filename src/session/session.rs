@@ -245,6 +245,7 @@ impl Session {
         }
         self.block = Block::idle();
         self.shared.settings.lock().end_transaction(committed);
+        self.shared.advisory.lock().end();
         self.close_portals_at_end(committed);
     }
 
@@ -260,6 +261,7 @@ impl Session {
                 {
                     txn.rollback();
                     txn.release_locks();
+                    self.shared.advisory.lock().end();
                 }
             }
             State::Idle | State::Failed => {}

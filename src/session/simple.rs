@@ -49,6 +49,8 @@ impl Session {
 
     async fn run_text<C: Client>(&mut self, text: &str, client: &mut C) -> Result<(), Fault> {
         if let Some(statement) = self.texts.get(text) {
+            // Nobody was promised anything: the next answer has its own description.
+            *statement.promised.lock() = None;
             return self.run_statement(&statement, false, client).await;
         }
         let shared: Arc<str> = text.into();

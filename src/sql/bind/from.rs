@@ -98,6 +98,9 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<BoundItem> {
         let (schema, table, position) = self.split_name(name)?;
+        if table == crate::parse::NO_TABLE {
+            return Ok((one_row(), vec![]));
+        }
         if schema.is_none()
             && let Some(cte) = self.relations.ctes.iter().rev().find(|c| *c.name == *table)
         {

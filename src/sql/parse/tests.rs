@@ -171,6 +171,30 @@ fn parse_regress() {
     }
 }
 
+#[test]
+fn a_join_may_name_its_merged_columns() {
+    let query = super::parse_query("SELECT j.* FROM a JOIN b USING (x, y) AS j").expect("parses");
+    let sqlparser::ast::SetExpr::Select(select) = *query.body else { panic!("not a SELECT") };
+    let join = &select.from[0].joins[0].join_operator;
+    let sqlparser::ast::JoinOperator::Join(sqlparser::ast::JoinConstraint::Using(names)) = join
+    else {
+        panic!("not a join by columns")
+    };
+    let (columns, alias) = super::using_columns(names);
+    let columns: Vec<&str> = columns.iter().map(|c| c.value.as_str()).collect();
+    assert_eq!(columns, ["x", "y"]);
+    assert_eq!(alias.map(|a| a.value).as_deref(), Some("j"));
+    // Such an alias has no column list.
+    assert!(super::parse("SELECT * FROM a JOIN b USING (x) AS j (c)").is_err());
+}
+
+#[test]
+fn a_query_may_have_no_target_list() {
+    for text in ["SELECT", "SELECT WHERE true", "SELECT UNION SELECT", "SELECT EXISTS (SELECT)"] {
+        assert!(super::parse(text).is_ok(), "{text}");
+    }
+}
+
 /// Statements as psql would send them: split at semicolons, meta-commands and COPY data dropped.
 fn psql_split(text: &str) -> Vec<String> {
     let mut out = Vec::new();
