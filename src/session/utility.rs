@@ -105,7 +105,9 @@ impl Session {
             Statement::Lock { tables, mode, nowait } => {
                 self.lock_named(tables, *mode, *nowait).await?
             }
-            Statement::Listen(_) | Statement::Unlisten(_) | Statement::Notify(..) => {
+            // Nothing can be listened to, so there is nothing to end.
+            Statement::Unlisten(_) => "UNLISTEN".to_owned(),
+            Statement::Listen(_) | Statement::Notify(..) => {
                 return Err(PgError::unsupported("LISTEN and NOTIFY are not supported yet").into());
             }
             Statement::Do { .. } => {

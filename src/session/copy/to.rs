@@ -59,8 +59,10 @@ impl Session {
         client.copy_out_response(options.format == Format::Binary, columns.len());
         let mut line = Vec::new();
         writer.head(&mut line);
-        if !line.is_empty() {
+        // The binary header travels with the first row, as clients that read rows by message expect.
+        if options.format != Format::Binary && !line.is_empty() {
             client.copy_data(&line);
+            line.clear();
         }
         let mut rows = 0u64;
         loop {
@@ -71,7 +73,6 @@ impl Session {
             client.flush_if_full().await?;
         }
         if options.format == Format::Binary {
-            line.clear();
             binary::put_end(&mut line);
             client.copy_data(&line);
         }
@@ -127,12 +128,13 @@ impl Writer<'_> {
         let types: Vec<PgType> = self.columns.iter().map(|c| c.ty).collect();
         let mut value = Vec::new();
         for row in datums(batch, self.columns) {
-            line.clear();
             if self.options.format == Format::Binary {
                 binary::put_row(line, &row, &types, self.eval)?;
                 client.copy_data(line);
+                line.clear();
                 continue;
             }
+            line.clear();
             for (i, datum) in row.iter().enumerate() {
                 if i > 0 {
                     line.push(self.options.delimiter);
