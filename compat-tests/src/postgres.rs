@@ -55,7 +55,8 @@ impl Postgres {
         if !made.success() {
             bail!("initdb has failed");
         }
-        let options = format!("-p {} -c listen_addresses=127.0.0.1 -k {}", postgres.port, data.display());
+        let options =
+            format!("-p {} -c listen_addresses=127.0.0.1 -k {}", postgres.port, data.display());
         let started = as_server_user(&postgres.bin.join("pg_ctl"))
             .args(["--wait", "--silent", "--options", &options, "--log"])
             .arg(data.join("log"))

@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod benchmarks;
+mod drivers;
 mod durability;
 mod sessions;

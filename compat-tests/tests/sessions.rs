@@ -1,7 +1,9 @@
 //! A secure server and a real driver: SCRAM over TLS, types, transactions, errors, cancellation.
 
 use anyhow::{Result, bail};
+use bytes::Bytes;
 use compat_tests::{Meridian, Options, tls};
+use futures::{SinkExt, TryStreamExt};
 use tokio_postgres::error::SqlState;
 
 #[tokio::test]
@@ -13,7 +15,48 @@ async fn a_driver_finds_what_it_expects() -> Result<()> {
     types_go_both_ways(&client).await?;
     transactions_hold(&mut client).await?;
     errors_carry_their_fields(&client).await?;
+    rows_are_copied(&client).await?;
+    statements_are_pipelined(&client).await?;
     a_statement_can_be_cancelled(&client).await?;
+    Ok(())
+}
+
+async fn rows_are_copied(client: &tokio_postgres::Client) -> Result<()> {
+    client.batch_execute("CREATE TABLE copied (a int PRIMARY KEY, b text)").await?;
+    let lines: Vec<String> = (0..3000).map(|k| format!("{k}\ttext\\t{k}\n")).collect();
+    let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await?;
+    futures::pin_mut!(sink);
+    for part in lines.concat().as_bytes().chunks(1000) {
+        sink.send(Bytes::copy_from_slice(part)).await?;
+    }
+    assert_eq!(sink.finish().await?, 3000);
+    let out = client.copy_out("COPY (SELECT * FROM copied ORDER BY a) TO STDOUT").await?;
+    let parts: Vec<Bytes> = out.try_collect().await?;
+    assert_eq!(parts.concat(), lines.concat().as_bytes());
+    // A COPY that is given up leaves nothing, and the session goes on.
+    let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await?;
+    let mut sink = Box::pin(sink);
+    sink.send(Bytes::from_static(b"5000\tx\n")).await?;
+    drop(sink);
+    let count = client.query_one("SELECT count(*) FROM copied", &[]).await?;
+    assert_eq!(count.get::<_, i64>(0), 3000);
+    Ok(())
+}
+
+async fn statements_are_pipelined(client: &tokio_postgres::Client) -> Result<()> {
+    let statement = client.prepare("SELECT 100 / $1::int4").await?;
+    let divisors: Vec<i32> = (0..50).collect();
+    // Futures that are polled together are sent before the first answer has come.
+    let ask = async |k: &i32| client.query_one(&statement, &[k]).await;
+    let answers = futures::future::join_all(divisors.iter().map(ask)).await;
+    for (k, answer) in divisors.iter().zip(answers) {
+        match answer {
+            Ok(row) => assert_eq!(row.get::<_, i32>(0), 100 / k),
+            Err(error) => {
+                assert_eq!((*k, error.code()), (0, Some(&SqlState::DIVISION_BY_ZERO)));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -36,9 +79,13 @@ async fn types_go_both_ways(client: &tokio_postgres::Client) -> Result<()> {
     let insert = "INSERT INTO types VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 12.345)";
     let bytes = vec![0u8, 255, 10];
     client
-        .execute(insert, &[&-2i16, &7i32, &i64::MAX, &1.5f32, &-2.25f64, &true, &"ä\n\"", &"v", &bytes])
+        .execute(
+            insert,
+            &[&-2i16, &7i32, &i64::MAX, &1.5f32, &-2.25f64, &true, &"ä\n\"", &"v", &bytes],
+        )
         .await?;
-    let row = client.query_one("SELECT *, n::text AS nt FROM types WHERE i4 = $1", &[&7i32]).await?;
+    let row =
+        client.query_one("SELECT *, n::text AS nt FROM types WHERE i4 = $1", &[&7i32]).await?;
     assert_eq!(row.get::<_, i16>("i2"), -2);
     assert_eq!(row.get::<_, i64>("i8"), i64::MAX);
     assert_eq!(row.get::<_, f32>("f4"), 1.5);
@@ -89,7 +136,10 @@ async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result
     let query = client.query(long, &[]);
     let cancel = async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        token.cancel_query(tls::connector().map_err(|_| std::fmt::Error)?).await.map_err(|_| std::fmt::Error)
+        token
+            .cancel_query(tls::connector().map_err(|_| std::fmt::Error)?)
+            .await
+            .map_err(|_| std::fmt::Error)
     };
     let (answer, cancelled) = tokio::join!(query, cancel);
     cancelled?;

@@ -39,8 +39,11 @@ pub struct SystemRelation {
 
 static SYSTEM: LazyLock<BTreeMap<(Oid, &'static str), SystemRelation>> = LazyLock::new(read_system);
 
+/// Oids of a relation and its row type, its kind and its columns, while they are read.
+type Found = (Oid, Oid, u8, Vec<(&'static str, PgType)>);
+
 fn read_system() -> BTreeMap<(Oid, &'static str), SystemRelation> {
-    let mut found: BTreeMap<(Oid, &'static str), (Oid, Oid, u8, Vec<(&'static str, PgType)>)> =
+    let mut found: BTreeMap<(Oid, &'static str), Found> =
         BTreeMap::new();
     for line in SYSTEM_COLUMNS.lines() {
         let fields: Vec<&'static str> = line.split('\t').collect();
@@ -106,6 +109,7 @@ pub fn schemas() -> Vec<SchemaDesc> {
         database,
         name: name.into(),
         owner,
+        acl: Vec::new(),
         comment: comment.map(Into::into),
     };
     let own = BOOTSTRAP_ROLE;
@@ -126,6 +130,7 @@ pub fn public_schema(oid: Oid, database: Oid) -> SchemaDesc {
         database,
         name: "public".into(),
         owner: PG_DATABASE_OWNER,
+        acl: Vec::new(),
         comment: Some("standard public schema".into()),
     }
 }
@@ -139,6 +144,7 @@ pub fn databases() -> Vec<DatabaseDesc> {
         allow_connections,
         is_template,
         settings: Vec::new(),
+        acl: Vec::new(),
         comment: Some(comment.into()),
     };
     vec![

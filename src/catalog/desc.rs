@@ -14,6 +14,11 @@ pub const FIRST_NORMAL_OID: Oid = 16384;
 /// Index id of every table's primary index.
 pub const PRIMARY_INDEX_ID: u16 = 1;
 
+/// An access list: (grantee, privilege letters as in aclitem, grantor). Empty while nothing was
+/// granted or revoked: then the defaults of the kind of object are in force. The grantee 0 stands
+/// for PUBLIC.
+pub type Acl = Vec<(Oid, String, Oid)>;
+
 /// A database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseDesc {
@@ -30,6 +35,9 @@ pub struct DatabaseDesc {
     /// `ALTER DATABASE … SET` settings.
     #[serde(default)]
     pub settings: Vec<(String, String)>,
+    /// Privileges granted: (grantee, privilege letters as in aclitem, grantor).
+    #[serde(default)]
+    pub acl: Acl,
     /// `COMMENT ON`.
     #[serde(default)]
     pub comment: Option<String>,
@@ -46,6 +54,9 @@ pub struct SchemaDesc {
     pub name: String,
     /// Owning role.
     pub owner: Oid,
+    /// Privileges granted: (grantee, privilege letters as in aclitem, grantor).
+    #[serde(default)]
+    pub acl: Acl,
     /// `COMMENT ON`.
     #[serde(default)]
     pub comment: Option<String>,
@@ -317,7 +328,7 @@ pub struct TableDesc {
     pub comment: Option<String>,
     /// Privileges granted: (grantee, privilege letters as in aclitem, grantor).
     #[serde(default)]
-    pub acl: Vec<(Oid, String, Oid)>,
+    pub acl: Acl,
     /// Rows counted at the last ANALYZE, for the planner.
     #[serde(default)]
     pub row_estimate: Option<f64>,
@@ -357,6 +368,9 @@ pub struct SequenceDesc {
     /// A TEMP sequence's session.
     #[serde(default)]
     pub temp_session: Option<i32>,
+    /// Privileges granted: (grantee, privilege letters as in aclitem, grantor).
+    #[serde(default)]
+    pub acl: Acl,
     /// `COMMENT ON`.
     #[serde(default)]
     pub comment: Option<String>,
@@ -386,6 +400,9 @@ pub struct ViewDesc {
     /// A TEMP view's session.
     #[serde(default)]
     pub temp_session: Option<i32>,
+    /// Privileges granted: (grantee, privilege letters as in aclitem, grantor).
+    #[serde(default)]
+    pub acl: Acl,
     /// `COMMENT ON`.
     #[serde(default)]
     pub comment: Option<String>,

@@ -272,6 +272,12 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
+/// The storage and the index that a key is of.
+pub fn storage_of(key: &[u8]) -> Option<(u32, u16)> {
+    let [_, a, b, c, d, e, f, ..] = *key else { return None };
+    Some((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f])))
+}
+
 /// All keys of a table, over all its indexes: (first, end).
 pub fn table_span(storage_id: u32) -> (Vec<u8>, Vec<u8>) {
     let prefix = &index_prefix(storage_id, 0)[..5];

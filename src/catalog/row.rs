@@ -487,7 +487,7 @@ impl<'a> RowRef<'a> {
                 }
                 read_var(*repr, self.var(*ordinal)?)
             }
-            Some(Slot::Key { ordinal, offset, ty }) => self.from_key(*ordinal, *offset, *ty),
+            Some(Slot::Key { ordinal, offset, ty }) => self.key_part(*ordinal, *offset, *ty),
             Some(Slot::Missing(value)) => Ok(DatumRef::Owned(value.clone())),
             None => Err(PgError::internal("a row has no such column")),
         }
@@ -546,7 +546,7 @@ impl<'a> RowRef<'a> {
         self.value.get(data + start..data + end_of(ordinal)?).ok_or_else(corrupt)
     }
 
-    fn from_key(&self, ordinal: usize, offset: Option<usize>, ty: Oid) -> Result<DatumRef<'a>> {
+    fn key_part(&self, ordinal: usize, offset: Option<usize>, ty: Oid) -> Result<DatumRef<'a>> {
         if let Some(offset) = offset {
             return take_value(&mut self.key.get(offset..).ok_or_else(corrupt)?, ty);
         }

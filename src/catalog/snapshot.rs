@@ -372,6 +372,16 @@ impl Relation {
     }
 
     /// Owning role.
+    pub fn acl(&self) -> &[(Oid, String, Oid)] {
+        match self {
+            Relation::Table(t) | Relation::Index(t, _) => &t.acl,
+            Relation::Sequence(s) => &s.acl,
+            Relation::View(v) => &v.acl,
+            Relation::Virtual(_) => &[],
+        }
+    }
+
+    /// The owning role.
     pub fn owner(&self) -> Oid {
         match self {
             Relation::Table(t) | Relation::Index(t, _) => t.owner,

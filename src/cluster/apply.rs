@@ -71,11 +71,15 @@ impl EntryApplier {
                 prepared.newest = Some(command.ts);
             }
         }
+        Ok(prepared)
+    }
+
+    /// The write that says up to which commit the engine has everything.
+    fn mark(prepared: &Prepared, ops: &mut Vec<Op>) {
         if let Some(newest) = prepared.newest {
             let ts = newest.0.to_le_bytes();
             ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
         }
-        Ok(prepared)
     }
 
     /// The engine has the writes: shows them to readers and lets the commits finish.
@@ -97,6 +101,7 @@ impl EntryApplier {
     pub(crate) fn apply(&self, entries: Vec<Bytes>) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
         let prepared = self.decode(entries, &mut batch.ops)?;
+        EntryApplier::mark(&prepared, &mut batch.ops);
         self.core.read.engine.apply(batch)?;
         EntryApplier::publish(&self.core, &prepared);
         Ok(())
@@ -104,8 +109,18 @@ impl EntryApplier {
 }
 
 impl Applier for EntryApplier {
+    fn prepare_piece(&self, piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        // The cache may know versions above the snapshot, as the engine does: readers look in `hist`.
+        // What makes a commit of it (its timestamp) comes with the last piece.
+        let mut prepared = self.decode(vec![piece], ops)?;
+        prepared.newest = None;
+        let core = Arc::clone(&self.core);
+        Ok(Box::new(move || EntryApplier::publish(&core, &prepared)))
+    }
+
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
         let prepared = self.decode(entries, ops)?;
+        EntryApplier::mark(&prepared, ops);
         let core = Arc::clone(&self.core);
         Ok(Box::new(move || EntryApplier::publish(&core, &prepared)))
     }

@@ -160,7 +160,7 @@ impl CommitPipeline {
     fn poison(&self, core: &Core, in_flight: &KvError, from_now_on: KvError) {
         let flights = {
             let mut ordered = self.ordered.lock();
-            ordered.closed = Some(from_now_on);
+            ordered.closed.get_or_insert(from_now_on);
             ordered.queue.clear();
             std::mem::take(&mut ordered.flights)
         };
@@ -205,9 +205,29 @@ impl CommitPipeline {
     }
 }
 
+fn encode(commands: &[Command], size: usize) -> Bytes {
+    let mut entry = Vec::with_capacity(size);
+    for command in commands {
+        command.encode(&mut entry);
+    }
+    entry.into()
+}
+
+/// Ends the pipeline when the batcher ends without being asked to: a panic must not leave commits
+/// waiting for an outcome that nobody will bring.
+struct Watch<'a>(&'a Core);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let reason = "the commit pipeline has failed".to_owned();
+        self.0.pipeline.poison(self.0, &KvError::Ambiguous, KvError::Unavailable { reason });
+    }
+}
+
 /// The batcher: one entry in flight, the next one growing meanwhile. Ends when the pipeline has been
 /// closed and is empty.
 pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
+    let _watch = Watch(&core);
     loop {
         let commands = core.pipeline.next_batch();
         if commands.is_empty() {
@@ -217,15 +237,18 @@ pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
             core.pipeline.work.notified().await;
             continue;
         }
-        let mut entry = Vec::with_capacity(commands.iter().map(Command::size).sum());
-        for command in &commands {
-            command.encode(&mut entry);
-        }
-        let size = entry.len();
-        match proposer.propose(Bytes::from(entry)).await {
-            Ok(()) => core.stats.batch(commands.len(), size),
+        let timestamps: Vec<_> = commands.iter().map(|command| command.ts).collect();
+        let size = commands.iter().map(Command::size).sum();
+        let outcome = if size > ENTRY_BYTES_MAX {
+            let pieces = commands.into_iter().flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
+            let encoded = pieces.map(|piece| encode(std::slice::from_ref(&piece), piece.size()));
+            proposer.propose_pieces(Box::new(encoded)).await
+        } else {
+            proposer.propose(encode(&commands, size)).await
+        };
+        match outcome {
+            Ok(()) => core.stats.batch(timestamps.len(), size),
             Err(ProposeError::Refused(error)) => {
-                let timestamps: Vec<_> = commands.iter().map(|command| command.ts).collect();
                 core.pipeline.abandon(&core, &timestamps, &error);
             }
             Err(ProposeError::Unknown(reason)) => {

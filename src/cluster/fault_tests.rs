@@ -14,6 +14,7 @@ use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
 const FINE: u8 = 0;
 const FULL: u8 = 1;
 const LOST: u8 = 2;
+const PANIC: u8 = 3;
 
 /// A log that fails on command.
 struct Faulty {
@@ -26,6 +27,7 @@ impl Proposer for Faulty {
         match self.fault.load(Ordering::SeqCst) {
             FINE => self.inner.propose(entry),
             FULL => Box::pin(async { Err(ProposeError::Refused(KvError::DiskFull)) }),
+            PANIC => panic!("as the test asked for"),
             _ => Box::pin(async { Err(ProposeError::Unknown("the disk is gone".into())) }),
         }
     }
@@ -59,6 +61,18 @@ async fn a_full_disk_refuses_and_a_lost_log_is_ambiguous_and_then_final() {
     assert!(matches!(put("5").await, Err(KvError::Unavailable { .. })));
     let mut txn = store.begin(TxnOptions::default());
     assert_eq!(txn.get(b"a").unwrap().as_deref(), Some(&b"3"[..]), "reads go on");
+    assert!(store.lock_view().is_empty());
+    store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_the_batcher_leaves_no_commit_waiting() {
+    let fault = Arc::new(AtomicU8::new(PANIC));
+    let store = Store::over(|inner| Arc::new(Faulty { inner, fault }));
+    let put = store.put_raw(Key::from("a"), Bytes::from("1"));
+    assert_eq!(put.await, Err(KvError::Ambiguous));
+    let put = store.put_raw(Key::from("b"), Bytes::from("1"));
+    assert!(matches!(put.await, Err(KvError::Unavailable { .. })));
     assert!(store.lock_view().is_empty());
     store.shutdown().await.unwrap();
 }

@@ -19,11 +19,34 @@ pub(crate) enum ProposeError {
     Unknown(String),
 }
 
+/// Encoded commands that are one proposal.
+pub(crate) type Pieces<'a> = Box<dyn Iterator<Item = Bytes> + Send + 'a>;
+
+fn refusal(error: meridian_replication::ProposeError) -> ProposeError {
+    use meridian_replication::ProposeError as Raft;
+    match error {
+        Raft::NotLeader => {
+            let reason = error.to_string();
+            ProposeError::Refused(KvError::Unavailable { reason })
+        }
+        Raft::DiskFull => ProposeError::Refused(KvError::DiskFull),
+        Raft::Unknown(reason) => ProposeError::Unknown(reason),
+    }
+}
+
 /// A log with a state machine behind it.
 pub(crate) trait Proposer: Send + Sync + 'static {
     /// Puts an entry into the log. Resolves when the entry is durable and has been applied (the
     /// applier has then finished its commits). Entries are applied in the order of these calls.
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>>;
+
+    /// The same for commands that are too large for an entry: all of them, or none. They are asked for
+    /// one by one as the log takes them; nothing else may be proposed meanwhile.
+    fn propose_pieces<'a>(&'a self, pieces: Pieces<'a>) -> BoxFuture<'a, Result<(), ProposeError>> {
+        let mut entry = Vec::new();
+        pieces.for_each(|piece| entry.extend_from_slice(&piece));
+        self.propose(entry.into())
+    }
 
     /// Makes the engine durable. Blocks.
     fn checkpoint(&self) -> Result<(), StorageError>;
@@ -75,21 +98,20 @@ pub(crate) struct Logged {
 
 impl Proposer for Logged {
     fn failure(&self) -> Option<String> {
-        self.group.failed().then(|| "the disk is full: writes are refused until a restart".to_owned())
+        self.group
+            .failed()
+            .then(|| "the disk is full: writes are refused until a restart".to_owned())
     }
 
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
-        use meridian_replication::ProposeError as Raft;
-        Box::pin(async move {
-            self.group.propose(entry).await.map_err(|error| match error {
-                Raft::NotLeader => {
-                    let reason = error.to_string();
-                    ProposeError::Refused(KvError::Unavailable { reason })
-                }
-                Raft::DiskFull => ProposeError::Refused(KvError::DiskFull),
-                Raft::Unknown(reason) => ProposeError::Unknown(reason),
-            })
-        })
+        Box::pin(async move { self.group.propose(entry).await.map_err(refusal) })
+    }
+
+    fn propose_pieces<'a>(
+        &'a self,
+        mut pieces: Pieces<'a>,
+    ) -> BoxFuture<'a, Result<(), ProposeError>> {
+        Box::pin(async move { self.group.propose_pieces(&mut pieces).await.map_err(refusal) })
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {

@@ -162,6 +162,14 @@ impl Store {
         checkpoint(&self.core, &self.proposer).await
     }
 
+    /// Removes garbage and dead spans from the engine's files now; otherwise this happens by itself,
+    /// file by file, as data is written.
+    pub async fn compact(&self) -> Result<(), KvError> {
+        self.core.advance_gc();
+        let core = Arc::clone(&self.core);
+        blocking(move || core.read.engine.compact()).await
+    }
+
     /// A store in memory whose log is what the test makes of the usual one.
     #[cfg(test)]
     pub(crate) fn over(log: impl FnOnce(Arc<dyn Proposer>) -> Arc<dyn Proposer>) -> Arc<Store> {

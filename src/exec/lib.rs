@@ -15,11 +15,10 @@
 //! meets its own rows, and a failed one leaves nothing behind but locks.
 
 pub mod catalog_store;
-pub mod ddl;
-pub mod virtuals;
 mod codecs;
 mod context;
 mod copy;
+pub mod ddl;
 mod dml;
 mod error;
 mod expr;
@@ -34,6 +33,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod virtuals;
 
 pub use context::{Node, STATEMENT_MEMORY_BYTES, StatementContext};
 pub use copy::CopyInserter;

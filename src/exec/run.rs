@@ -201,6 +201,11 @@ impl Cursor {
                         continue;
                     }
                     item = self.stream.next() => item,
+                    () = self.ctx.cancel.cancelled() => {
+                        self.done = true;
+                        self.ctx.check_cancel()?;
+                        continue;
+                    }
                 }
             };
             match item {

@@ -96,7 +96,8 @@ pub(crate) async fn authenticate(
     if mechanism.as_str() != PLAIN && (certificate.is_none() || mechanism.as_str() != PLUS) {
         return Err(protocol_error("client selected an invalid SASL authentication mechanism"));
     }
-    let length = usize::try_from(first.i32()?).map_err(|_| protocol_error("malformed SCRAM message"))?;
+    let length =
+        usize::try_from(first.i32()?).map_err(|_| protocol_error("malformed SCRAM message"))?;
     let data = first.bytes(length)?;
     let malformed = |_| protocol_error("malformed SCRAM message");
     let (server_first, waiting) =
@@ -130,7 +131,10 @@ async fn send(socket: &mut Socket, bytes: &[u8]) -> Result<(), PgError> {
     socket.write_all(bytes).await.map_err(|_| gone())
 }
 
-async fn read_password_message(socket: &mut Socket, input: &mut BytesMut) -> Result<Bytes, PgError> {
+async fn read_password_message(
+    socket: &mut Socket,
+    input: &mut BytesMut,
+) -> Result<Bytes, PgError> {
     loop {
         if let Some(frame) = frame::take_frame(input, AUTH_BYTES_MAX)? {
             if frame.tag != b'p' {

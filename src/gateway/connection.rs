@@ -157,7 +157,11 @@ impl Connection {
         }
     }
 
-    async fn simple_query(&mut self, body: Bytes, session: &mut Session) -> Result<Next, Disconnected> {
+    async fn simple_query(
+        &mut self,
+        body: Bytes,
+        session: &mut Session,
+    ) -> Result<Next, Disconnected> {
         let mut reader = Reader::new(body);
         match reader.text().and_then(|text| reader.end().map(|()| text)) {
             Ok(text) => session.simple_query(text.as_str(), self).await?,
@@ -222,7 +226,9 @@ impl Connection {
             b'S' => session.describe_statement(name.as_str(), self).await?,
             b'P' => session.describe_portal(name.as_str(), self)?,
             other => {
-                return Err(protocol_error(format!("invalid DESCRIBE message subtype {other}")).into());
+                return Err(
+                    protocol_error(format!("invalid DESCRIBE message subtype {other}")).into()
+                );
             }
         }
         Ok(())
@@ -254,10 +260,7 @@ impl Connection {
 }
 
 fn terminated() -> PgError {
-    PgError::new(
-        SqlState::ADMIN_SHUTDOWN,
-        "terminating connection due to administrator command",
-    )
+    PgError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
 impl Client for Connection {

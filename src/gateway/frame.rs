@@ -59,7 +59,18 @@ pub(crate) fn take_startup(buf: &mut BytesMut) -> Result<Option<Bytes>, PgError>
 fn is_frontend_tag(tag: u8) -> bool {
     matches!(
         tag,
-        b'B' | b'C' | b'D' | b'E' | b'F' | b'H' | b'P' | b'Q' | b'S' | b'X' | b'c' | b'd' | b'f'
+        b'B' | b'C'
+            | b'D'
+            | b'E'
+            | b'F'
+            | b'H'
+            | b'P'
+            | b'Q'
+            | b'S'
+            | b'X'
+            | b'c'
+            | b'd'
+            | b'f'
             | b'p'
     )
 }
@@ -84,8 +95,13 @@ mod tests {
 
     #[test]
     fn lengths_out_of_bounds_are_refused_before_they_are_awaited() {
-        for bytes in [&b"Q\0\0\0\x03"[..], b"Q\xff\xff\xff\xff", b"Q\x40\0\0\0", b"\x16\x03\x01\0\0"] {
-            assert!(take_frame(&mut BytesMut::from(bytes), MESSAGE_BYTES_MAX).is_err(), "{bytes:?}");
+        for bytes in
+            [&b"Q\0\0\0\x03"[..], b"Q\xff\xff\xff\xff", b"Q\x40\0\0\0", b"\x16\x03\x01\0\0"]
+        {
+            assert!(
+                take_frame(&mut BytesMut::from(bytes), MESSAGE_BYTES_MAX).is_err(),
+                "{bytes:?}"
+            );
         }
         assert!(take_startup(&mut BytesMut::from(&b"\0\0\xff\xff"[..])).is_err());
         assert!(take_startup(&mut BytesMut::from(&b"\0\0\0\x04"[..])).is_err());

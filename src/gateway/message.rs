@@ -45,7 +45,8 @@ impl Reader {
     /// A text that ends with a zero byte, as its range in the body.
     pub(crate) fn text(&mut self) -> Result<Text, PgError> {
         let rest = &self.body[self.at..];
-        let end = memchr::memchr(0, rest).ok_or_else(|| protocol_error("invalid string in message"))?;
+        let end =
+            memchr::memchr(0, rest).ok_or_else(|| protocol_error("invalid string in message"))?;
         if let Err(e) = std::str::from_utf8(&rest[..end]) {
             return Err(invalid_utf8(&rest[..end], e.valid_up_to()));
         }
@@ -75,12 +76,6 @@ impl Reader {
     pub(crate) fn formats(&mut self) -> Result<SmallVec<[i16; 4]>, PgError> {
         let n = self.count(2)?;
         (0..n).map(|_| self.i16()).collect()
-    }
-
-    pub(crate) fn rest(&mut self) -> Bytes {
-        let rest = self.body.slice(self.at..);
-        self.at = self.body.len();
-        rest
     }
 
     pub(crate) fn end(&self) -> Result<(), PgError> {
@@ -181,7 +176,8 @@ mod tests {
         ] {
             assert!(Bind::read(Bytes::from_static(body)).is_err(), "{body:?}");
         }
-        let bind = Bind::read(Bytes::from_static(b"p\0s\0\0\x01\0\x01\0\x01\0\0\0\x02ab\0\0")).expect("valid");
+        let bind = Bind::read(Bytes::from_static(b"p\0s\0\0\x01\0\x01\0\x01\0\0\0\x02ab\0\0"))
+            .expect("valid");
         assert_eq!(bind.params[0].as_deref(), Some(&b"ab"[..]));
         assert_eq!((bind.portal.as_str(), bind.statement.as_str()), ("p", "s"));
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! log id      term:u64 │ node:u64 │ index:u64                       (little-endian, as everything here)
 //! vote        term:u64 │ node:u64 │ committed:u8
-//! entry       log id │ kind:u8 │ payload            kind 0 blank, 1 command, 2 membership
+//! entry       log id │ kind:u8 │ payload            kind 0 blank, 1 command, 2 membership,
+//!                                                  3 piece, 4 last piece: number:u32 │ payload
 //! membership  n │ n × (m │ m × node:u64) │ k │ k × (node:u64 │ len │ address)       counts are u32
 //! ```
 
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes};
 use openraft::{BasicNode, EntryPayload};
 
-use crate::types::{Entry, LeaderId, LogId, Membership, Payload, StoredMembership, Vote};
+use crate::types::{Entry, LeaderId, LogId, Membership, Part, Payload, StoredMembership, Vote};
 
 /// Bytes of a log id.
 pub(crate) const LOG_ID_BYTES: usize = 24;
@@ -20,6 +21,8 @@ pub(crate) const LOG_ID_BYTES: usize = 24;
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
+const PIECE: u8 = 3;
+const LAST_PIECE: u8 = 4;
 
 fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
     out.put_u64_le(id.committed_leader_id().term);
@@ -123,8 +126,16 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     };
     match &entry.payload {
         EntryPayload::Blank => head(&mut out, BLANK, 0),
-        EntryPayload::Normal(Payload(bytes)) => {
-            head(&mut out, COMMAND, bytes.len());
+        EntryPayload::Normal(Payload { bytes, part }) => {
+            let (kind, number) = match part {
+                Part::Whole => (COMMAND, None),
+                Part::Piece(number) => (PIECE, Some(*number)),
+                Part::Last(number) => (LAST_PIECE, Some(*number)),
+            };
+            head(&mut out, kind, 4 + bytes.len());
+            if let Some(number) = number {
+                out.put_u32_le(number);
+            }
             out.put_slice(bytes);
         }
         EntryPayload::Membership(membership) => {
@@ -145,7 +156,12 @@ pub(crate) fn decode_entry(mut bytes: Bytes) -> Option<Entry> {
     let log_id = take_log_id(&mut bytes)?;
     let payload = match bytes.try_get_u8().ok()? {
         BLANK => EntryPayload::Blank,
-        COMMAND => EntryPayload::Normal(Payload(bytes)),
+        COMMAND => EntryPayload::Normal(Payload { bytes, part: Part::Whole }),
+        kind @ (PIECE | LAST_PIECE) => {
+            let number = bytes.try_get_u32_le().ok()?;
+            let part = if kind == PIECE { Part::Piece(number) } else { Part::Last(number) };
+            EntryPayload::Normal(Payload { bytes, part })
+        }
         MEMBERSHIP => EntryPayload::Membership(take_membership(&mut bytes)?),
         _ => return None,
     };

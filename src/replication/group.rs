@@ -21,7 +21,7 @@ use crate::codec;
 use crate::log_store::LogStore;
 use crate::network::NoNetwork;
 use crate::state_machine::{self, Applier, Shared, StateMachine};
-use crate::types::{LeaderId, LogId, Payload, Types};
+use crate::types::{LeaderId, LogId, Part, Payload, Types};
 
 /// How a group runs on this node.
 #[derive(Clone, Debug)]
@@ -32,7 +32,8 @@ pub struct GroupConfig {
     pub node: NodeId,
     /// A checkpoint at least this often (5 s): bounds what a restart applies again.
     pub checkpoint_interval: Duration,
-    /// A checkpoint after this many bytes (128 MiB): bounds the log's memory.
+    /// A checkpoint after this many bytes (32 MiB): bounds the log's memory, and what a restart applies
+    /// again after a burst of writes. Half of it syncs the engine twice as often.
     pub checkpoint_bytes: u64,
     /// How long opening may take: redo of the log included.
     pub open_timeout: Duration,
@@ -46,7 +47,7 @@ impl GroupConfig {
             group,
             node,
             checkpoint_interval: Duration::from_secs(5),
-            checkpoint_bytes: 128 << 20,
+            checkpoint_bytes: 32 << 20,
             open_timeout: Duration::from_secs(120),
         }
     }
@@ -183,6 +184,8 @@ impl RaftGroup {
             engine: Arc::clone(&engine),
             applier,
             shared: Arc::clone(&shared),
+            pieces: Vec::new(),
+            late: None,
         };
         let last_index = log.bounds(group).map_or(0, |(_, last)| last);
         let (stop_tx, stop_rx) = oneshot::channel();
@@ -224,12 +227,38 @@ impl RaftGroup {
     /// # Errors
     /// See [`ProposeError`]: only `Unknown` leaves the outcome open.
     pub async fn propose(&self, entry: Bytes) -> Result<(), ProposeError> {
+        self.append(Payload { bytes: entry, part: Part::Whole }).await
+    }
+
+    /// Appends a proposal that is too large for one entry: all of its pieces are applied, or none. Takes
+    /// them one by one, so that they need not be in memory at once; no other proposal may be made
+    /// meanwhile. `Unknown` also when only a later piece failed that way.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    ///
+    /// # Panics
+    /// Without a piece.
+    pub async fn propose_pieces(
+        &self,
+        pieces: &mut (dyn Iterator<Item = Bytes> + Send),
+    ) -> Result<(), ProposeError> {
+        let mut bytes = pieces.next().expect("a proposal has a piece");
+        let mut number = 0;
+        for next in pieces {
+            self.append(Payload { bytes, part: Part::Piece(number) }).await?;
+            (bytes, number) = (next, number + 1);
+        }
+        self.append(Payload { bytes, part: Part::Last(number) }).await
+    }
+
+    pub(crate) async fn append(&self, payload: Payload) -> Result<(), ProposeError> {
         if self.log.disk_full() || self.failed() {
             return Err(ProposeError::DiskFull);
         }
         let unknown = |why: String| ProposeError::Unknown(why);
         let (responder, done) = ProgressResponder::complete_only();
-        let write = self.raft.write(Payload(entry)).with_leader(self.leader).responder(responder);
+        let write = self.raft.write(payload).with_leader(self.leader).responder(responder);
         write.await.map_err(|fatal| unknown(fatal.to_string()))?;
         match done.await {
             Ok(Ok(_)) => Ok(()),

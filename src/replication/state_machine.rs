@@ -11,6 +11,12 @@
 //! A keyspace's marker says exactly which entries that keyspace contains, since each keyspace keeps or
 //! loses a batch as a whole. After a crash, redo begins at the older of the two; writes that one of them
 //! already has are repeated, which changes nothing.
+//!
+//! # Proposals in pieces
+//! A proposal that is too large for an entry comes as several. They are held until the last one is
+//! committed, so that a proposal that was cut off (by a crash, by a full disk) leaves no trace. Then each
+//! becomes an engine batch, and only the last batch has the markers: a crash in between repeats all of
+//! them. Readers see nothing of it before the end, since the applier's timestamps are above all snapshots.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +32,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
 use crate::codec;
-use crate::types::{LogId, Payload, StoredMembership, Types};
+use crate::types::{LogId, Part, Payload, StoredMembership, Types};
 
 /// What is left to do once the engine has a batch: caches, snapshots, waiters.
 pub type Publish = Box<dyn FnOnce() + Send>;
@@ -41,6 +47,15 @@ pub trait Applier: Send + Sync + 'static {
     /// # Errors
     /// Only for entries that cannot be understood: the group stops, since its replicas would diverge.
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError>;
+
+    /// As [`Applier::prepare`], for a piece that is not the last of its proposal: its writes must not be
+    /// shown to anybody yet.
+    ///
+    /// # Errors
+    /// As [`Applier::prepare`].
+    fn prepare_piece(&self, piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        self.prepare(vec![piece], ops)
+    }
 }
 
 /// The applied state, as others may ask for it.
@@ -69,6 +84,10 @@ pub(crate) struct StateMachine {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) applier: Arc<dyn Applier>,
     pub(crate) shared: Arc<Shared>,
+    /// Pieces of a proposal whose last one is not committed yet.
+    pub(crate) pieces: Vec<Bytes>,
+    /// A membership that was committed between them, to be written with the last one.
+    pub(crate) late: Option<StoredMembership>,
 }
 
 pub(crate) fn applied_key(group: RangeId) -> Vec<u8> {
@@ -110,12 +129,81 @@ struct Gathered {
 }
 
 impl StateMachine {
-    async fn write(&self, gathered: Gathered) -> Result<(), StorageError> {
-        let Some(last) = gathered.last else { return Ok(()) };
+    /// Waits until the engine can take a batch without putting this thread to sleep.
+    async fn room(&self) {
         while self.engine.would_stall() {
             self.shared.stalls.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(STALL_POLL).await;
         }
+    }
+
+    /// Writes a piece that is not the last, without markers.
+    async fn write_piece(&self, piece: Bytes) -> Result<(), StorageError> {
+        self.room().await;
+        let bytes = piece.len() as u64;
+        let mut batch = WriteBatch::default();
+        let publish = self.applier.prepare_piece(piece, &mut batch.ops)?;
+        self.engine.apply(batch)?;
+        self.shared.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.batches.fetch_add(1, Ordering::Relaxed);
+        publish();
+        // Other tasks of this thread (raft itself) get their turn.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Takes note of a command; true when it is to be written now.
+    async fn gather(
+        &mut self,
+        gathered: &mut Gathered,
+        last: LogId,
+        Payload { bytes, part }: Payload,
+    ) -> Result<bool, StorageError> {
+        match part {
+            Part::Whole => {
+                // Whatever is held was cut off: its proposer has given up.
+                self.pieces.clear();
+            }
+            Part::Piece(0) => {
+                self.write_gathered(gathered).await?;
+                self.pieces = vec![bytes];
+                return Ok(false);
+            }
+            Part::Piece(number) | Part::Last(number) => {
+                if self.pieces.len() != number as usize {
+                    let what = format!(
+                        "entry {} of {} is a piece without the others",
+                        last.index(),
+                        self.group
+                    );
+                    return Err(StorageError::Corruption(what));
+                }
+                if part == Part::Piece(number) {
+                    self.pieces.push(bytes);
+                    return Ok(false);
+                }
+                self.write_gathered(gathered).await?;
+                for piece in std::mem::take(&mut self.pieces) {
+                    self.write_piece(piece).await?;
+                }
+            }
+        }
+        gathered.last = Some(last);
+        gathered.bytes += bytes.len();
+        gathered.entries.push(bytes);
+        Ok(part != Part::Whole || gathered.bytes >= limits::ENTRY_BYTES_MAX)
+    }
+
+    async fn write_gathered(&self, gathered: &mut Gathered) -> Result<(), StorageError> {
+        match gathered.last {
+            Some(_) => self.write(std::mem::take(gathered)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&self, gathered: Gathered) -> Result<(), StorageError> {
+        let Some(last) = gathered.last else { return Ok(()) };
+        self.room().await;
         let mut batch = WriteBatch::with_capacity(gathered.entries.len() * 4 + 3);
         let publish = self.applier.prepare(gathered.entries, &mut batch.ops)?;
         let marker = codec::encode_log_id(&last);
@@ -156,26 +244,43 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered { membership: self.late.take(), ..Gathered::default() };
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            gathered.last = Some(entry.log_id);
-            gathered.responders.extend(responder);
-            match entry.payload {
-                EntryPayload::Blank => {}
-                EntryPayload::Normal(Payload(bytes)) => {
-                    gathered.bytes += bytes.len();
-                    gathered.entries.push(bytes);
+            let full = match entry.payload {
+                // A leader begins with a blank entry; its predecessor's proposals are over.
+                EntryPayload::Blank => {
+                    self.pieces.clear();
+                    gathered.last = Some(entry.log_id);
+                    false
                 }
+                EntryPayload::Normal(payload) => self
+                    .gather(&mut gathered, entry.log_id, payload)
+                    .await
+                    .map_err(io::Error::other)?,
                 EntryPayload::Membership(membership) => {
                     let stored = StoredMembership::new(Some(entry.log_id), membership);
                     gathered.membership = Some(stored);
+                    // Redo must begin before the pieces that are held.
+                    if self.pieces.is_empty() {
+                        gathered.last = Some(entry.log_id);
+                    }
+                    false
                 }
-            }
+            };
+            gathered.responders.extend(responder);
             // A restart hands over the whole log at once; bound what is in one batch.
-            if gathered.bytes >= limits::ENTRY_BYTES_MAX {
+            if full {
                 self.write(std::mem::take(&mut gathered)).await.map_err(io::Error::other)?;
             }
+        }
+        if gathered.last.is_none() {
+            // Pieces that are held: their proposer goes on with the next one.
+            for responder in gathered.responders {
+                responder.send(());
+            }
+            self.late = gathered.membership;
+            return Ok(());
         }
         self.write(gathered).await.map_err(io::Error::other)
     }

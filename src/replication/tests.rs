@@ -12,6 +12,7 @@ use meridian_storage::{
     Op, Pressure, RaftLog, Reader, SegLog, Slot, StorageError, WriteBatch,
 };
 
+use crate::types::{Part, Payload};
 use crate::{Applier, GroupConfig, ProposeError, Publish, RaftGroup, codec};
 
 const GROUP: RangeId = RangeId(1);
@@ -121,6 +122,45 @@ fn copy_log(from: &Path) -> tempfile::TempDir {
         std::fs::copy(file.path(), to.path().join("log").join(file.file_name())).expect("copied");
     }
     to
+}
+
+/// A proposal in pieces is applied as a whole or not at all, wherever the crash comes; a checkpoint in the
+/// middle purges none of it.
+#[test]
+fn pieces_are_applied_together_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let engine = MemEngine::new();
+    let log = seg_log(dir.path());
+    let (group, applier) = open(&log, Arc::new(engine.clone())).expect("a new group");
+    propose(&group, 0..3);
+    let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
+    let append = |bytes, part| {
+        futures::executor::block_on(group.append(Payload { bytes, part })).expect("acknowledged");
+    };
+    // Cut off after two pieces: the next proposal begins anew.
+    append(number(90), Part::Piece(0));
+    append(number(91), Part::Piece(1));
+    check(&engine, 3);
+    futures::executor::block_on(group.propose_pieces(&mut (3..7).map(number))).expect("whole");
+    check(&engine, 7);
+    assert_eq!(applier.published.load(Ordering::SeqCst), 7);
+    group.checkpoint().expect("memory");
+    futures::executor::block_on(group.propose_pieces(&mut (7..10).map(number))).expect("whole");
+    append(number(92), Part::Piece(0));
+    group.checkpoint().expect("memory");
+    append(number(93), Part::Piece(1));
+    group.stop_threads();
+    log.close();
+    drop((group, log));
+    for lost in 0..=engine.unpersisted() {
+        let engine = engine.crash([lost, lost / 2, 0]);
+        let copy = copy_log(dir.path());
+        let log = seg_log(copy.path());
+        let (group, _) = open(&log, Arc::new(engine.clone())).expect("opens");
+        check(&engine, 10);
+        propose(&group, 10..12);
+        check(&engine, 12);
+    }
 }
 
 /// A checkpoint purges the log; an engine that comes back older than its checkpoint is refused.
@@ -271,7 +311,9 @@ fn entries_come_back_from_their_bytes() {
     let membership = Membership::new(vec![voters], nodes).expect("voters are nodes");
     for payload in [
         EntryPayload::Blank,
-        EntryPayload::Normal(Payload(Bytes::from_static(b"row"))),
+        EntryPayload::Normal(Payload { bytes: Bytes::from_static(b"row"), part: Part::Whole }),
+        EntryPayload::Normal(Payload { bytes: Bytes::from_static(b"row"), part: Part::Piece(7) }),
+        EntryPayload::Normal(Payload { bytes: Bytes::new(), part: Part::Last(8) }),
         EntryPayload::Membership(membership),
     ] {
         let entry = Entry { log_id, payload };

@@ -6,11 +6,26 @@ use bytes::Bytes;
 
 /// A proposal as openraft sees it: bytes that only the applier understands.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Payload(pub(crate) Bytes);
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    pub(crate) part: Part,
+}
+
+/// Which part of a proposal an entry is. One that is too large for an entry travels as several; none of
+/// them is applied before the last one is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// The piece with this number, from 0; more follow.
+    Piece(u32),
+    /// The last piece, with its number.
+    Last(u32),
+}
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
+        write!(f, "{} bytes ({:?})", self.bytes.len(), self.part)
     }
 }
 

@@ -93,12 +93,7 @@ fn write(dir: &Path, file: &str, text: &str, mode: u32) -> Result<(), Failure> {
     let path = dir.join(file);
     let cannot = || failed::<std::io::Error>(format!("cannot write {}", path.display()));
     let mut open = fs::OpenOptions::new();
-    let mut file = open
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&path)
-        .map_err(cannot())?;
+    let mut file =
+        open.write(true).create(true).truncate(true).mode(mode).open(&path).map_err(cannot())?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(cannot())
 }

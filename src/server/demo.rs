@@ -71,7 +71,8 @@ impl TempDir {
         let tail = u32::from_be_bytes(tail);
         let name = format!("meridian-demo-{}-{tail:x}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).map_err(failed(format!("cannot make {}", path.display())))?;
+        std::fs::create_dir_all(&path)
+            .map_err(failed(format!("cannot make {}", path.display())))?;
         Ok(TempDir(path))
     }
 }

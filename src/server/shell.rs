@@ -91,8 +91,7 @@ impl ServerCertVerifier for Unverified {
 
 #[expect(clippy::print_stdout, reason = "the shell's answers")]
 async fn prompt(client: &Client) -> Result<(), Failure> {
-    let mut editor =
-        rustyline::DefaultEditor::new().map_err(failed("cannot use this terminal"))?;
+    let mut editor = rustyline::DefaultEditor::new().map_err(failed("cannot use this terminal"))?;
     let history = std::env::home_dir().map(|home| home.join(".meridian_history"));
     if let Some(path) = &history {
         let _ = editor.load_history(path);

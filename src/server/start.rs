@@ -124,13 +124,17 @@ impl RunningNode {
             let dir = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
             Some(certs::load_or_make(&dir, options.listen.ip())?)
         };
-        let node = open_node(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
+        let node =
+            open_node(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
         let sessions = Sessions::new(node);
         sessions.drop_left_over().await.map_err(failed("cannot drop temporary tables"))?;
         let password = if options.insecure { None } else { first_password(&sessions).await? };
 
-        let gateway_config =
-            GatewayConfig { tls, insecure: options.insecure, connections_max: options.connections_max };
+        let gateway_config = GatewayConfig {
+            tls,
+            insecure: options.insecure,
+            connections_max: options.connections_max,
+        };
         let gateway = Gateway::new(gateway_config, sessions);
         let draining = Arc::new(AtomicBool::new(false));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway).run(listener))];

@@ -35,6 +35,7 @@ struct Savepoint {
     id: SavepointId,
     overlay: Overlay,
     deferred: Deferred,
+    read_only: bool,
 }
 
 /// A session's transaction.
@@ -102,7 +103,8 @@ impl Block {
         let overlay = self.overlay(newest).clone();
         let deferred = self.deferred.lock().clone();
         if let Some(txn) = &mut self.txn {
-            self.savepoints.push(Savepoint { name, id: txn.savepoint(), overlay, deferred });
+            let (id, read_only) = (txn.savepoint(), self.read_only);
+            self.savepoints.push(Savepoint { name, id, overlay, deferred, read_only });
         }
     }
 
@@ -121,6 +123,7 @@ impl Block {
         if let Some(txn) = &mut self.txn {
             txn.release(self.savepoints[at].id);
         }
+        self.read_only = self.savepoints[at].read_only;
         self.savepoints.truncate(at);
         Ok(at + 1)
     }
@@ -134,6 +137,7 @@ impl Block {
         }
         self.overlay = Some(savepoint.overlay.clone());
         *self.deferred.lock() = savepoint.deferred.clone();
+        self.read_only = savepoint.read_only;
         self.savepoints.truncate(at + 1);
         self.state = State::Explicit;
         Ok(at + 1)

@@ -38,6 +38,10 @@ pub(crate) struct SqlCursor {
     /// Number of savepoints when it was made: ROLLBACK TO an older one closes it.
     depth: usize,
     pub(crate) held: bool,
+    /// The error that its query has come to behind the rows read.
+    error: Option<PgError>,
+    /// That error was given: there is no going on.
+    failed: bool,
 }
 
 impl SqlCursor {
@@ -83,6 +87,7 @@ impl Session {
                 locked.map_err(meridian_exec::from_kv)?;
             }
         }
+        self.pin_cursors().await?;
         self.begin_statement();
         let ctx = self.statement_context(&plan, &[]);
         let eval = ctx.eval.clone();
@@ -103,6 +108,8 @@ impl Session {
             hold: declare.hold,
             depth: self.block.depth(),
             held: false,
+            error: None,
+            failed: false,
         };
         self.cursors.insert(name.clone(), cursor);
         Ok("DECLARE CURSOR".to_owned())
@@ -120,6 +127,14 @@ impl Session {
         let mut cursor = self.cursors.remove(name).ok_or_else(|| {
             PgError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
         })?;
+        if cursor.failed {
+            self.cursors.insert(name.to_owned(), cursor);
+            return Err(PgError::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("portal \"{name}\" cannot be run"),
+            )
+            .into());
+        }
         let outcome = self.fetch_from(&mut cursor, direction, only_move, formats, client).await;
         self.cursors.insert(name.to_owned(), cursor);
         outcome
@@ -217,18 +232,53 @@ impl Session {
     /// Reads until the cursor has this many rows, or all.
     async fn read_to(&mut self, cursor: &mut SqlCursor, rows: usize) -> Result<()> {
         while cursor.read < rows {
+            if let Some(error) = cursor.error.take() {
+                (cursor.failed, cursor.source) = (true, None);
+                return Err(error);
+            }
             let Some(source) = &mut cursor.source else { return Ok(()) };
             let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
             let want = (rows - cursor.read).min(READ_ROWS);
-            match source.next(txn, want).await.map_err(no_retry)? {
-                Some(batch) => {
+            let next = source.next(txn, want).await.map_err(no_retry);
+            match next {
+                Err(error) => cursor.error = Some(error),
+                Ok(Some(batch)) => {
                     cursor.read += batch.num_rows();
                     cursor.rows.push(batch);
                 }
-                None => cursor.source = None,
+                Ok(None) => cursor.source = None,
             }
         }
         Ok(())
+    }
+
+    /// Before a statement that may write or takes a new snapshot: open cursors read the rest of
+    /// their rows, for they show the data as of DECLARE. An error is told when a FETCH gets there.
+    pub(crate) async fn pin_cursors(&mut self) -> Result<()> {
+        if self.cursors.values().all(|c| c.source.is_none() || c.error.is_some()) {
+            return Ok(());
+        }
+        let mut cursors = std::mem::take(&mut self.cursors);
+        let mut outcome = Ok(());
+        for cursor in cursors.values_mut() {
+            while let Some(source) = cursor.source.as_mut().filter(|_| cursor.error.is_none()) {
+                let Some(txn) = &mut self.block.txn else { break };
+                match source.next(txn, READ_ROWS).await.map_err(no_retry) {
+                    Ok(Some(batch)) => {
+                        cursor.read += batch.num_rows();
+                        cursor.rows.push(batch);
+                    }
+                    Ok(None) => cursor.source = None,
+                    Err(error) if error.state() == SqlState::QUERY_CANCELED => {
+                        outcome = Err(error);
+                        break;
+                    }
+                    Err(error) => cursor.error = Some(error),
+                }
+            }
+        }
+        self.cursors = cursors;
+        outcome
     }
 
     /// CLOSE

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use meridian_catalog::TableDesc;
 use meridian_catalog::search_path::temp_schema_name;
+use meridian_catalog::{Relation, TableDesc};
+use meridian_cluster::KvError;
 use meridian_exec::ddl::{DdlContext, execute};
 use meridian_exec::virtuals::SessionInfo;
 use meridian_exec::{ExecError, StatementContext};
@@ -128,7 +129,8 @@ impl Session {
         }
         for (table, lock) in &query.tables {
             let privilege = match (query.command, lock) {
-                (_, TableLock::AccessShare) => 'r',
+                // Checked when the name was bound, as the owner of the view that it stands in.
+                (_, TableLock::AccessShare) => continue,
                 (meridian_sql::plan::Command::Insert, _) => 'a',
                 (meridian_sql::plan::Command::Delete, _) => 'd',
                 _ => 'w',
@@ -141,6 +143,77 @@ impl Session {
     /// `42501` unless the role may insert into this table.
     pub(crate) fn check_insert(&mut self, table: &TableDesc) -> Result<()> {
         if self.shared.is_superuser() { Ok(()) } else { self.check_table(table, 'a') }
+    }
+
+    /// LOCK TABLE
+    pub(crate) async fn lock_named(
+        &mut self,
+        names: &[meridian_sql::ast::ObjectName],
+        mode: TableLock,
+        nowait: bool,
+    ) -> Result<String> {
+        if self.block.read_only
+            && !matches!(
+                mode,
+                TableLock::AccessShare | TableLock::RowShare | TableLock::RowExclusive
+            )
+        {
+            return Err(read_only("LOCK TABLE"));
+        }
+        for name in names {
+            let (schema, name) = crate::copy::split_name(name)?;
+            let view = self.view();
+            let table = match view.catalog.lookup(&view.path, schema.as_deref(), &name) {
+                Some(Relation::Table(table)) => table,
+                Some(Relation::View(_) | Relation::Virtual(_)) => {
+                    return Err(PgError::unsupported("LOCK TABLE of a view is not supported yet"));
+                }
+                Some(_) => {
+                    return Err(PgError::new(
+                        SqlState::WRONG_OBJECT_TYPE,
+                        format!("\"{name}\" is not a table or view"),
+                    ));
+                }
+                None => {
+                    let shown = schema.map_or_else(|| name.clone(), |s| format!("{s}.{name}"));
+                    return Err(PgError::new(
+                        SqlState::UNDEFINED_TABLE,
+                        format!("relation \"{shown}\" does not exist"),
+                    ));
+                }
+            };
+            self.check_lock(&table, mode)?;
+            self.begin_lock();
+            if let Some(txn) = &mut self.block.txn {
+                let locked = txn.lock_table(table.oid, crate::run::lock_mode(mode), nowait).await;
+                locked.map_err(|e| lock_error(e, &name))?;
+            }
+        }
+        Ok("LOCK TABLE".to_owned())
+    }
+
+    /// Takes the lock time-out, but no snapshot: one that LOCK TABLE waits for comes after it.
+    fn begin_lock(&mut self) {
+        let millis = self.shared.settings.lock().hot().lock_timeout_ms;
+        if let Some(txn) = &mut self.block.txn {
+            txn.set_lock_timeout((millis > 0).then(|| std::time::Duration::from_millis(millis)));
+        }
+    }
+
+    /// Any of the privileges that the mode asks for.
+    fn check_lock(&mut self, table: &TableDesc, mode: TableLock) -> Result<()> {
+        if self.shared.is_superuser() {
+            return Ok(());
+        }
+        let letters = if mode == TableLock::AccessShare { "rwdD" } else { "wdD" };
+        let mut outcome = Ok(());
+        for letter in letters.chars() {
+            outcome = self.check_table(table, letter);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     fn check_table(&mut self, table: &TableDesc, privilege: char) -> Result<()> {
@@ -158,5 +231,16 @@ impl Session {
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("permission denied for table {}", table.name),
         ))
+    }
+}
+
+/// Names the relation that could not be locked at once.
+fn lock_error(error: KvError, name: &str) -> PgError {
+    match error {
+        KvError::LockNotAvailable => PgError::new(
+            SqlState::LOCK_NOT_AVAILABLE,
+            format!("could not obtain lock on relation \"{name}\""),
+        ),
+        other => meridian_exec::from_kv(other),
     }
 }

@@ -99,7 +99,9 @@ impl Session {
         let view = self.view();
         let started = Instant::now();
         let plan = match &statement.statement {
-            Statement::Query(query) => Arc::new(self.bind_query(view, &outer.text, query, &[], false)?),
+            Statement::Query(query) => {
+                Arc::new(self.bind_query(view, &outer.text, query, &[], false)?)
+            }
             Statement::Execute { name, .. } => {
                 let target = self.statements.get(&name.value).cloned();
                 let target = target.ok_or_else(|| crate::extended::no_statement(&name.value))?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_sql::parse::{self, Statement};
+use meridian_sql::plan::Command;
 use meridian_types::io;
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState};
 use smallvec::SmallVec;
@@ -91,8 +92,7 @@ impl Session {
             .into());
         }
         let given = types.iter().map(|oid| PgType::new(*oid)).collect();
-        let statement =
-            PreparedStatement::new(text.into(), parsed.pop(), given, false, self.statement_time);
+        let statement = PreparedStatement::new(text.into(), parsed.pop(), given);
         let statement = Arc::new(statement);
         self.refuse_when_failed(statement.statement())?;
         if let Some(Statement::Query(_)) = statement.statement() {
@@ -103,9 +103,22 @@ impl Session {
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
-            self.statements.insert(name.to_owned(), statement);
+            self.keep_statement(name, statement);
         }
         Ok(())
+    }
+
+    /// Keeps a prepared statement under its name.
+    pub(crate) fn keep_statement(&mut self, name: &str, statement: Arc<PreparedStatement>) {
+        let entry = (Arc::clone(&statement.text), self.statement_time);
+        self.shared.prepared.lock().insert(name.to_owned(), entry);
+        self.statements.insert(name.to_owned(), statement);
+    }
+
+    /// Forgets a prepared statement; whether there was one.
+    pub(crate) fn forget_statement(&mut self, name: &str) -> bool {
+        self.shared.prepared.lock().remove(name);
+        self.statements.remove(name).is_some()
     }
 
     fn find_statement(&self, name: &str) -> Result<Arc<PreparedStatement>> {
@@ -186,7 +199,7 @@ impl Session {
             let plan = self.plan(&statement)?;
             let params: Vec<u32> = plan.query().params.iter().map(|p| p.oid).collect();
             client.parameter_description(&params);
-            describe(&plan.columns, client);
+            describe(&plan, &plan.columns, client);
             return Ok(());
         }
         client.parameter_description(&[]);
@@ -200,8 +213,8 @@ impl Session {
     /// Describe of a portal.
     pub fn describe_portal<C: Client>(&mut self, name: &str, client: &mut C) -> Result<(), Fault> {
         let portal = self.find_portal(name)?;
-        if let Some(columns) = portal.columns() {
-            describe(&columns, client);
+        if let (Some(columns), Some(plan)) = (portal.columns(), &portal.plan) {
+            describe(plan, &columns, client);
             return Ok(());
         }
         let statement = Arc::clone(&portal.statement);
@@ -279,7 +292,7 @@ impl Session {
         if name.is_empty() {
             self.unnamed = None;
         } else {
-            self.statements.remove(name);
+            self.forget_statement(name);
         }
     }
 
@@ -304,8 +317,13 @@ impl Session {
     }
 }
 
-fn describe<C: Client>(columns: &[ResultColumn], client: &mut C) {
-    if columns.is_empty() { client.no_data() } else { client.row_description(columns) }
+/// A query without output columns still gives rows; INSERT and its kin without RETURNING do not.
+fn describe<C: Client>(plan: &Plan, columns: &[ResultColumn], client: &mut C) {
+    if columns.is_empty() && plan.query().command != Command::Select {
+        client.no_data();
+    } else {
+        client.row_description(columns);
+    }
 }
 
 fn read_params(request: &BindRequest<'_>, types: &[PgType], eval: &EvalContext) -> Result<Params> {

@@ -7,13 +7,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meridian_catalog::{DatabaseDesc, RoleDesc};
+use meridian_cluster::Store;
+use meridian_exec::Node;
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
-use meridian_exec::virtuals::{ActivityRow, SessionInfo, SettingRow};
+use meridian_exec::virtuals::{ActivityRow, NamedStatement, SessionInfo, SettingRow};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState};
 use parking_lot::Mutex;
 
+use crate::advisory::AdvisoryLocks;
 use crate::client::Severity;
 use crate::interrupt::Interrupt;
 use crate::session::{Notices, now_micros};
@@ -34,7 +37,11 @@ pub(crate) struct SessionShared {
     database: (Oid, Arc<str>),
     identity: Mutex<Arc<SessionIdentity>>,
     pub(crate) interrupt: Interrupt,
-    pub(crate) activity: Mutex<Activity>,
+    activity: Mutex<Activity>,
+    /// `pg_prepared_statements`: name, text and time of making.
+    pub(crate) prepared: Mutex<BTreeMap<String, (Arc<str>, i64)>>,
+    /// Advisory locks of the transaction.
+    pub(crate) advisory: Mutex<AdvisoryLocks>,
     started: i64,
     peers: Weak<Peers>,
 }
@@ -54,6 +61,7 @@ pub(crate) struct Activity {
 pub(crate) struct Peers {
     pub(crate) sessions: Mutex<BTreeMap<i32, Weak<SessionShared>>>,
     pub(crate) started: i64,
+    pub(crate) node: Option<Arc<Node>>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +111,8 @@ impl SessionShared {
             identity: Mutex::new(identity),
             interrupt: opening.interrupt.clone(),
             activity: Mutex::new(Activity { state: "idle", ..Activity::default() }),
+            prepared: Mutex::default(),
+            advisory: Mutex::default(),
             started: now_micros(),
             peers: Arc::downgrade(peers),
         }
@@ -208,6 +218,37 @@ fn identity(
 }
 
 impl SessionShared {
+    /// A statement begins.
+    pub(crate) fn active(&self, query: &Arc<str>, now: i64, transaction_start: i64) {
+        let mut activity = self.activity.lock();
+        if !Arc::ptr_eq(&activity.query, query) {
+            activity.query = Arc::clone(query);
+        }
+        activity.query_start = Some(now);
+        activity.state_change = Some(now);
+        activity.transaction_start = Some(transaction_start);
+        activity.state = "active";
+    }
+
+    /// It has ended, with this state of the block.
+    pub(crate) fn idle(&self, status: u8) {
+        let mut activity = self.activity.lock();
+        activity.state = match status {
+            b'T' => "idle in transaction",
+            b'E' => "idle in transaction (aborted)",
+            _ => "idle",
+        };
+        if status == b'I' {
+            activity.transaction_start = None;
+        }
+    }
+
+    fn store(&self) -> Result<Arc<Store>> {
+        let node = self.peers.upgrade().and_then(|peers| peers.node.clone());
+        node.map(|node| Arc::clone(node.store()))
+            .ok_or_else(|| PgError::internal("a session without a store"))
+    }
+
     fn activity_row(&self) -> ActivityRow {
         let activity = self.activity.lock().clone();
         let identity = self.identity();
@@ -275,6 +316,14 @@ impl SessionInfo for SessionShared {
         all.iter().map(|session| session.activity_row()).collect()
     }
 
+    fn prepared_statements(&self) -> Vec<NamedStatement> {
+        let prepared = self.prepared.lock();
+        let entry = |(name, (text, made)): (&String, &(Arc<str>, i64))| {
+            (name.clone(), text.to_string(), *made)
+        };
+        prepared.iter().map(entry).collect()
+    }
+
     fn server_start(&self) -> i64 {
         self.peers.upgrade().map_or(0, |peers| peers.started)
     }
@@ -286,6 +335,36 @@ impl SessionInfo for SessionShared {
             if terminate { session.interrupt.terminate() } else { session.interrupt.cancel() }
         }
         found.is_some()
+    }
+
+    fn advisory_lock(
+        &self,
+        key: (u32, u32, u32),
+        shared: bool,
+        session: bool,
+        wait: bool,
+    ) -> Result<bool> {
+        let store = self.store()?;
+        let millis = self.settings.lock().hot().lock_timeout_ms;
+        let limit = (millis > 0).then(|| Duration::from_millis(millis));
+        let mut held = self.advisory.lock();
+        let txn = held.txn(&store, self.backend(), self.database.0);
+        txn.set_cancel(self.interrupt.token());
+        txn.set_lock_timeout(limit);
+        let asked = txn.advisory_lock(key, shared, session, wait);
+        let outcome =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked));
+        outcome.map_err(meridian_exec::from_kv)
+    }
+
+    fn advisory_unlock(&self, key: (u32, u32, u32), shared: bool) -> Result<bool> {
+        Ok(self.store()?.advisory_unlock(self.backend(), self.database.0, key, shared))
+    }
+
+    fn advisory_unlock_all(&self) {
+        if let Ok(store) = self.store() {
+            store.advisory_unlock_all(self.backend());
+        }
     }
 
     /// Blocks this worker, as the function's contract is synchronous; others go on.

@@ -15,6 +15,7 @@
 //! **Invariant:** after any error the session goes on; inside a block it refuses everything but its
 //! end with `25P02`, as PostgreSQL does.
 
+mod advisory;
 mod block;
 pub mod client;
 mod copy;

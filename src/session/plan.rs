@@ -44,7 +44,8 @@ impl Session {
         let Some(Statement::Query(query)) = statement.statement() else {
             return Err(PgError::internal("only queries have plans"));
         };
-        let plan = Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
+        let plan =
+            Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
         keep_promise(statement, &plan)?;
         statement.keep_plan(&plan);
         Ok(plan)

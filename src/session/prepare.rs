@@ -37,16 +37,11 @@ impl Session {
         let source = Source { text: Arc::clone(&outer.text), visible: true };
         let binder = Binder::new(&*view, &eval, &source, &[], false);
         let given: Result<Vec<PgType>> = types.iter().map(|ty| binder.resolve_type(ty)).collect();
-        let prepared = PreparedStatement::new(
-            Arc::clone(&outer.text),
-            Some(statement.clone()),
-            given?,
-            true,
-            self.statement_time,
-        );
+        let prepared =
+            PreparedStatement::new(Arc::clone(&outer.text), Some(statement.clone()), given?);
         let prepared = Arc::new(prepared);
         self.plan(&prepared)?;
-        self.statements.insert(name.value.clone(), prepared);
+        self.keep_statement(&name.value, prepared);
         Ok("PREPARE".to_owned())
     }
 
@@ -120,11 +115,12 @@ impl Session {
         match name {
             None => {
                 self.statements.clear();
+                self.shared.prepared.lock().clear();
                 Ok("DEALLOCATE ALL".to_owned())
             }
             Some(name) => {
-                let gone = self.statements.remove(&name.value);
-                gone.map(|_| "DEALLOCATE".to_owned()).ok_or_else(|| no_statement(&name.value))
+                let gone = self.forget_statement(&name.value);
+                gone.then(|| "DEALLOCATE".to_owned()).ok_or_else(|| no_statement(&name.value))
             }
         }
     }

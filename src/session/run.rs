@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use meridian_cluster::{Isolation, TableLockMode};
 use meridian_exec::keypath::{Format, KeyPlan};
-use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
 use meridian_exec::virtuals::SessionInfo;
+use meridian_exec::{Cursor, ExecError, StatementContext, from_kv};
 use meridian_sql::plan::{Command, Query, TableLock};
 use meridian_types::{Datum, EvalContext, PgError, Result, SqlState};
 
@@ -72,12 +72,14 @@ impl Session {
         rows_max: usize,
         client: &mut C,
     ) -> Result<(), Fault> {
+        self.shared.active(&portal.statement.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = self.run_portal_guarded(portal, rows_max, client).await;
         drop(guard);
         self.interrupt.end();
+        self.shared.idle(self.block.status());
         outcome.map_err(|fault| match fault {
             Fault::Error(error) => Fault::Error(self.interrupt.explain(error)),
             Fault::Disconnected => Fault::Disconnected,
@@ -92,6 +94,9 @@ impl Session {
     ) -> Result<(), Fault> {
         if matches!(portal.running, Running::NotStarted) {
             self.ensure_transaction();
+            if !self.cursors.is_empty() {
+                self.pin_cursors().await?;
+            }
             let plan = self.lock_tables(portal).await?;
             if let Some(key) = &plan.key {
                 let formats = wire_formats(&portal.formats);
@@ -128,6 +133,15 @@ impl Session {
         if !self.block.read_only || !query.writes {
             return Ok(());
         }
+        // Temporary tables may be written.
+        let only_temporary = query
+            .tables
+            .iter()
+            .filter(|(_, lock)| *lock == TableLock::RowExclusive)
+            .all(|(table, _)| table.temp_session.is_some());
+        if only_temporary && query.command != Command::Select {
+            return Ok(());
+        }
         let what = match query.command {
             Command::Select => "SELECT FOR UPDATE",
             Command::Insert => "INSERT",
@@ -143,7 +157,7 @@ impl Session {
         plan: &Plan,
         params: &[Datum],
     ) -> Arc<StatementContext> {
-        let memory = self.shared.settings.lock().get_bytes("work_mem");
+        let memory = self.shared.settings.lock().hot().work_mem_bytes;
         Arc::new(StatementContext {
             eval: self.eval(),
             params: params.into(),

@@ -96,21 +96,20 @@ impl Session {
 
     /// How long the client may be silent now.
     pub fn idle_limit(&self) -> IdleLimit {
-        let settings = self.shared.settings.lock();
-        let (name, state, message) = if self.block.is_explicit() {
+        let settings = self.shared.settings.lock().hot();
+        let (millis, state, message) = if self.block.is_explicit() {
             (
-                "idle_in_transaction_session_timeout",
+                settings.idle_in_transaction_timeout_ms,
                 SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
                 "terminating connection due to idle-in-transaction timeout",
             )
         } else {
             (
-                "idle_session_timeout",
+                settings.idle_session_timeout_ms,
                 SqlState::IDLE_SESSION_TIMEOUT,
                 "terminating connection due to idle-session timeout",
             )
         };
-        let millis = settings.get_millis(name);
         let limit = std::time::Duration::from_millis(millis);
         IdleLimit((millis > 0).then(|| (limit, PgError::new(state, message))))
     }
@@ -175,11 +174,10 @@ impl Session {
         if self.block.state != State::Idle {
             return;
         }
-        let settings = self.shared.settings.lock();
-        self.block.isolation = isolation(settings.get("default_transaction_isolation"));
-        self.block.read_only = settings.get_bool("default_transaction_read_only");
-        self.block.deferrable = settings.get_bool("default_transaction_deferrable");
-        drop(settings);
+        let settings = self.shared.settings.lock().hot();
+        self.block.isolation = settings.isolation;
+        self.block.read_only = settings.read_only;
+        self.block.deferrable = settings.deferrable;
         self.block.started = self.statement_time;
         self.block.state = State::Implicit;
         self.begin_txn();
@@ -201,7 +199,7 @@ impl Session {
 
     /// Takes the statement's snapshot and its lock time-out.
     pub(crate) fn begin_statement(&mut self) {
-        let lock_timeout = self.shared.settings.lock().get_millis("lock_timeout");
+        let lock_timeout = self.shared.settings.lock().hot().lock_timeout_ms;
         if let Some(txn) = &mut self.block.txn {
             let limit = std::time::Duration::from_millis(lock_timeout);
             txn.set_lock_timeout((lock_timeout > 0).then_some(limit));
@@ -247,6 +245,7 @@ impl Session {
         }
         self.block = Block::idle();
         self.shared.settings.lock().end_transaction(committed);
+        self.shared.advisory.lock().end();
         self.close_portals_at_end(committed);
     }
 
@@ -254,7 +253,17 @@ impl Session {
     pub async fn fail(&mut self) {
         match self.block.state {
             State::Implicit => self.rollback(),
-            State::Explicit => self.block.state = State::Failed,
+            State::Explicit => {
+                self.block.state = State::Failed;
+                // Nothing can bring it back but a savepoint: without one its locks go now.
+                if self.block.depth() == 0
+                    && let Some(mut txn) = self.block.txn.take()
+                {
+                    txn.rollback();
+                    txn.release_locks();
+                    self.shared.advisory.lock().end();
+                }
+            }
             State::Idle | State::Failed => {}
         }
     }
@@ -286,7 +295,7 @@ impl Session {
 
     /// Keeps a notice for the client.
     pub(crate) fn notice(&self, severity: Severity, notice: PgError) {
-        self.shared.notices.lock().push((severity, notice));
+        self.shared.notice(severity, notice);
     }
 }
 

@@ -38,7 +38,7 @@ impl Sessions {
     /// Sessions on this node.
     pub fn new(node: Arc<Node>) -> Arc<Sessions> {
         let started = crate::session::now_micros();
-        let peers = Arc::new(Peers { started, ..Peers::default() });
+        let peers = Arc::new(Peers { started, node: Some(Arc::clone(&node)), ..Peers::default() });
         Arc::new(Sessions { node, peers })
     }
 

@@ -193,11 +193,42 @@ impl Session {
             );
             return Ok("SET CONSTRAINTS".to_owned());
         }
-        if names.is_empty() && !deferred {
-            self.check_deferred().await?;
-            return Ok("SET CONSTRAINTS".to_owned());
+        if names.is_empty() {
+            self.block.deferred.lock().set_all(deferred);
+        } else {
+            for name in names {
+                let oid = self.constraint_named(name)?;
+                self.block.deferred.lock().set(oid, deferred);
+            }
         }
-        Err(PgError::unsupported("SET CONSTRAINTS DEFERRED is not supported yet"))
+        // What is immediate from now on has to hold now.
+        if !deferred {
+            self.check_deferred().await?;
+        }
+        Ok("SET CONSTRAINTS".to_owned())
+    }
+
+    /// The deferrable constraint of this name.
+    fn constraint_named(&mut self, name: &meridian_sql::ast::ObjectName) -> Result<u32> {
+        let (_, name) = crate::copy::split_name(name)?;
+        let view = self.view();
+        for relation in view.catalog.relations() {
+            if let meridian_catalog::Relation::Table(table) = relation
+                && let Some(constraint) = table.constraint(&name)
+            {
+                if constraint.deferrable {
+                    return Ok(constraint.oid);
+                }
+                return Err(PgError::new(
+                    SqlState::WRONG_OBJECT_TYPE,
+                    format!("constraint \"{name}\" is not deferrable"),
+                ));
+            }
+        }
+        Err(PgError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("constraint \"{name}\" does not exist"),
+        ))
     }
 }
 

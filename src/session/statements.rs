@@ -28,10 +28,6 @@ pub(crate) struct PreparedStatement {
     pub(crate) parsed: Option<Parsed>,
     /// Parameter types as given; 0 where the client left one open.
     pub(crate) given: Vec<PgType>,
-    /// Made by PREPARE rather than by a Parse message.
-    pub(crate) from_sql: bool,
-    /// When it was made, microseconds since 2000-01-01 UTC.
-    pub(crate) made: i64,
     plan: Mutex<Option<Arc<Plan>>>,
     /// Parameter types and output columns as first told to the client; they must not change.
     pub(crate) promised: Mutex<Option<(Vec<PgType>, Vec<PgType>)>>,
@@ -60,11 +56,9 @@ impl PreparedStatement {
         text: Arc<str>,
         parsed: Option<Parsed>,
         given: Vec<PgType>,
-        from_sql: bool,
-        made: i64,
     ) -> PreparedStatement {
         let (plan, promised) = (Mutex::new(None), Mutex::new(None));
-        PreparedStatement { text, parsed, given, from_sql, made, plan, promised }
+        PreparedStatement { text, parsed, given, plan, promised }
     }
 
     pub(crate) fn statement(&self) -> Option<&Statement> {

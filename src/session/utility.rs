@@ -39,12 +39,14 @@ impl Session {
             return Ok(());
         }
         self.ensure_transaction();
+        self.shared.active(&prepared.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().get_millis("statement_timeout");
+        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
         drop(guard);
         self.interrupt.end();
+        self.shared.idle(self.block.status());
         match outcome {
             Ok(Some(tag)) => {
                 client.command_complete(&tag);
@@ -89,6 +91,7 @@ impl Session {
             Statement::Close(name) => self.close_cursor(name.as_ref())?,
             Statement::Copy(copy) => self.copy(prepared, copy, client).await?,
             Statement::Explain { options, statement } => {
+                self.pin_cursors().await?;
                 self.explain(prepared, options, statement, formats, client).await?
             }
             Statement::Discard(what) => self.discard(what, several).await?,
@@ -98,6 +101,9 @@ impl Session {
             }
             Statement::Lock { .. } if !self.block.is_explicit() => {
                 return Err(needs_block("LOCK TABLE").into());
+            }
+            Statement::Lock { tables, mode, nowait } => {
+                self.lock_named(tables, *mode, *nowait).await?
             }
             Statement::Listen(_) | Statement::Unlisten(_) | Statement::Notify(..) => {
                 return Err(PgError::unsupported("LISTEN and NOTIFY are not supported yet").into());
@@ -111,7 +117,10 @@ impl Session {
             Statement::Load(_) => {
                 return Err(PgError::unsupported("loadable modules are not supported").into());
             }
-            ddl => self.ddl(prepared, ddl, several).await?,
+            ddl => {
+                self.pin_cursors().await?;
+                self.ddl(prepared, ddl, several).await?
+            }
         };
         Ok(Some(tag))
     }
@@ -157,18 +166,23 @@ impl Session {
                 let newest = self.node.catalog();
                 self.block.savepoint(name.clone(), &newest);
                 self.shared.settings.lock().push(self.block.depth());
+                self.shared.advisory.lock().savepoint();
                 Ok("SAVEPOINT".to_owned())
             }
             Transaction::Release(name) => {
                 self.require_block("RELEASE SAVEPOINT")?;
                 let depth = self.block.release(name)?;
                 self.shared.settings.lock().forget(depth);
+                self.shared.advisory.lock().release(depth);
+                self.show_modes();
                 Ok("RELEASE".to_owned())
             }
             Transaction::RollbackTo(name) => {
                 self.require_block("ROLLBACK TO SAVEPOINT")?;
                 let depth = self.block.rollback_to(name)?;
                 self.shared.settings.lock().restore(depth);
+                self.shared.advisory.lock().rollback_to(depth);
+                self.show_modes();
                 self.close_portals_newer_than(depth);
                 Ok("ROLLBACK".to_owned())
             }
@@ -265,8 +279,15 @@ impl Session {
             }
         }
         if let Some(read_only) = modes.read_only {
-            if !read_only && self.block.read_only && self.block.used {
-                return Err(late("transaction read-write mode must be set before any query"));
+            if !read_only && self.block.read_only {
+                if self.block.depth() > 0 {
+                    return Err(late(
+                        "cannot set transaction read-write mode inside a read-only transaction",
+                    ));
+                }
+                if self.block.used {
+                    return Err(late("transaction read-write mode must be set before any query"));
+                }
             }
             self.block.read_only = read_only;
         }
@@ -335,6 +356,7 @@ impl Session {
                 self.cursors.clear();
                 self.portals.clear();
                 self.statements.clear();
+                self.shared.prepared.lock().clear();
                 self.texts.clear();
                 self.shared.settings.lock().reset_all()?;
                 self.shared.reset_role();

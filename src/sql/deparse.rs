@@ -40,6 +40,57 @@ pub struct Deparser<'a> {
     pub type_name: &'a dyn Fn(PgType) -> String,
     /// For the text form of constants.
     pub eval: &'a EvalContext,
+    /// Leaves out the parentheses that `pg_get_expr(…, true)` leaves out.
+    pub pretty: bool,
+}
+
+/// What an expression is an operand of, for parentheses in the pretty form.
+#[derive(Clone, Copy)]
+enum Outer<'a> {
+    /// AND or OR.
+    Connective { and: bool },
+    /// NOT.
+    Not,
+    /// A binary operator, by name; on its left side or not.
+    Operator(&'a str, bool),
+    /// Anything else that binds tightly.
+    Tight,
+}
+
+/// 1 for `+` and `-`, 2 for `*`, `/` and `%`: the operators whose order everybody knows.
+fn priority(op: &str) -> Option<u8> {
+    match op {
+        "+" | "-" => Some(1),
+        "*" | "/" | "%" => Some(2),
+        _ => None,
+    }
+}
+
+/// Whether the pretty form needs parentheses around an operand.
+fn needs_parentheses(e: &Expr, outer: Outer<'_>) -> bool {
+    let connective = matches!(outer, Outer::Connective { .. } | Outer::Not);
+    match &e.kind {
+        ExprKind::And(_) | ExprKind::Not(_) => !matches!(outer, Outer::Connective { .. }),
+        ExprKind::Or(_) => !matches!(outer, Outer::Connective { and: false }),
+        ExprKind::Relabel(arg) => needs_parentheses(arg, Outer::Tight),
+        ExprKind::ArrayCompare { .. } => true,
+        ExprKind::IsNull(_)
+        | ExprKind::IsNotNull(_)
+        | ExprKind::Truth(..)
+        | ExprKind::Distinct { .. } => !connective,
+        ExprKind::Call { func, args } => match (&func.operator, outer) {
+            (None, _) => false,
+            (Some(_), _) if connective => false,
+            (Some(op), Outer::Operator(parent, left)) if args.len() == 2 => {
+                match (priority(op), priority(parent)) {
+                    (Some(own), Some(theirs)) => own < theirs || (own == theirs && !left),
+                    _ => true,
+                }
+            }
+            _ => true,
+        },
+        _ => false,
+    }
 }
 
 impl std::fmt::Debug for Deparser<'_> {
@@ -80,15 +131,22 @@ impl Deparser<'_> {
             ExprKind::Column(id) => out.push_str(&(self.column)(*id)),
             ExprKind::Param(n) => put(out, format_args!("${}", n + 1)),
             ExprKind::Call { func, args } => self.call(func, args, e.ty, out),
-            ExprKind::And(terms) => self.joined(terms, " AND ", out),
-            ExprKind::Or(terms) => self.joined(terms, " OR ", out),
-            ExprKind::Not(arg) => self.around("(NOT ", arg, ")", out),
-            ExprKind::IsNull(arg) => self.around("(", arg, " IS NULL)", out),
-            ExprKind::IsNotNull(arg) => self.around("(", arg, " IS NOT NULL)", out),
-            ExprKind::Truth(test, arg) => self.around("(", arg, truth(*test), out),
+            ExprKind::And(terms) => self.joined(terms, true, out),
+            ExprKind::Or(terms) => self.joined(terms, false, out),
+            ExprKind::Not(arg) => {
+                self.open("(NOT ", out);
+                self.operand(arg, Outer::Not, out);
+                self.close(")", out);
+            }
+            ExprKind::IsNull(arg) => self.test(arg, " IS NULL)", out),
+            ExprKind::IsNotNull(arg) => self.test(arg, " IS NOT NULL)", out),
+            ExprKind::Truth(test, arg) => self.test(arg, truth(*test), out),
             ExprKind::Distinct { left, right, .. } => {
-                self.around("(", left, " IS DISTINCT FROM ", out);
-                self.around("", right, ")", out);
+                self.open("(", out);
+                self.operand(left, Outer::Tight, out);
+                out.push_str(" IS DISTINCT FROM ");
+                self.operand(right, Outer::Tight, out);
+                self.close(")", out);
             }
             ExprKind::Case { whens, default } => self.case(whens, default.as_deref(), out),
             ExprKind::Coalesce(args) => self.named("COALESCE", args, out),
@@ -156,15 +214,39 @@ impl Deparser<'_> {
         out.push(')');
     }
 
-    fn joined(&self, terms: &[Expr], word: &str, out: &mut String) {
-        out.push('(');
+    /// What opens a node; its first parenthesis is for the plain form only.
+    fn open(&self, text: &str, out: &mut String) {
+        out.push_str(if self.pretty { text.trim_start_matches('(') } else { text });
+    }
+
+    /// What ends a node.
+    fn close(&self, text: &str, out: &mut String) {
+        let bare = text.strip_suffix(')').unwrap_or(text);
+        out.push_str(if self.pretty { bare } else { text });
+    }
+
+    fn operand(&self, e: &Expr, outer: Outer<'_>, out: &mut String) {
+        match self.pretty && needs_parentheses(e, outer) {
+            true => self.around("(", e, ")", out),
+            false => self.write(e, out),
+        }
+    }
+
+    fn test(&self, arg: &Expr, tail: &str, out: &mut String) {
+        self.open("(", out);
+        self.operand(arg, Outer::Tight, out);
+        self.close(tail, out);
+    }
+
+    fn joined(&self, terms: &[Expr], and: bool, out: &mut String) {
+        self.open("(", out);
         for (i, term) in terms.iter().enumerate() {
             if i > 0 {
-                out.push_str(word);
+                out.push_str(if and { " AND " } else { " OR " });
             }
-            self.write(term, out);
+            self.operand(term, Outer::Connective { and }, out);
         }
-        out.push(')');
+        self.close(")", out);
     }
 
     fn case(&self, whens: &[(Expr, Expr)], default: Option<&Expr>, out: &mut String) {
@@ -189,13 +271,17 @@ impl Deparser<'_> {
         }
         match (&func.operator, args) {
             (Some(op), [left, right]) => {
-                self.around("(", left, "", out);
+                self.open("(", out);
+                self.operand(left, Outer::Operator(op, true), out);
                 put(out, format_args!(" {op} "));
-                self.around("", right, ")", out);
+                self.operand(right, Outer::Operator(op, false), out);
+                self.close(")", out);
             }
             (Some(op), [arg]) => {
-                put(out, format_args!("({op} "));
-                self.around("", arg, ")", out);
+                self.open("(", out);
+                put(out, format_args!("{op} "));
+                self.operand(arg, Outer::Operator(op, false), out);
+                self.close(")", out);
             }
             _ => self.function(func, args, out),
         }
@@ -232,11 +318,13 @@ impl Deparser<'_> {
         right: &Expr,
         out: &mut String,
     ) {
-        self.around("(", left, "", out);
+        self.open("(", out);
+        self.operand(left, Outer::Tight, out);
         let op = func.operator.as_deref().unwrap_or("=");
         let word = if quantifier == Quantifier::Any { "ANY" } else { "ALL" };
         put(out, format_args!(" {op} {word} ("));
-        self.around("", right, "))", out);
+        self.around("", right, ")", out);
+        self.close(")", out);
     }
 
     fn subscript(
@@ -280,7 +368,11 @@ impl Deparser<'_> {
             ExprKind::Const(value) if arg.ty == PgType::new(ty.oid) && !value.is_null() => {
                 self.literal(value, arg.ty, out);
             }
-            _ => self.around("(", arg, ")", out),
+            _ => {
+                self.open("(", out);
+                self.operand(arg, Outer::Tight, out);
+                self.close(")", out);
+            }
         }
         put(out, format_args!("::{}", self.ty(ty)));
     }

@@ -136,7 +136,7 @@ pub struct Pressure {
 }
 
 /// Journals may grow to this while flushes are behind; twice as much doubles the longest restart.
-const JOURNAL_BYTES_STALL: u64 = 256 << 20;
+const JOURNAL_BYTES_STALL: u64 = 144 << 20;
 
 impl Pressure {
     /// From here on fjall would put the calling thread to sleep (at 4 memtables or 20 runs); stopping

@@ -9,13 +9,18 @@
 //!   `get` of the newest version is fine: batches put `hist` before `cur`.
 //! * **Back-pressure before fjall's own.** fjall puts the calling thread to sleep for 10–100 ms when it is
 //!   behind; the apply thread asks [`Engine::would_stall`] first and lets proposals wait instead.
+//! * **Journals are kept short**, since opening replays them at about 100 MB/s and one thread. fjall begins
+//!   a new journal when a memtable is flushed while the current one is above 64 MB, and removes an old one
+//!   when every keyspace has flushed what was in memory at that moment. Left alone, both may take hundreds
+//!   of megabytes; so [`FjallEngine::tend_journals`] flushes when the journal is full, and once more when
+//!   a new one has begun: the second flush is small, and lets the old journal go at once.
 //! * **Torn journals are repaired or refused** ([`super::journal`]).
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fjall::config::{
@@ -58,6 +63,13 @@ impl FjallConfig {
     }
 }
 
+/// A journal above this is replaced at the next flush: fjall's constant, and a little more.
+const JOURNAL_FULL_BYTES: u64 = 65 << 20;
+/// Applied bytes between two looks at the journals.
+const TEND_EVERY_BYTES: u64 = 1 << 20;
+/// What a write costs in the journal beside key and value.
+const JOURNAL_ITEM_BYTES: usize = 21;
+
 /// Journal bytes after which fjall flushes the memtables that keep old journals alive: bounds what a
 /// restart has to replay.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -76,6 +88,12 @@ pub struct FjallEngine {
 struct JournalGauge {
     calls: AtomicU32,
     bytes: AtomicU64,
+    /// Bytes applied since the last look.
+    since_look: AtomicU64,
+    /// Bytes applied since the current journal began, about.
+    current: AtomicU64,
+    /// Journals that there were at the last look.
+    count: AtomicUsize,
 }
 
 /// Calls of [`Engine::pressure`] between two looks at the journals.
@@ -116,26 +134,63 @@ impl FjallEngine {
                 .map_err(|e| engine_error("open a keyspace", e))
         };
         let keyspaces = [open(Keyspace::Cur)?, open(Keyspace::Hist)?, open(Keyspace::Node)?];
-        Ok(Self { db, keyspaces, dir: config.dir.clone(), journals: Arc::default() })
+        let journals = JournalGauge::default();
+        journals.count.store(db.journal_count(), Ordering::Relaxed);
+        let journals = Arc::new(journals);
+        let engine = Self { db, keyspaces, dir: config.dir.clone(), journals };
+        engine.journals.current.store(engine.look_at_journals(), Ordering::Relaxed);
+        Ok(engine)
     }
 
     fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         &self.keyspaces[keyspace as usize]
     }
 
+    /// Bytes of journals, which the next opening has to replay.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
+        self.db.journal_disk_space().unwrap_or(0)
+    }
+
     fn look_at_journals(&self) -> u64 {
-        let bytes = self.db.journal_disk_space().unwrap_or(0);
+        let bytes = self.journal_bytes();
         self.journals.bytes.store(bytes, Ordering::Relaxed);
         bytes
+    }
+
+    /// After a batch: flushes when the journal is full, and again when a new one has begun. Without
+    /// waiting, on the only thread that writes.
+    fn tend_journals(&self, applied_bytes: usize) -> Result<(), StorageError> {
+        let gauge = &self.journals;
+        let applied = applied_bytes as u64;
+        let since = gauge.since_look.fetch_add(applied, Ordering::Relaxed) + applied;
+        if since < TEND_EVERY_BYTES {
+            return Ok(());
+        }
+        gauge.since_look.store(0, Ordering::Relaxed);
+        self.look_at_journals();
+        let current = gauge.current.fetch_add(since, Ordering::Relaxed) + since;
+        let count = self.db.journal_count();
+        let begun = count > gauge.count.swap(count, Ordering::Relaxed);
+        if begun || current >= JOURNAL_FULL_BYTES {
+            gauge.current.store(0, Ordering::Relaxed);
+            self.rotate_memtables()?;
+        }
+        Ok(())
+    }
+
+    fn rotate_memtables(&self) -> Result<(), StorageError> {
+        for keyspace in &self.keyspaces {
+            keyspace.rotate_memtable().map_err(|e| engine_error("flush a memtable", e))?;
+        }
+        Ok(())
     }
 
     /// Lets old journals go by flushing what keeps them alive, without waiting for it. A keyspace that is
     /// rarely written would otherwise hold on to every journal since its last write.
     fn shorten_journals(&self) -> Result<(), StorageError> {
         if self.look_at_journals() > JOURNAL_BYTES_MAX && !self.pressure().would_stall() {
-            for keyspace in &self.keyspaces {
-                keyspace.rotate_memtable().map_err(|e| engine_error("flush a memtable", e))?;
-            }
+            self.rotate_memtables()?;
         }
         Ok(())
     }
@@ -233,6 +288,7 @@ impl Reader for FjallEngine {
 
 impl Engine for FjallEngine {
     fn apply(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        let bytes: usize = batch.ops.iter().map(|op| op.size() + JOURNAL_ITEM_BYTES).sum();
         let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.ops.len());
         // Superseded versions first: see the trait.
         let (hist, rest): (Vec<_>, Vec<_>) =
@@ -244,7 +300,8 @@ impl Engine for FjallEngine {
                 None => write.remove(keyspace, op.key),
             }
         }
-        write.commit().map_err(|e| engine_error("write the engine", e))
+        write.commit().map_err(|e| engine_error("write the engine", e))?;
+        self.tend_journals(bytes)
     }
 
     fn snapshot(&self) -> Snapshot {

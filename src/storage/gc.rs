@@ -73,6 +73,14 @@ impl GcHandle {
             let mut dead = old.dead.clone();
             dead.extend(spans.iter().filter(|s| !old.dead.contains(s)).cloned());
             dead.sort();
+            // A table's span takes in those of its indexes: a lookup looks at one span only.
+            dead.dedup_by(|later, kept| {
+                let inside = later.start < kept.end;
+                if inside && later.end > kept.end {
+                    kept.end = later.end.clone();
+                }
+                inside
+            });
             GcThresholds { gc_ts: old.gc_ts, dead }
         });
     }

@@ -83,7 +83,9 @@ pub fn functions(text: &str) -> Vec<(usize, String, usize)> {
         let indent = line.len() - body.len();
         let Some(name) = function_name(body) else { continue };
         let close = format!("{}}}", " ".repeat(indent));
-        let end = lines[i..].iter().position(|l| *l == close || (l.ends_with(';') && l.trim_start() == body));
+        let end = lines[i..]
+            .iter()
+            .position(|l| *l == close || (l.ends_with(';') && l.trim_start() == body));
         if let Some(length) = end {
             found.push((i + 1, name.to_owned(), length + 1));
         }

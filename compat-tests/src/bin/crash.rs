@@ -19,7 +19,10 @@ fn main() -> Result<()> {
     let mut server = Meridian::start(Options::default())?;
     let url = server.url("postgres");
     pgbench::run(&url, &["-i", "-s", "2", "-q"])?;
-    pgbench::psql(&url, "CREATE TABLE acknowledged (client int8, n int8, PRIMARY KEY (client, n))")?;
+    pgbench::psql(
+        &url,
+        "CREATE TABLE acknowledged (client int8, n int8, PRIMARY KEY (client, n))",
+    )?;
     let started = std::time::Instant::now();
     let mut last = vec![0i64; 4];
     let mut longest = Duration::ZERO;
@@ -30,16 +33,25 @@ fn main() -> Result<()> {
         server.restart()?;
         longest = longest.max(restart.elapsed());
         for (client, n) in acknowledged.iter().enumerate() {
-            let query = format!("SELECT count(*) FROM acknowledged WHERE client = {client} AND n <= {n}");
+            let query =
+                format!("SELECT count(*) FROM acknowledged WHERE client = {client} AND n <= {n}");
             let found: i64 = pgbench::psql(&url, &query)?.parse()?;
-            ensure!(found == *n, "client {client}: {n} inserts were acknowledged, {found} are there");
+            ensure!(
+                found == *n,
+                "client {client}: {n} inserts were acknowledged, {found} are there"
+            );
         }
         let sum = pgbench::check_sums(&url)?;
         rounds += 1;
-        println!("round {rounds}: acknowledged {acknowledged:?}, sums equal at {sum}, restart {:?}", restart.elapsed());
+        println!(
+            "round {rounds}: acknowledged {acknowledged:?}, sums equal at {sum}, restart {:?}",
+            restart.elapsed()
+        );
         last = acknowledged;
     }
-    println!("{rounds} kills, no acknowledged commit lost, sums equal, longest restart {longest:?}");
+    println!(
+        "{rounds} kills, no acknowledged commit lost, sums equal, longest restart {longest:?}"
+    );
     ensure!(longest < Duration::from_secs(5), "a restart took {longest:?}");
     Ok(())
 }
@@ -47,8 +59,7 @@ fn main() -> Result<()> {
 /// Runs clients for some seconds and kills the server: what each client was promised.
 fn one_round(server: &mut Meridian, url: &str, last: &[i64]) -> Result<Vec<i64>> {
     let mut bench = pgbench::spawn(url, &["-n", "-c", "8", "-T", "60", "-M", "prepared"])?;
-    let counters: Vec<Arc<AtomicI64>> =
-        last.iter().map(|n| Arc::new(AtomicI64::new(*n))).collect();
+    let counters: Vec<Arc<AtomicI64>> = last.iter().map(|n| Arc::new(AtomicI64::new(*n))).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let clients = counters.clone();
@@ -73,7 +84,12 @@ fn one_round(server: &mut Meridian, url: &str, last: &[i64]) -> Result<Vec<i64>>
 }
 
 /// Inserts 1, 2, 3 … for one client, counting what was acknowledged.
-async fn insert(url: String, client: usize, done: Arc<AtomicI64>, stop: Arc<AtomicBool>) -> Result<()> {
+async fn insert(
+    url: String,
+    client: usize,
+    done: Arc<AtomicI64>,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
     let connection = tls::connect(&url).await?;
     let statement = connection
         .prepare("INSERT INTO acknowledged VALUES ($1, $2) ON CONFLICT DO NOTHING")

@@ -24,16 +24,68 @@ const TYPES: &[(&str, &[&str])] = &[
     ("integer", &["0", "1", "-1", "2147483647", "-2147483648", "42", "null"]),
     ("bigint", &["0", "1", "-1", "9223372036854775807", "-9223372036854775808", "1000000", "null"]),
     ("real", &["0", "1.5", "-2.25", "'NaN'", "'Infinity'", "1e38", "1e-38", "null"]),
-    ("double precision", &["0", "1.5", "-2.25", "'NaN'", "'-Infinity'", "1e308", "1e-308", "0.1", "null"]),
-    ("numeric", &["0", "1", "-1.50", "'NaN'", "12345678901234567890.123456789", "0.0001", "1e20", "3.7", "null"]),
+    (
+        "double precision",
+        &["0", "1.5", "-2.25", "'NaN'", "'-Infinity'", "1e308", "1e-308", "0.1", "null"],
+    ),
+    (
+        "numeric",
+        &[
+            "0",
+            "1",
+            "-1.50",
+            "'NaN'",
+            "12345678901234567890.123456789",
+            "0.0001",
+            "1e20",
+            "3.7",
+            "null",
+        ],
+    ),
     ("text", &["''", "'abc'", "'ABC def'", "'ä€'", "' x '", "'12'", "'a%b_c'", "null"]),
     ("bytea", &["'\\x'", "'\\x00ff'", "'\\x616263'", "null"]),
-    ("date", &["'2000-01-01'", "'1999-12-31'", "'2024-02-29'", "'infinity'", "'0044-03-15 BC'", "null"]),
-    ("timestamp", &["'2000-01-01 00:00:00'", "'2024-02-29 23:59:59.999999'", "'infinity'", "'1582-10-15 12:00'", "null"]),
-    ("timestamptz", &["'2000-01-01 00:00:00+00'", "'2024-06-30 12:34:56.5+02'", "'-infinity'", "null"]),
-    ("interval", &["'0'", "'1 day'", "'-1 month 3 days 04:05:06.7'", "'100 years'", "'-00:00:01'", "null"]),
-    ("uuid", &["'00000000-0000-0000-0000-000000000000'", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "null"]),
-    ("jsonb", &["'null'", "'1'", "'{\"a\": 1, \"b\": [1, 2, {\"c\": null}]}'", "'[]'", "'\"x\"'", "'[1, \"a\", true]'", "null"]),
+    (
+        "date",
+        &["'2000-01-01'", "'1999-12-31'", "'2024-02-29'", "'infinity'", "'0044-03-15 BC'", "null"],
+    ),
+    (
+        "timestamp",
+        &[
+            "'2000-01-01 00:00:00'",
+            "'2024-02-29 23:59:59.999999'",
+            "'infinity'",
+            "'1582-10-15 12:00'",
+            "null",
+        ],
+    ),
+    (
+        "timestamptz",
+        &["'2000-01-01 00:00:00+00'", "'2024-06-30 12:34:56.5+02'", "'-infinity'", "null"],
+    ),
+    (
+        "interval",
+        &["'0'", "'1 day'", "'-1 month 3 days 04:05:06.7'", "'100 years'", "'-00:00:01'", "null"],
+    ),
+    (
+        "uuid",
+        &[
+            "'00000000-0000-0000-0000-000000000000'",
+            "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+            "null",
+        ],
+    ),
+    (
+        "jsonb",
+        &[
+            "'null'",
+            "'1'",
+            "'{\"a\": 1, \"b\": [1, 2, {\"c\": null}]}'",
+            "'[]'",
+            "'\"x\"'",
+            "'[1, \"a\", true]'",
+            "null",
+        ],
+    ),
     ("text[]", &["'{}'", "'{a,b,NULL}'", "null"]),
     ("integer[]", &["'{}'", "'{1,2,3}'", "'{{1,2},{3,4}}'", "null"]),
 ];
@@ -87,7 +139,10 @@ async fn main() -> Result<()> {
             different.entry(name).or_insert((0, text)).0 += 1;
         }
     }
-    println!("\n{same} of {count} the same, {unsupported} refused as not supported, {} different", count - same - unsupported);
+    println!(
+        "\n{same} of {count} the same, {unsupported} refused as not supported, {} different",
+        count - same - unsupported
+    );
     for (name, (n, example)) in &different {
         println!("{n:6}  {name:40} {example}");
     }
@@ -101,7 +156,10 @@ async fn answer(client: &Client, query: &str) -> String {
                 SimpleQueryMessage::Row(row) => Some(row),
                 _ => None,
             });
-            row.map_or_else(|| "no row".to_owned(), |r| format!("{:?} of type {:?}", r.get(0), r.get(1)))
+            row.map_or_else(
+                || "no row".to_owned(),
+                |r| format!("{:?} of type {:?}", r.get(0), r.get(1)),
+            )
         }
         Err(e) => format!("error {}", e.code().map_or("without a code", |c| c.code())),
     }
@@ -141,7 +199,12 @@ async fn operations(client: &Client) -> Result<Vec<Operation>> {
         let args: Vec<String> = args.split(';').map(str::to_owned).collect();
         let marks: Vec<String> = (1..=args.len()).map(|i| format!("${i}")).collect();
         let shape = format!("{name}({})", marks.join(", "));
-        found.push(Operation { name: format!("{name}({})", args.join(",")), shape, args, result: normal(result) });
+        found.push(Operation {
+            name: format!("{name}({})", args.join(",")),
+            shape,
+            args,
+            result: normal(result),
+        });
     }
     Ok(found)
 }

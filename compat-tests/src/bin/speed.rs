@@ -23,18 +23,48 @@ struct Workload {
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "select-only prepared 16", target: 1.5, args: &["-S", "-M", "prepared", "-c", "16"], script: None },
+    Workload {
+        name: "select-only prepared 16",
+        target: 1.5,
+        args: &["-S", "-M", "prepared", "-c", "16"],
+        script: None,
+    },
     Workload {
         name: "select-only pipelined 16",
         target: 2.0,
         args: &["-M", "prepared", "-c", "16"],
         script: Some(PIPELINE),
     },
-    Workload { name: "simple-update prepared 16", target: 1.0, args: &["-N", "-M", "prepared", "-c", "16"], script: None },
-    Workload { name: "tpcb-like prepared 16", target: 1.0, args: &["-M", "prepared", "-c", "16"], script: None },
-    Workload { name: "single-row update 16", target: 1.0, args: &["-M", "prepared", "-c", "16"], script: Some(UPDATE) },
-    Workload { name: "key join prepared 8", target: 0.7, args: &["-M", "prepared", "-c", "8"], script: Some(JOIN) },
-    Workload { name: "select-only simple 16", target: 1.0, args: &["-S", "-c", "16"], script: None },
+    Workload {
+        name: "simple-update prepared 16",
+        target: 1.0,
+        args: &["-N", "-M", "prepared", "-c", "16"],
+        script: None,
+    },
+    Workload {
+        name: "tpcb-like prepared 16",
+        target: 1.0,
+        args: &["-M", "prepared", "-c", "16"],
+        script: None,
+    },
+    Workload {
+        name: "single-row update 16",
+        target: 1.0,
+        args: &["-M", "prepared", "-c", "16"],
+        script: Some(UPDATE),
+    },
+    Workload {
+        name: "key join prepared 8",
+        target: 0.7,
+        args: &["-M", "prepared", "-c", "8"],
+        script: Some(JOIN),
+    },
+    Workload {
+        name: "select-only simple 16",
+        target: 1.0,
+        args: &["-S", "-c", "16"],
+        script: None,
+    },
     Workload { name: "tpcb-like simple 8", target: 1.0, args: &["-c", "8"], script: None },
 ];
 
@@ -64,7 +94,10 @@ fn main() -> Result<()> {
     for side in &sides {
         pgbench::run(&side.url, &["-i", "-s", "10", "-q"])?;
     }
-    println!("{:28} {:>10} {:>10} {:>7} {:>7}  {:>12} {:>12}", "workload", "meridian", "postgres", "ratio", "target", "us cpu/op", "us cpu/op pg");
+    println!(
+        "{:28} {:>10} {:>10} {:>7} {:>7}  {:>12} {:>12}",
+        "workload", "meridian", "postgres", "ratio", "target", "us cpu/op", "us cpu/op pg"
+    );
     let dir = TempDir::make("speed")?;
     for workload in WORKLOADS {
         if only.as_ref().is_some_and(|word| !workload.name.contains(word.as_str())) {
@@ -123,13 +156,15 @@ fn cpu_nanos(pid: u32) -> Result<u64> {
         }
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
     Ok(total + (ticks(13) + ticks(14)) * 10_000_000)
 }
 
 fn family(pid: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all = vec![pid];
     all.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
     all
@@ -155,7 +190,8 @@ fn fsync_micros() -> Result<f64> {
 fn copy(sides: &[Side; 2]) -> Result<()> {
     let mut rate = [0.0; 2];
     for (i, side) in sides.iter().enumerate() {
-        let setup = "CREATE TABLE copied (aid int PRIMARY KEY, bid int, abalance int, filler char(84))";
+        let setup =
+            "CREATE TABLE copied (aid int PRIMARY KEY, bid int, abalance int, filler char(84))";
         pgbench::psql(&side.url, setup)?;
         let started = std::time::Instant::now();
         let mut psql = Command::new("psql")
@@ -171,6 +207,12 @@ fn copy(sides: &[Side; 2]) -> Result<()> {
         rate[i] = 1_000_000.0 / started.elapsed().as_secs_f64();
     }
     let name = "copy 1M rows (rows/s)";
-    println!("{name:28} {:>10.0} {:>10.0} {:>7.2} {:>7.1}", rate[0], rate[1], rate[0] / rate[1], 0.7);
+    println!(
+        "{name:28} {:>10.0} {:>10.0} {:>7.2} {:>7.1}",
+        rate[0],
+        rate[1],
+        rate[0] / rate[1],
+        0.7
+    );
     Ok(())
 }

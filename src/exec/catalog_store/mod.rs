@@ -5,6 +5,7 @@
 //! back with it; the new catalog becomes the node's after the commit, while the transaction still
 //! holds its table locks ([`publish`]).
 
+mod storage;
 mod view;
 
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
         txn.release_locks();
         catalog = Catalog::initial();
     }
+    let dead = storage::unknown(&store, &catalog)?;
+    store.bury(dead);
     Node::new(store, Arc::new(catalog))
 }
 
@@ -100,7 +103,9 @@ pub fn write_changes(txn: &mut Txn, overlay: &Overlay) -> Result<()> {
 /// transaction's table locks are released.
 pub fn publish(node: &Node, overlay: &Overlay) {
     if !overlay.is_empty() {
+        let dead = storage::left_behind(&node.catalog(), overlay);
         node.update_catalog(|catalog| catalog.with_changes(overlay));
+        node.store().bury(dead);
     }
 }
 

@@ -7,6 +7,8 @@ use meridian_sql::bind::CatalogView;
 use meridian_types::builtin;
 use meridian_types::oid::Oid;
 
+use crate::virtuals::privileges;
+
 /// Who runs a statement, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionIdentity {
@@ -40,12 +42,22 @@ pub struct SessionCatalog {
 impl SessionCatalog {
     /// The view of a session on a snapshot.
     pub fn new(catalog: Arc<Catalog>, identity: Arc<SessionIdentity>) -> SessionCatalog {
-        let path = catalog.search_path(
+        let mut path = catalog.search_path(
             identity.database,
             &identity.search_path,
             &identity.user_name,
             identity.backend,
         );
+        let usable = |schema: &Oid| {
+            privileges::schema_privilege(&catalog, identity.user, *schema, 'U')
+                || path.temp == Some(*schema)
+        };
+        if !catalog.role(identity.user).is_some_and(|r| r.superuser) {
+            let (named, effective) = (&path.named, &path.effective);
+            let named = named.iter().copied().filter(&usable).collect();
+            let effective = effective.iter().copied().filter(&usable).collect();
+            path = SearchPath { named, effective, ..path };
+        }
         SessionCatalog { catalog, identity, path }
     }
 
@@ -124,6 +136,19 @@ impl CatalogView for SessionCatalog {
     fn type_name(&self, oid: Oid) -> Option<Arc<str>> {
         self.row_type_name(oid)?;
         Some(Arc::from(self.format_type(oid, -1)))
+    }
+
+    fn check_readable(
+        &self,
+        relation: &Relation,
+        role: Option<Oid>,
+        named: bool,
+    ) -> meridian_types::Result<()> {
+        let role = role.unwrap_or(self.identity.user);
+        if named {
+            privileges::check_schema_use(&self.catalog, role, relation.schema())?;
+        }
+        privileges::check_relation(&self.catalog, role, relation, 'r')
     }
 
     fn database(&self) -> &str {

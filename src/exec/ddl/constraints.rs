@@ -13,6 +13,7 @@ use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState, builtin};
 
 use super::DdlContext;
+use super::expressions;
 use super::internal::enter_table;
 use super::names::{choose_name, columns_part};
 
@@ -66,6 +67,15 @@ pub(crate) fn plain_index_column(table: &TableDesc, attnum: i16) -> Result<Index
         desc: false,
         nulls_first: false,
     })
+}
+
+/// An expression over a table's columns.
+pub(crate) struct BoundExpr {
+    pub(crate) expr: Expr,
+    /// The columns that it names.
+    pub(crate) attnums: Vec<i16>,
+    /// Its text as it is stored.
+    pub(crate) text: String,
 }
 
 impl DdlContext<'_> {
@@ -254,18 +264,29 @@ impl DdlContext<'_> {
         Ok((ConstraintKind::Unique { index_id }, name, Work::Nothing))
     }
 
-    /// Binds an expression over a table's columns; the attnums that it names come with it.
+    /// Binds an expression over a table's columns.
     pub(crate) fn bind_over(
         &self,
         table: &TableDesc,
         expr: &SqlExpr,
         bind: impl FnOnce(&mut Binder<'_>, &meridian_sql::ast::Expr) -> Result<Expr>,
-    ) -> Result<(Expr, Vec<i16>)> {
+    ) -> Result<BoundExpr> {
+        self.bind_shown(table, expr, |b, e| bind(b, e).map(|e| (e, None)))
+    }
+
+    /// The same for an expression that is coerced to a column's type whenever it is used: the
+    /// second one that `bind` gives, when it does, is stored in its place.
+    pub(crate) fn bind_shown(
+        &self,
+        table: &TableDesc,
+        expr: &SqlExpr,
+        bind: impl FnOnce(&mut Binder<'_>, &meridian_sql::ast::Expr) -> Result<(Expr, Option<Expr>)>,
+    ) -> Result<BoundExpr> {
         let view = self.view();
         let source = self.source();
         let mut binder = Binder::new(&view, &self.statement.eval, &source, &[], false);
         let scope = enter_table(&mut binder, table);
-        let bound = bind(&mut binder, &expr.expr)?;
+        let (bound, shown) = bind(&mut binder, &expr.expr)?;
         let mut attnums = Vec::new();
         walk::visit(&bound, &mut |e| {
             if let ExprKind::Column(id) = e.kind
@@ -276,7 +297,15 @@ impl DdlContext<'_> {
             }
         });
         attnums.sort_unstable();
-        Ok((bound, attnums))
+        let text = expressions::stored(
+            &view,
+            table,
+            &scope,
+            &mut binder,
+            shown.as_ref().unwrap_or(&bound),
+        );
+        let text = text.unwrap_or_else(|| self.piece(expr.text));
+        Ok(BoundExpr { expr: bound, attnums, text })
     }
 
     fn check_rule(
@@ -286,14 +315,15 @@ impl DdlContext<'_> {
         expr: &SqlExpr,
         no_inherit: bool,
     ) -> Result<(ConstraintKind, String, Work)> {
-        let (_, columns) =
+        let bound =
             self.bind_over(table, expr, |b, e| b.bind_condition(e, Clause::CheckConstraint))?;
+        let columns = bound.attnums;
         let part = match columns[..] {
             [one] => table.column(one).map_or("", |c| c.name.as_str()),
             _ => "",
         };
         let name = self.constraint_name(table, constraint.name.as_ref(), part, "check", false)?;
-        let kind = ConstraintKind::Check { expr: self.piece(expr.text), columns, no_inherit };
+        let kind = ConstraintKind::Check { expr: bound.text, columns, no_inherit };
         Ok((kind, name.clone(), Work::Validate(name)))
     }
 

@@ -91,8 +91,9 @@ impl DdlContext<'_> {
         let include: Result<Vec<i16>, PgError> = include.collect();
         let predicate = match &create.predicate {
             Some(expr) => {
-                self.bind_over(&table, expr, |b, e| b.bind_condition(e, Clause::IndexPredicate))?;
-                Some(self.piece(expr.text))
+                let bound = self
+                    .bind_over(&table, expr, |b, e| b.bind_condition(e, Clause::IndexPredicate))?;
+                Some(bound.text)
             }
             None => None,
         };
@@ -133,7 +134,7 @@ impl DdlContext<'_> {
                 (name.clone(), Some(column.attnum), None, column.ty)
             }
             (None, Some(expr)) => {
-                let (bound, _) = self.bind_over(table, expr, |b, e| {
+                let bound = self.bind_over(table, expr, |b, e| {
                     let bound = b.bind_expr(e, Clause::IndexExpression)?;
                     if meridian_sql::walk::is_volatile(&bound) {
                         return Err(PgError::new(
@@ -143,11 +144,11 @@ impl DdlContext<'_> {
                     }
                     b.resolve_unknown(bound, None)
                 })?;
-                let part = match &bound.kind {
+                let part = match &bound.expr.kind {
                     ExprKind::Call { func, .. } if func.operator.is_none() => func.name.to_string(),
                     _ => "expr".to_owned(),
                 };
-                (part, None, Some(self.piece(expr.text)), PgType::new(bound.ty.oid))
+                (part, None, Some(bound.text), PgType::new(bound.expr.ty.oid))
             }
             (None, None) => return Err(PgError::internal("an index column without anything")),
         };

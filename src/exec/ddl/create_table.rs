@@ -16,6 +16,7 @@ use meridian_types::oid::{self, Oid};
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::DdlContext;
+use super::expressions;
 use super::names::choose_name;
 use super::types::serial_type;
 
@@ -273,7 +274,7 @@ impl DdlContext<'_> {
                 return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
             }
             let ty = table.columns[at].ty;
-            let (_, used) = self.bind_over(table, generated, |b, e| {
+            let bound = self.bind_shown(table, generated, |b, e| {
                 let position = b.position(e);
                 let expr = b.bind_expr(e, Clause::GeneratedColumn)?;
                 if meridian_sql::walk::is_volatile(&expr) {
@@ -282,9 +283,10 @@ impl DdlContext<'_> {
                         "generation expression is not immutable",
                     ));
                 }
-                b.coerce_to(expr, ty, CoercionContext::Assignment, position)
+                let shown = expressions::uncoerced(b, &expr, ty);
+                Ok((b.coerce_to(expr, ty, CoercionContext::Assignment, position)?, shown))
             })?;
-            let other = used.iter().filter_map(|a| table.column(*a)).find(|c| c.generated);
+            let other = bound.attnums.iter().filter_map(|a| table.column(*a)).find(|c| c.generated);
             if let Some(other) = other {
                 let text = format!(
                     "cannot use generated column \"{}\" in column generation expression",
@@ -293,7 +295,7 @@ impl DdlContext<'_> {
                 return Err(PgError::new(SqlState::INVALID_OBJECT_DEFINITION, text)
                     .detail("A generated column cannot reference another generated column."));
             }
-            table.columns[at].default = Some(self.piece(generated.text));
+            table.columns[at].default = Some(bound.text);
             table.columns[at].generated = true;
         }
         Ok(())
@@ -303,11 +305,13 @@ impl DdlContext<'_> {
     pub(crate) fn default_text(&self, column: &ColumnDesc, default: &SqlExpr) -> Result<String> {
         let empty = empty_table(0, 0, 0, "", 0);
         let ty = column.ty;
-        self.bind_over(&empty, default, |b, e| {
+        let bound = self.bind_shown(&empty, default, |b, e| {
             let position = b.position(e);
             let expr = b.bind_expr(e, Clause::ColumnDefault)?;
             let from = expr.ty;
-            b.coerce_to(expr, ty, CoercionContext::Assignment, position).map_err(|error| {
+            let shown = expressions::uncoerced(b, &expr, ty);
+            let coerced = b.coerce_to(expr, ty, CoercionContext::Assignment, position);
+            let coerced = coerced.map_err(|error| {
                 if !matches!(error.state(), SqlState::CANNOT_COERCE | SqlState::DATATYPE_MISMATCH) {
                     return error;
                 }
@@ -320,9 +324,10 @@ impl DdlContext<'_> {
                 );
                 PgError::new(SqlState::DATATYPE_MISMATCH, text)
                     .hint("You will need to rewrite or cast the expression.")
-            })
+            })?;
+            Ok((coerced, shown))
         })?;
-        Ok(self.piece(default.text))
+        Ok(bound.text)
     }
 
     /// Makes the sequences of a table's serial and identity columns.

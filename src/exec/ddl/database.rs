@@ -51,6 +51,7 @@ impl DdlContext<'_> {
             allow_connections: true,
             is_template: false,
             settings: Vec::new(),
+            acl: Vec::new(),
             comment: None,
         };
         for (option, value) in options {

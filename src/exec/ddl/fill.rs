@@ -26,7 +26,7 @@ fn index_items(index: &IndexDesc) -> Vec<Item> {
 pub(crate) fn key_names(table: &TableDesc, index: &IndexDesc) -> String {
     let names = index.columns.iter().map(|c| match c.attnum {
         Some(attnum) => table.column(attnum).map_or_else(String::new, |c| c.name.clone()),
-        None => crate::virtuals::defs::key_expression(c.expr.as_deref().unwrap_or_default()),
+        None => crate::virtuals::defs::key_in_message(c.expr.as_deref().unwrap_or_default()),
     });
     names.collect::<Vec<String>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! TRUNCATE, COMMENT, GRANT, ANALYZE.
+//! TRUNCATE, COMMENT, ANALYZE.
 
 use std::sync::Arc;
 
@@ -6,35 +6,13 @@ use meridian_catalog::{
     DatabaseDesc, Descriptor, Relation, SchemaDesc, SequenceDesc, TableDesc, ViewDesc,
 };
 use meridian_cluster::TableLockMode;
-use meridian_sql::ddl::{GrantStatement, GrantTarget, Grantee, Name, ObjectKind, SequenceOptions};
-use meridian_types::oid::Oid;
+use meridian_sql::ddl::{Name, ObjectKind, SequenceOptions};
 use meridian_types::{Datum, PgError, Result, SqlState};
 
 use super::DdlContext;
 use super::internal::Item;
 use super::names::{undefined_column, undefined_schema};
 use crate::error::ExecError;
-
-/// The role that stands for PUBLIC in access lists.
-pub(crate) const PUBLIC_ROLE: Oid = 0;
-
-/// The letter of a privilege in access lists.
-pub(crate) fn privilege_letter(word: &str) -> Option<char> {
-    Some(match word {
-        "insert" => 'a',
-        "select" => 'r',
-        "update" => 'w',
-        "delete" => 'd',
-        "truncate" => 'D',
-        "references" => 'x',
-        "trigger" => 't',
-        "usage" => 'U',
-        _ => return None,
-    })
-}
-
-/// All privileges on a table, in the order of access lists.
-pub(crate) const TABLE_PRIVILEGES: &str = "arwdDxt";
 
 impl DdlContext<'_> {
     pub(super) async fn truncate(
@@ -126,7 +104,7 @@ impl DdlContext<'_> {
         }
     }
 
-    fn has_privilege(&self, table: &TableDesc, letter: char) -> bool {
+    fn has_privilege(&self, table: &Arc<TableDesc>, letter: char) -> bool {
         crate::virtuals::privileges::table_privilege(
             self.catalog(),
             self.identity.user,
@@ -238,66 +216,6 @@ impl DdlContext<'_> {
         Ok(())
     }
 
-    pub(super) fn grant(&mut self, grant: &GrantStatement) -> Result<&'static str> {
-        let tag = if grant.grant { "GRANT" } else { "REVOKE" };
-        let relations = match &grant.target {
-            GrantTarget::Relations { names, .. } => {
-                names.iter().map(|n| self.relation(n)).collect::<Result<Vec<Relation>>>()?
-            }
-            GrantTarget::AllInSchema { sequences, schemas } => {
-                let mut all = Vec::new();
-                for name in schemas {
-                    let database = self.identity.database;
-                    let schema = self.catalog().schema_by_name(database, name).cloned();
-                    let schema = schema.ok_or_else(|| undefined_schema(name))?;
-                    let wanted = |r: &&Relation| match r {
-                        Relation::Table(_) | Relation::View(_) => !sequences,
-                        Relation::Sequence(_) => *sequences,
-                        _ => false,
-                    };
-                    all.extend(self.catalog().relations_in(schema.oid).filter(wanted).cloned());
-                }
-                all
-            }
-            // Schemas and databases have no access lists yet: only the grantees are looked up.
-            GrantTarget::Other(_) => Vec::new(),
-        };
-        let mut roles = Vec::new();
-        for grantee in &grant.grantees {
-            roles.push(match grantee {
-                Grantee::Public => PUBLIC_ROLE,
-                Grantee::Role(name) => self.role_oid(name)?,
-            });
-        }
-        let mut letters = String::new();
-        for word in &grant.privileges {
-            match privilege_letter(word) {
-                Some(letter) => letters.push(letter),
-                None if matches!(&grant.target, GrantTarget::Other(_)) => {}
-                None => {
-                    let text =
-                        format!("invalid privilege type {} for relation", word.to_uppercase());
-                    return Err(PgError::new(SqlState::from_code("0LP01"), text));
-                }
-            }
-        }
-        if grant.privileges.is_empty() {
-            letters = TABLE_PRIVILEGES.to_owned();
-        }
-        for relation in relations {
-            self.must_own(&relation)?;
-            let Relation::Table(table) = relation else { continue };
-            let mut table = TableDesc::clone(&table);
-            let grantor = table.owner;
-            own_acl(&mut table);
-            for role in &roles {
-                change_acl(&mut table, *role, &letters, grantor, grant);
-            }
-            self.put_table(table);
-        }
-        Ok(tag)
-    }
-
     pub(super) async fn analyze(
         &mut self,
         tag: &'static str,
@@ -335,50 +253,5 @@ impl DdlContext<'_> {
             self.put_table(table);
         }
         Ok(tag)
-    }
-}
-
-/// The first grant writes the owner's own privileges down.
-fn own_acl(table: &mut TableDesc) {
-    if table.acl.is_empty() {
-        table.acl.push((table.owner, TABLE_PRIVILEGES.to_owned(), table.owner));
-    }
-}
-
-/// A letter with a star stands for a privilege that may be granted on.
-fn change_acl(
-    table: &mut TableDesc,
-    role: Oid,
-    letters: &str,
-    grantor: Oid,
-    grant: &GrantStatement,
-) {
-    let at = table.acl.iter().position(|(grantee, _, _)| *grantee == role);
-    let old = at.map_or_else(String::new, |at| table.acl[at].1.clone());
-    let mut new = String::new();
-    for letter in TABLE_PRIVILEGES.chars().chain(['U']) {
-        let mut has = old.contains(letter);
-        let mut option = old.contains(&format!("{letter}*"));
-        if letters.contains(letter) {
-            match (grant.grant, grant.grant_option) {
-                (true, with) => (has, option) = (true, option || with),
-                (false, true) => option = false,
-                (false, false) => (has, option) = (false, false),
-            }
-        }
-        if has {
-            new.push(letter);
-        }
-        if has && option {
-            new.push('*');
-        }
-    }
-    match at {
-        Some(at) if new.is_empty() => {
-            table.acl.remove(at);
-        }
-        Some(at) => table.acl[at].1 = new,
-        None if new.is_empty() => {}
-        None => table.acl.push((role, new, grantor)),
     }
 }

@@ -14,7 +14,9 @@ mod create_table_as;
 mod database;
 mod depend;
 mod drop;
+pub(crate) mod expressions;
 mod fill;
+mod grant;
 mod internal;
 mod misc;
 mod names;
@@ -40,7 +42,7 @@ use crate::catalog_store::{self, SessionCatalog, SessionIdentity, kv};
 use crate::context::{Node, StatementContext};
 use crate::error::ExecError;
 
-pub(crate) use misc::{PUBLIC_ROLE, privilege_letter};
+pub(crate) use grant::{PUBLIC_ROLE, privilege_letter};
 pub(crate) use names::kind_word;
 pub use sequence::{Position, SequenceState};
 pub(crate) use types::resolve_type;

@@ -8,6 +8,7 @@ use meridian_types::{PgError, Result, SqlState};
 
 use super::DdlContext;
 use crate::catalog_store::SessionCatalog;
+use crate::virtuals::privileges;
 
 /// Longest identifier, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
@@ -138,7 +139,8 @@ impl DdlContext<'_> {
     pub(crate) fn may_create_in(&self, schema: Oid) -> Result<()> {
         let desc = self.schema_of(schema)?;
         let system = matches!(desc.name.as_str(), "pg_catalog" | "information_schema" | "pg_toast");
-        if !system && self.owns(desc.owner) {
+        let may = || privileges::schema_privilege(self.catalog(), self.identity.user, schema, 'C');
+        if !system && (self.owns(desc.owner) || may()) {
             return Ok(());
         }
         Err(PgError::new(
@@ -157,6 +159,7 @@ impl DdlContext<'_> {
             database: self.identity.database,
             name,
             owner: meridian_catalog::builtin::BOOTSTRAP_ROLE,
+            acl: Vec::new(),
             comment: None,
         };
         let oid = schema.oid;

@@ -230,10 +230,8 @@ impl DdlContext<'_> {
             if relation.owner() == role.oid && !is_index {
                 lines.push(format!("owner of {shown}"));
             }
-            if let meridian_catalog::Relation::Table(table) = relation
-                && table.acl.iter().any(|(grantee, _, _)| *grantee == role.oid)
-                && table.owner != role.oid
-            {
+            let granted = relation.acl().iter().any(|(grantee, _, _)| *grantee == role.oid);
+            if granted && relation.owner() != role.oid && !is_index {
                 lines.push(format!("privileges for {shown}"));
             }
         }

@@ -4,6 +4,7 @@ use meridian_catalog::{Descriptor, SchemaDesc};
 use meridian_types::{PgError, Result, SqlState};
 
 use super::DdlContext;
+use crate::virtuals::privileges::database_privilege;
 
 impl DdlContext<'_> {
     pub(super) async fn create_schema(
@@ -21,7 +22,9 @@ impl DdlContext<'_> {
             None => self.catalog().role(owner).map(|r| r.name.clone()).unwrap_or_default(),
         };
         let database = self.identity.database;
-        let may = self.catalog().database(database).is_some_and(|d| self.owns(d.owner));
+        let may = self.catalog().database(database).is_some_and(|d| {
+            self.owns(d.owner) || database_privilege(self.catalog(), self.identity.user, d, 'C')
+        });
         if !may {
             let text = format!("permission denied for database {}", self.identity.database_name);
             return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text));
@@ -41,7 +44,7 @@ impl DdlContext<'_> {
             return Err(PgError::new(SqlState::DUPLICATE_SCHEMA, text));
         }
         let oid = self.oids(1).await?;
-        let desc = SchemaDesc { oid, database, name, owner, comment: None };
+        let desc = SchemaDesc { oid, database, name, owner, acl: Vec::new(), comment: None };
         self.overlay.put(Descriptor::Schema(desc.into()));
         Ok("CREATE SCHEMA")
     }

@@ -97,6 +97,7 @@ pub(crate) fn describe(
         cycle: false,
         owned_by: None,
         temp_session: None,
+        acl: Vec::new(),
         comment: None,
     });
     let cycle = options.cycle.unwrap_or(base.cycle);

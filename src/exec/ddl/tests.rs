@@ -149,7 +149,7 @@ async fn objects_are_described_as_postgresql_does() {
         s.run("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY conname")
             .await,
         [
-            "a_n_check|CHECK ((n > 0))",
+            "a_n_check|CHECK ((n > (0)::numeric))",
             "a_name_n_key|UNIQUE (name, n)",
             "a_pkey|PRIMARY KEY (id)",
             "b_a_id_fkey|FOREIGN KEY (a_id) REFERENCES a(id) ON DELETE CASCADE",
@@ -260,4 +260,55 @@ async fn sequences_count() {
     );
     s.run("CREATE TABLE m AS SELECT 1 AS one, 'x' AS y").await;
     assert_eq!(s.run("SELECT * FROM m").await, ["1|x"]);
+}
+
+/// Keys that the store holds for a table.
+fn stored_keys(s: &Server, storage: u32) -> usize {
+    let (start, end) = meridian_catalog::key::table_span(storage);
+    let span = meridian_cluster::Span { start: start.into(), end: end.into() };
+    let mut rows = Vec::new();
+    let mut txn = s.node.store().begin(TxnOptions::default());
+    txn.scan(span, false).and_then(|mut scan| scan.next_batch(100, &mut rows)).expect("scan");
+    rows.len()
+}
+
+fn storage_id(s: &Server, name: &str) -> u32 {
+    let catalog = s.node.catalog();
+    let found = catalog.relations().find_map(|r| match r {
+        meridian_catalog::Relation::Table(t) if t.name == name => Some(t.storage_id),
+        _ => None,
+    });
+    found.expect("the table")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_of_dropped_tables_is_given_back() {
+    let dir = std::env::temp_dir().join(format!("meridian-buried-{}", std::process::id()));
+    let store = Store::open(StoreConfig::at(&dir)).await.expect("store");
+    let node = catalog_store::open_node(store).await.expect("node");
+    let s = Server { node, session: Arc::default() };
+    let store = s.node.store().clone();
+    s.run("CREATE TABLE t (a int PRIMARY KEY, b int); CREATE INDEX i ON t (b)").await;
+    s.run("INSERT INTO t VALUES (1, 1), (2, 2)").await;
+    let first = storage_id(&s, "t");
+    assert_eq!(stored_keys(&s, first), 4);
+    s.run("DROP INDEX i").await;
+    store.compact().await.expect("compacted");
+    assert_eq!(stored_keys(&s, first), 2, "the index's entries are gone");
+    s.run("TRUNCATE t; INSERT INTO t VALUES (3, 3)").await;
+    store.compact().await.expect("compacted");
+    assert_eq!(stored_keys(&s, first), 0, "the old storage is empty");
+    let second = storage_id(&s, "t");
+    assert_eq!(stored_keys(&s, second), 1, "and the new one isn't");
+    // What the store has forgotten is found when a node opens.
+    let (lost, _) = meridian_catalog::key::table_span(4_000_000);
+    let key = [lost.as_slice(), &[0, 1, 7]].concat();
+    store.put_raw(key.into(), vec![1].into()).await.expect("put");
+    assert_eq!(stored_keys(&s, 4_000_000), 1);
+    catalog_store::open_node(store.clone()).await.expect("opens");
+    store.compact().await.expect("compacted");
+    assert_eq!(stored_keys(&s, 4_000_000), 0);
+    assert_eq!(stored_keys(&s, second), 1);
+    store.shutdown().await.expect("shuts down");
+    std::fs::remove_dir_all(dir).expect("removed");
 }

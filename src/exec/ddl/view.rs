@@ -119,6 +119,7 @@ impl DdlContext<'_> {
             query: names.text,
             depends_on,
             temp_session: self.temp_session(schema),
+            acl: Vec::new(),
             comment: None,
         };
         match old {
@@ -171,6 +172,7 @@ impl DdlContext<'_> {
         view.oid = old.oid;
         view.row_type = old.row_type;
         view.owner = old.owner;
+        view.acl.clone_from(&old.acl);
         view.comment.clone_from(&old.comment);
         Ok(())
     }

@@ -83,7 +83,7 @@ impl Lowerer {
                 continue;
             }
             let plan = self.cte(cte)?;
-            if uses.count == 1 && !uses.repeated && !changes && self.nested == 0 {
+            if uses.count == 1 && !uses.repeated && !changes {
                 self.ctes.insert(cte.id, CteUse::Inline(plan));
             } else {
                 self.ctes.insert(cte.id, CteUse::Kept);

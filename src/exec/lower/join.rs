@@ -7,6 +7,7 @@ use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column as DfColumn;
 use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::coop::CooperativeExec;
 use datafusion_physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use meridian_sql::expr::{ColumnId, Expr, ExprKind};
@@ -154,6 +155,7 @@ impl Lowerer {
         left: Lowered,
         right: Lowered,
     ) -> Lowered {
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(CooperativeExec::new(plan));
         let cols = match kind {
             JoinKind::Semi | JoinKind::Anti => left.cols,
             _ => right.cols.into_iter().chain(left.cols).collect(),

@@ -21,7 +21,7 @@ use crate::ops::meter::MeterOp;
 use crate::ops::modify::ModifyOp;
 use crate::ops::scan::{Path, ScanOp, ScanSpec, SpanExprs};
 use crate::ops::schema_of;
-use crate::ops::virtuals::VirtualOp;
+use crate::ops::virtuals::{self, VirtualOp};
 use crate::values;
 
 impl Lowerer {
@@ -52,6 +52,7 @@ impl Lowerer {
                     table: table.clone(),
                     columns: at,
                     types: cols.iter().map(|c| c.1).collect(),
+                    only: virtuals::only(table, columns, filter),
                     schema: schema.clone(),
                     shared: self.shared.clone(),
                 };

@@ -26,6 +26,7 @@ use datafusion_common::Result as DfResult;
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion_physical_plan::coop::make_cooperative;
 use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion_physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
@@ -134,7 +135,10 @@ impl ExecutionPlan for OpExec {
             }
             item.map_err(to_datafusion)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+        // A statement that computes for long gives way to others between batches; without that the
+        // worker thread would serve no sockets, and nobody could cancel it.
+        let stream = RecordBatchStreamAdapter::new(self.schema(), stream);
+        Ok(make_cooperative(Box::pin(stream)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -144,7 +148,7 @@ impl ExecutionPlan for OpExec {
 
 /// A child's batches, with PostgreSQL errors.
 pub(crate) fn input(child: &Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> DfResult<Batches> {
-    let stream = child.execute(0, task)?;
+    let stream = make_cooperative(child.execute(0, task)?);
     Ok(Box::pin(stream.map(|item| item.map_err(|e| from_datafusion(&e)))))
 }
 

@@ -1,12 +1,12 @@
 //! `pg_class`, `pg_attribute`, `pg_type` and what hangs on them.
 
-use meridian_catalog::builtin::{self as system, EVERY_DATABASE};
+use meridian_catalog::builtin::EVERY_DATABASE;
 use meridian_catalog::{Identity, IndexDesc, Relation, TableDesc};
 use meridian_types::oid::{self, Oid};
 use meridian_types::{Datum, PgType, builtin};
 
 use super::Source;
-use super::privileges::acl;
+use super::privileges::acl_datum;
 use super::rows::{Rows, array, ch, flag, int2, int4, oid, opt_text, text, text_array, vector};
 
 pub(crate) const PG_CLASS: Oid = 1259;
@@ -68,7 +68,7 @@ fn table_class(source: &Source<'_>, table: &TableDesc) -> Class {
         has_triggers: referenced
             || table.constraints.iter().any(|c| matches!(c.kind, ForeignKey { .. })),
         persistence: persistence(table.temp_session.is_some(), table.unlogged),
-        acl: acl(source.catalog(), table),
+        acl: acl_datum(source.catalog(), &table.acl),
         options: if table.options.is_empty() { Datum::Null } else { text_array(options) },
     }
 }
@@ -87,11 +87,13 @@ fn class_of(source: &Source<'_>, relation: &Relation) -> Class {
             natts: 3,
             tuples: 1.0,
             persistence: persistence(s.temp_session.is_some(), false),
+            acl: acl_datum(source.catalog(), &s.acl),
             ..Class::default()
         },
         Relation::View(v) => Class {
             natts: v.columns.len(),
             persistence: persistence(v.temp_session.is_some(), false),
+            acl: acl_datum(source.catalog(), &v.acl),
             ..Class::default()
         },
         Relation::Virtual(v) => Class {
@@ -154,7 +156,7 @@ pub(crate) fn pg_class(source: &Source<'_>) -> Vec<Vec<Datum>> {
             "reloptions",
         ],
     );
-    let systems = system::system_relations().map(|s| Relation::Virtual(s.desc.clone()));
+    let systems = source.system_relations().map(|s| Relation::Virtual(s.desc.clone()));
     for relation in source.relations().cloned().chain(systems) {
         let class = class_of(source, &relation);
         let kind = relation.kind();
@@ -373,7 +375,7 @@ pub(crate) fn pg_attribute(source: &Source<'_>) -> Vec<Vec<Datum>> {
             Relation::Virtual(_) => {}
         }
     }
-    for system in system::system_relations() {
+    for system in source.system_relations() {
         for (i, (name, ty)) in system.desc.columns.iter().enumerate() {
             rows.push(Attribute::plain(system.desc.oid, name, i + 1, *ty).row());
         }
@@ -487,6 +489,7 @@ pub(crate) fn pg_namespace(source: &Source<'_>) -> Vec<Vec<Datum>> {
     for schema in source.catalog().schemas(source.identity().database) {
         let open = schema.database == EVERY_DATABASE && schema.name != "pg_toast";
         let access = match schema.name.as_str() {
+            _ if !schema.acl.is_empty() => acl_datum(source.catalog(), &schema.acl),
             "public" => {
                 let owner = source.role_name(schema.owner);
                 array(

@@ -7,6 +7,7 @@ use meridian_catalog::{
 };
 use meridian_types::builtin::{self, ProcRow};
 
+use super::host::{CatalogHost, ExpressionSource};
 use crate::catalog_store::{SessionCatalog, quote_ident};
 
 /// The text of a view's query.
@@ -31,6 +32,12 @@ pub(crate) fn key_expression(expr: &str) -> String {
     if is_call { expr.to_owned() } else { format!("({expr})") }
 }
 
+/// The same in messages, where the expression's own parentheses are left out.
+pub(crate) fn key_in_message(expr: &str) -> String {
+    let inner = expr.strip_prefix('(').and_then(|e| e.strip_suffix(')'));
+    key_expression(inner.filter(|_| balanced_to_end(expr)).unwrap_or(expr))
+}
+
 /// The first parenthesis closes at the very end.
 fn balanced_to_end(expr: &str) -> bool {
     let mut depth = 0;
@@ -48,11 +55,16 @@ fn balanced_to_end(expr: &str) -> bool {
 }
 
 /// One key of an index, from 0; included columns come after the keys.
-pub(crate) fn index_key(table: &TableDesc, index: &IndexDesc, at: usize) -> Option<String> {
+pub(crate) fn index_key(
+    table: &TableDesc,
+    index: &IndexDesc,
+    at: usize,
+    shown: impl Fn(&str) -> String,
+) -> Option<String> {
     match index.columns.get(at) {
         Some(column) => Some(match column.attnum {
             Some(attnum) => column_name(table, attnum),
-            None => key_expression(column.expr.as_deref().unwrap_or_default()),
+            None => key_expression(&shown(column.expr.as_deref().unwrap_or_default())),
         }),
         None => index.include.get(at - index.columns.len()).map(|a| column_name(table, *a)),
     }
@@ -61,6 +73,7 @@ pub(crate) fn index_key(table: &TableDesc, index: &IndexDesc, at: usize) -> Opti
 /// `CREATE INDEX …`
 pub(crate) fn index_text(
     view: &SessionCatalog,
+    host: Option<&CatalogHost>,
     table: &Arc<TableDesc>,
     index: &IndexDesc,
     short: bool,
@@ -68,9 +81,11 @@ pub(crate) fn index_text(
     let relation = Relation::Table(Arc::clone(table));
     let on = if short { view.relation_name(&relation) } else { view.qualified_name(&relation) };
     let unique = if index.unique { "UNIQUE " } else { "" };
+    let source = ExpressionSource { view, host };
+    let shown = |text: &str| source.shown(Some(table), text, short);
     let mut keys = Vec::new();
     for (at, column) in index.columns.iter().enumerate() {
-        let mut key = index_key(table, index, at).unwrap_or_default();
+        let mut key = index_key(table, index, at, shown).unwrap_or_default();
         if column.desc {
             key.push_str(" DESC");
         }
@@ -94,9 +109,7 @@ pub(crate) fn index_text(
         out.push_str(" NULLS NOT DISTINCT");
     }
     if let Some(predicate) = &index.predicate {
-        let predicate = predicate.trim();
-        let wrapped = predicate.starts_with('(') && balanced_to_end(predicate);
-        let text = if wrapped { predicate.to_owned() } else { format!("({predicate})") };
+        let text = shown(predicate);
         out.push_str(&format!(" WHERE {text}"));
     }
     out
@@ -114,11 +127,12 @@ fn action(action: FkAction) -> &'static str {
 
 /// What follows `CONSTRAINT name`.
 pub(crate) fn constraint_text(
-    view: &SessionCatalog,
+    host: &CatalogHost,
     table: &TableDesc,
     constraint: &ConstraintDesc,
     short: bool,
 ) -> String {
+    let view = &host.view;
     let mut out = match &constraint.kind {
         ConstraintKind::PrimaryKey { index_id } | ConstraintKind::Unique { index_id } => {
             let word = match constraint.kind {
@@ -142,7 +156,7 @@ pub(crate) fn constraint_text(
         }
         ConstraintKind::Check { expr, no_inherit, .. } => {
             let tail = if *no_inherit { " NO INHERIT" } else { "" };
-            if short { format!("CHECK ({expr}){tail}") } else { format!("CHECK (({expr})){tail}") }
+            format!("CHECK ({}){tail}", host.expression(Some(table), expr, short))
         }
         ConstraintKind::ForeignKey {
             columns: own,

@@ -7,15 +7,16 @@ mod describe;
 mod names;
 mod privilege;
 mod sequences;
+mod size;
 mod state;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use meridian_catalog::Relation;
+use meridian_catalog::{Relation, TableDesc};
 use meridian_types::context::{CallInfoOwned, Host};
-use meridian_types::oid::Oid;
-use meridian_types::{Datum, PgError, Result};
+use meridian_types::oid::{self, Oid};
+use meridian_types::{Datum, EvalContext, PgError, Result, builtin};
 
 use super::session::SessionInfo;
 use crate::catalog_store::SessionCatalog;
@@ -48,19 +49,63 @@ pub(crate) fn block<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
-/// A stored expression as PostgreSQL shows it.
-pub(crate) fn display_expression(view: &SessionCatalog, text: Option<&str>) -> Option<String> {
-    let text = text?;
-    // The default of a serial column names its sequence by oid.
-    if let Some(rest) = text.strip_prefix("nextval('")
-        && let Some((number, tail)) = rest.split_once('\'')
-        && let Ok(oid) = number.parse::<Oid>()
-        && let Some(relation) = view.catalog.relation(oid)
-    {
-        let name = view.relation_name(&relation).replace('\'', "''");
-        return Some(format!("nextval('{name}'{tail}"));
+impl CatalogHost {
+    /// A stored expression as PostgreSQL shows it.
+    pub(crate) fn expression(&self, table: Option<&TableDesc>, text: &str, pretty: bool) -> String {
+        let source = ExpressionSource { view: &self.view, host: Some(self) };
+        source.shown(table, text, pretty)
     }
-    Some(text.to_owned())
+}
+
+/// What stored expressions are shown with.
+pub(crate) struct ExpressionSource<'a> {
+    pub(crate) view: &'a SessionCatalog,
+    /// For names of other objects than relations, and for the pretty form.
+    pub(crate) host: Option<&'a CatalogHost>,
+}
+
+impl ExpressionSource<'_> {
+    /// The expression with names in place of oids.
+    pub(crate) fn shown(&self, table: Option<&TableDesc>, text: &str, pretty: bool) -> String {
+        let named = self.with_names(text);
+        let Some((host, table)) = self.host.zip(table).filter(|_| pretty) else { return named };
+        let eval = EvalContext { host: Arc::new(host.clone()), ..EvalContext::bare() };
+        crate::ddl::expressions::pretty(self.view, table, &eval, &named).unwrap_or(named)
+    }
+
+    /// `'16385'::regclass` becomes `'t_a_seq'::regclass`.
+    fn with_names(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("'::reg") {
+            let (head, tail) = rest.split_at(at);
+            let digits = head.rfind('\'').map_or("", |open| &head[open + 1..]);
+            let word = tail[3..].split(|c: char| !c.is_ascii_alphanumeric()).next();
+            let ty = word.and_then(builtin::type_by_name).map_or(0, |t| t.oid);
+            match digits.parse::<Oid>().ok().and_then(|value| self.name_of(ty, value)) {
+                Some(name) => {
+                    out.push_str(&head[..head.len() - digits.len()]);
+                    out.push_str(&name.replace('\'', "''"));
+                }
+                None => out.push_str(head),
+            }
+            out.push_str("'::reg");
+            rest = &tail[6..];
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn name_of(&self, ty: Oid, value: Oid) -> Option<String> {
+        match (ty, self.host) {
+            (oid::REGCLASS, _) => {
+                self.view.catalog.relation(value).map(|r| self.view.relation_name(&r))
+            }
+            (_, Some(host)) => Some(host.write_reg(ty, value)),
+            (oid::REGTYPE, None) => Some(self.view.format_type(value, -1)),
+            _ => None,
+        }
+    }
 }
 
 impl CatalogHost {

@@ -220,7 +220,9 @@ fn columns_of(source: &Source<'_>, relation: &Relation, rows: &mut Rows) {
     match relation {
         Relation::Table(table) => {
             for c in table.visible_columns() {
-                let host = super::host::display_expression(&source.view, c.default.as_deref());
+                let shown = super::host::ExpressionSource { view: &source.view, host: None };
+                let text = c.default.as_deref();
+                let host = text.map(|text| shown.shown(Some(table), text, false));
                 let column = Column {
                     name: &c.name,
                     attnum: usize::try_from(c.attnum).unwrap_or(0),

@@ -20,7 +20,8 @@ mod views;
 
 use std::sync::Arc;
 
-use meridian_catalog::{Catalog, Relation, VirtualDesc};
+use meridian_catalog::builtin::{SystemRelation, system_relations};
+use meridian_catalog::{Catalog, ConstraintDesc, ConstraintKind, Relation, VirtualDesc};
 use meridian_types::oid::Oid;
 use meridian_types::{Datum, Result};
 
@@ -35,6 +36,8 @@ pub(crate) struct Source<'a> {
     pub(crate) desc: &'a VirtualDesc,
     pub(crate) ctx: &'a StatementContext,
     pub(crate) view: SessionCatalog,
+    /// Only rows with this value in this column are wanted.
+    pub(crate) only: Option<(&'static str, Oid)>,
 }
 
 impl Source<'_> {
@@ -49,7 +52,36 @@ impl Source<'_> {
     /// Relations of the session's database that users have made.
     pub(crate) fn relations(&self) -> impl Iterator<Item = &Relation> {
         let database = self.identity().database;
-        self.catalog().relations().filter(move |r| relation_database(r) == database)
+        let kept = move |r: &&Relation| relation_database(r) == database && self.wants(r);
+        self.catalog().relations().filter(kept)
+    }
+
+    /// Relations that come with the server.
+    pub(crate) fn system_relations(&self) -> impl Iterator<Item = &'static SystemRelation> {
+        let wanted = self.only.filter(|(column, _)| matches!(*column, "oid" | "attrelid"));
+        system_relations().filter(move |s| wanted.is_none_or(|(_, value)| s.desc.oid == value))
+    }
+
+    /// Whether a relation can have wanted rows.
+    fn wants(&self, relation: &Relation) -> bool {
+        let Some((column, value)) = self.only else { return true };
+        match (self.desc.name, column, relation) {
+            ("pg_class", "oid", r)
+            | ("pg_attribute", "attrelid", r)
+            | ("pg_attrdef", "adrelid", r)
+            | ("pg_constraint", "conrelid", r)
+            | ("pg_index", "indexrelid", r)
+            | ("pg_sequence", "seqrelid", r) => r.oid() == value,
+            ("pg_index", "indrelid", Relation::Index(table, _)) => table.oid == value,
+            ("pg_constraint", "confrelid", Relation::Table(table)) => {
+                let targets = |c: &ConstraintDesc| {
+                    matches!(c.kind, ConstraintKind::ForeignKey { ref_table, .. }
+                        if ref_table == value)
+                };
+                table.constraints.iter().any(targets)
+            }
+            _ => true,
+        }
     }
 
     pub(crate) fn schema_name(&self, oid: Oid) -> String {
@@ -74,10 +106,16 @@ fn relation_database(relation: &Relation) -> Oid {
 }
 
 /// All rows of a relation, each with all its columns.
-pub fn rows(desc: &Arc<VirtualDesc>, ctx: &Arc<StatementContext>) -> Result<Vec<Vec<Datum>>> {
+///
+/// With `only`, rows that don't have this value in this column may be left out.
+pub(crate) fn rows(
+    desc: &Arc<VirtualDesc>,
+    ctx: &Arc<StatementContext>,
+    only: Option<(&'static str, Oid)>,
+) -> Result<Vec<Vec<Datum>>> {
     let identity = ctx.session.identity();
     let view = SessionCatalog::new(Arc::clone(&ctx.catalog), identity);
-    let source = Source { desc, ctx, view };
+    let source = Source { desc, ctx, view, only };
     let mut out = statics::table(desc).map_or_else(Vec::new, |table| table.to_vec());
     if desc.schema == meridian_catalog::builtin::INFORMATION_SCHEMA {
         return information::rows(&source);

@@ -34,7 +34,9 @@ pub(crate) fn pg_database(source: &Source<'_>) -> Vec<Vec<Datum>> {
         ],
     );
     for database in source.catalog().databases() {
-        let acl = if database.is_template {
+        let acl = if !database.acl.is_empty() {
+            super::privileges::acl_datum(source.catalog(), &database.acl)
+        } else if database.is_template {
             array(oid::ACLITEM, vec![text("=c/postgres"), text("postgres=CTc/postgres")])
         } else {
             Datum::Null

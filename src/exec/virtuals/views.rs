@@ -112,7 +112,7 @@ fn pg_indexes(source: &Source<'_>) -> Vec<Vec<Datum>> {
             text(source.schema_name(table.schema)),
             text(&table.name),
             text(&index.name),
-            text(defs::index_text(&source.view, table, index, false)),
+            text(defs::index_text(&source.view, None, table, index, false)),
         ]);
     }
     rows.finish()

@@ -26,6 +26,15 @@ pub struct CommandWrite {
     pub old: Option<Version>,
 }
 
+impl CommandWrite {
+    /// Bytes in an entry, about.
+    fn size(&self) -> usize {
+        let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::len);
+        let old = self.old.as_ref().map_or(0, |old| row(&old.row));
+        22 + self.key.len() + row(&self.value) + old
+    }
+}
+
 /// A commit with its timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -109,15 +118,7 @@ impl Cursor<'_> {
 impl Command {
     /// Bytes that [`Command::encode`] will add, about.
     pub fn size(&self) -> usize {
-        let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::len);
-        12 + self
-            .writes
-            .iter()
-            .map(|write| {
-                let old = write.old.as_ref().map_or(0, |old| row(&old.row));
-                22 + write.key.len() + row(&write.value) + old
-            })
-            .sum::<usize>()
+        12 + self.writes.iter().map(CommandWrite::size).sum::<usize>()
     }
 
     /// Appends the command to an entry.
@@ -140,6 +141,24 @@ impl Command {
                 }
             }
         }
+    }
+
+    /// The same as several commands, each of about `bytes_max` bytes, made one by one. Applied one after
+    /// the other they are what this one is.
+    pub fn pieces(self, bytes_max: usize) -> impl Iterator<Item = Command> + Send {
+        let (ts, mut writes) = (self.ts, self.writes.into_iter().peekable());
+        std::iter::from_fn(move || {
+            writes.peek()?;
+            let mut piece = Command { ts, writes: Vec::new() };
+            let mut bytes = 0;
+            while bytes < bytes_max
+                && let Some(write) = writes.next()
+            {
+                bytes += write.size();
+                piece.writes.push(write);
+            }
+            Some(piece)
+        })
     }
 
     /// The blind engine writes that apply it.

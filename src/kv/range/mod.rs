@@ -139,10 +139,18 @@ impl Sequencer {
         let ts = now.max(self.last.next());
         self.last = ts;
         let mut keys = Vec::with_capacity(writes.len());
+        self.recent.skip(ts, writes.len());
         for write in &writes {
             self.recent.push(ts, write.key.clone());
-            self.pending.insert(write.key.clone(), Version { ts, row: write.value.clone() });
             keys.push(write.key.clone());
+        }
+        let version = |write: &CommandWrite| Version { ts, row: write.value.clone() };
+        let versions = writes.iter().map(|write| (write.key.clone(), version(write)));
+        if writes.len() > 64 && writes.len() > self.pending.len() {
+            // The keys come in order: trees are merged in one pass.
+            self.pending.append(&mut versions.collect());
+        } else {
+            self.pending.extend(versions);
         }
         self.in_flight.push_back((ts, keys));
         Ok(Command { ts, writes })
@@ -164,6 +172,11 @@ impl Sequencer {
                 break;
             }
             let (at, keys) = self.in_flight.pop_front().expect("front was there");
+            // Of a commit that is most of what is pending, one pass is cheaper than a search for each key.
+            if keys.len() > 64 && keys.len() * 2 > self.pending.len() {
+                self.pending.retain(|_, version| version.ts != at);
+                continue;
+            }
             for key in keys {
                 if self.pending.get(&key).is_some_and(|version| version.ts == at) {
                     self.pending.remove(&key);

@@ -22,11 +22,22 @@ impl RecentWrites {
 
     /// Adds a write; timestamps never descend.
     pub fn push(&mut self, ts: Timestamp, key: Key) {
+        if ts <= self.floor {
+            return;
+        }
         debug_assert!(self.writes.back().is_none_or(|(last, _)| *last <= ts), "in commit order");
         self.writes.push_back((ts, key));
         while self.writes.len() > self.len_max {
             let (evicted, _) = self.writes.pop_front().expect("longer than a limit");
             self.floor = self.floor.max(evicted);
+        }
+    }
+
+    /// Announces `count` writes at `ts`: when they exceed the ring, what they would drive out goes at once.
+    pub fn skip(&mut self, ts: Timestamp, count: usize) {
+        if count > self.len_max {
+            self.writes.clear();
+            self.floor = self.floor.max(ts);
         }
     }
 

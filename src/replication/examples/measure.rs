@@ -96,10 +96,18 @@ fn restart(bytes: u64) {
     let dir = tempfile::tempdir().expect("tempdir");
     let (group, log, engine) = open_rows(dir.path());
     let start = Instant::now();
-    let (per_entry, entries) = (1024, bytes / (1024 * COMMIT_BYTES as u64));
+    // As a bulk load comes: 4 MB an entry.
+    let (per_entry, entries) = (20_000, bytes / (20_000 * COMMIT_BYTES as u64));
+    let mut journals = 0;
     for n in 0..entries {
         futures::executor::block_on(group.propose(commits(n, per_entry))).expect("acknowledged");
+        journals = journals.max(engine.journal_bytes());
     }
+    println!(
+        "at most {} MiB of journals, {} MiB now",
+        journals >> 20,
+        engine.journal_bytes() >> 20
+    );
     println!("written in {:?}, {:?}, {:?}", start.elapsed(), group.stats(), log.stats());
     group.stop_threads();
     log.close();

@@ -52,6 +52,11 @@ impl Decoder {
         self.pending.extend_from_slice(bytes);
     }
 
+    /// Whether all that has come has been taken.
+    pub(crate) fn is_between_rows(&self) -> bool {
+        self.header_read && self.pending.is_empty()
+    }
+
     /// The next whole row, `None` when more bytes are needed or the data have ended.
     pub(crate) fn next(
         &mut self,

@@ -193,7 +193,8 @@ impl<'a> Reader<'a> {
                 self.line += 1;
                 self.rows.push(row);
             }
-            if last && !self.binary.ended {
+            // Like PostgreSQL, it ends without the last mark too, where a row has ended.
+            if last && !self.binary.ended && !self.binary.is_between_rows() {
                 return Err(bad("unexpected EOF in COPY data"));
             }
             return Ok(());

@@ -1,6 +1,7 @@
-//! COPY: rows of a table or query to the client, and the client's data into a table.
+//! COPY: rows of a table or query to the client or a file of the server, and such data into a table.
 
 mod binary;
+mod file;
 mod from;
 mod lines;
 mod options;
@@ -17,6 +18,7 @@ use crate::Fault;
 use crate::client::Client;
 use crate::session::Session;
 use crate::statements::PreparedStatement;
+use file::FileClient;
 use options::{Given, Options};
 
 impl Session {
@@ -27,19 +29,9 @@ impl Session {
         copy: &Copy,
         client: &mut C,
     ) -> Result<String, Fault> {
-        match &copy.target {
-            CopyTarget::Client => {}
-            CopyTarget::File(_) => {
-                return Err(PgError::unsupported(
-                    "COPY to or from a file of the server is not supported",
-                )
-                .hint("Use COPY … FROM STDIN or TO STDOUT, or psql's \\copy.")
-                .into());
-            }
-            CopyTarget::Program(_) => {
-                let what = "COPY to or from an external program is not supported";
-                return Err(PgError::unsupported(what).into());
-            }
+        if let CopyTarget::Program(_) = &copy.target {
+            let what = "COPY to or from an external program is not supported";
+            return Err(PgError::unsupported(what).into());
         }
         let given: Vec<Given> = copy
             .options
@@ -47,8 +39,43 @@ impl Session {
             .map(|(name, values)| Given { name: name.clone(), values: values.clone() })
             .collect();
         let options = Options::check(&given, !copy.to)?;
+        if let CopyTarget::File(path) = &copy.target {
+            self.check_file(copy.to)?;
+            let mut file = FileClient::open(path, copy.to)?;
+            let tag = self.copy_rows_of(outer, copy, &options, &mut file).await?;
+            file.finish()?;
+            return Ok(tag);
+        }
+        self.copy_rows_of(outer, copy, &options, client).await
+    }
+
+    /// Reading or writing the server's files takes a superuser or a member of a role for that.
+    fn check_file(&mut self, write: bool) -> Result<()> {
+        let role = if write { "pg_write_server_files" } else { "pg_read_server_files" };
+        let user = self.shared.identity().user;
+        let catalog = self.catalog();
+        let member = catalog.role_by_name(role).is_some_and(|r| catalog.is_member(user, r.oid));
+        if member || self.shared.is_superuser() {
+            return Ok(());
+        }
+        let to = if write { "to" } else { "from" };
+        let text =
+            format!("must be superuser or have privileges of the {role} role to COPY {to} a file");
+        Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text).hint(
+            "Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone.",
+        ))
+    }
+
+    async fn copy_rows_of<C: Client>(
+        &mut self,
+        outer: &PreparedStatement,
+        copy: &Copy,
+        options: &Options,
+        client: &mut C,
+    ) -> Result<String, Fault> {
+        self.pin_cursors().await?;
         if copy.to {
-            return self.copy_to(outer, &copy.source, &options, client).await;
+            return self.copy_to(outer, &copy.source, options, client).await;
         }
         match &copy.source {
             CopySource::Table(name, columns) => {
@@ -58,7 +85,7 @@ impl Session {
                 }
                 let table = self.copy_table(name)?;
                 let columns = copied_columns(&table, columns)?;
-                self.copy_from(&table, &columns, &options, client).await
+                self.copy_from(&table, &columns, options, client).await
             }
             CopySource::Query(_) => {
                 Err(PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only").into())

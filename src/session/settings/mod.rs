@@ -21,19 +21,33 @@ pub(crate) use value::parse_bool;
 type Values = BTreeMap<String, String>;
 
 /// The settings of one session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// What RESET goes back to: from the start-up packet, the role and the database.
     session_defaults: Values,
     /// SET
-    values: Values,
+    values: Arc<Values>,
     /// SET LOCAL
-    local: Values,
+    local: Arc<Values>,
     /// State at the start of the transaction and at each of its savepoints: (savepoint depth, …).
-    saved: Vec<(usize, Values, Values)>,
+    saved: Vec<(usize, Arc<Values>, Arc<Values>)>,
     formatting: Arc<Formatting>,
+    hot: Hot,
     /// A value has changed since [`Settings::take_changed`] was last asked.
     changed: bool,
+}
+
+/// What every statement asks for, worked out when a value changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hot {
+    pub(crate) isolation: meridian_cluster::Isolation,
+    pub(crate) read_only: bool,
+    pub(crate) deferrable: bool,
+    pub(crate) statement_timeout_ms: u64,
+    pub(crate) lock_timeout_ms: u64,
+    pub(crate) idle_session_timeout_ms: u64,
+    pub(crate) idle_in_transaction_timeout_ms: u64,
+    pub(crate) work_mem_bytes: u64,
 }
 
 /// One line of `pg_settings`.
@@ -65,6 +79,23 @@ pub struct SettingRow {
     pub boot: &'static str,
 }
 
+impl Default for Settings {
+    fn default() -> Settings {
+        let mut settings = Settings {
+            session_defaults: Values::new(),
+            values: Arc::default(),
+            local: Arc::default(),
+            saved: vec![],
+            formatting: Arc::default(),
+            hot: Hot::default(),
+            changed: false,
+        };
+        settings.refresh_known();
+        settings.changed = false;
+        settings
+    }
+}
+
 impl Settings {
     /// The value of a setting as SHOW prints it.
     pub fn show(&self, name: &str) -> Result<String> {
@@ -76,14 +107,14 @@ impl Settings {
 
     fn custom(&self, name: &str) -> Option<String> {
         let name = name.to_lowercase();
-        [&self.local, &self.values, &self.session_defaults]
+        [&*self.local, &*self.values, &self.session_defaults]
             .iter()
             .find_map(|values| values.get(&name))
             .cloned()
     }
 
     fn current<'a>(&'a self, setting: &'a Setting) -> &'a str {
-        [&self.local, &self.values, &self.session_defaults]
+        [&*self.local, &*self.values, &self.session_defaults]
             .iter()
             .find_map(|values| values.get(setting.name))
             .map_or(setting.default, String::as_str)
@@ -99,15 +130,20 @@ impl Settings {
         self.get(name) == "on"
     }
 
+    /// The settings that every statement asks for.
+    pub(crate) fn hot(&self) -> Hot {
+        self.hot
+    }
+
     /// A time setting in milliseconds; 0 is "no limit".
-    pub(crate) fn get_millis(&self, name: &str) -> u64 {
+    fn get_millis(&self, name: &str) -> u64 {
         value::base_units(self.get(name), Unit::Milliseconds)
             .and_then(|v| u64::try_from(v).ok())
             .unwrap_or(0)
     }
 
     /// A memory setting in bytes.
-    pub(crate) fn get_bytes(&self, name: &str) -> u64 {
+    fn get_bytes(&self, name: &str) -> u64 {
         value::base_units(self.get(name), Unit::Kilobytes)
             .and_then(|v| u64::try_from(v).ok())
             .unwrap_or(0)
@@ -124,10 +160,10 @@ impl Settings {
     pub fn set(&mut self, name: &str, text: &str, local: bool, superuser: bool) -> Result<()> {
         let (key, value) = self.checked(name, text, superuser)?;
         if local {
-            self.local.insert(key, value);
+            Arc::make_mut(&mut self.local).insert(key, value);
         } else {
-            self.local.remove(&key);
-            self.values.insert(key, value);
+            Arc::make_mut(&mut self.local).remove(&key);
+            Arc::make_mut(&mut self.values).insert(key, value);
         }
         self.refresh()
     }
@@ -155,12 +191,6 @@ impl Settings {
             Context::Postmaster => {
                 return Err(cannot(format!(
                     "parameter \"{}\" cannot be changed without restarting the server",
-                    setting.name
-                )));
-            }
-            Context::Backend => {
-                return Err(cannot(format!(
-                    "parameter \"{}\" cannot be set after connection start",
                     setting.name
                 )));
             }
@@ -192,10 +222,10 @@ impl Settings {
         if local {
             let default = self.session_defaults.get(&key).cloned();
             let default = default.or_else(|| table::find(&key).map(|s| s.default.to_owned()));
-            self.local.insert(key, default.unwrap_or_default());
+            Arc::make_mut(&mut self.local).insert(key, default.unwrap_or_default());
         } else {
-            self.local.remove(&key);
-            self.values.remove(&key);
+            Arc::make_mut(&mut self.local).remove(&key);
+            Arc::make_mut(&mut self.values).remove(&key);
         }
         self.refresh()
     }
@@ -206,8 +236,8 @@ impl Settings {
         let keep = |name: &str| {
             name.starts_with("transaction_") || matches!(name, "role" | "session_authorization")
         };
-        self.values.retain(|name, _| keep(name));
-        self.local.retain(|name, _| keep(name));
+        Arc::make_mut(&mut self.values).retain(|name, _| keep(name));
+        Arc::make_mut(&mut self.local).retain(|name, _| keep(name));
         self.refresh()
     }
 
@@ -239,7 +269,9 @@ impl Settings {
         }
         let changed = self.local.keys().any(|name| !name.starts_with("transaction_"))
             || (!committed && !self.saved.is_empty());
-        self.local.clear();
+        if !self.local.is_empty() {
+            self.local = Arc::default();
+        }
         self.saved.clear();
         if changed {
             self.refresh_known();
@@ -269,7 +301,7 @@ impl Settings {
 
     /// Sets what a setting tells until the transaction ends.
     pub(crate) fn set_for_transaction(&mut self, name: &str, value: &str) {
-        self.local.insert(name.to_owned(), value.to_owned());
+        Arc::make_mut(&mut self.local).insert(name.to_owned(), value.to_owned());
     }
 
     /// Whether a value has changed since this was last asked.
@@ -280,6 +312,16 @@ impl Settings {
     /// Works the formatting settings out anew.
     fn refresh(&mut self) -> Result<()> {
         self.changed = true;
+        self.hot = Hot {
+            isolation: crate::session::isolation(self.get("default_transaction_isolation")),
+            read_only: self.get_bool("default_transaction_read_only"),
+            deferrable: self.get_bool("default_transaction_deferrable"),
+            statement_timeout_ms: self.get_millis("statement_timeout"),
+            lock_timeout_ms: self.get_millis("lock_timeout"),
+            idle_session_timeout_ms: self.get_millis("idle_session_timeout"),
+            idle_in_transaction_timeout_ms: self.get_millis("idle_in_transaction_session_timeout"),
+            work_mem_bytes: self.get_bytes("work_mem"),
+        };
         let formatting = value::formatting(|name| self.get(name).to_owned())?;
         if formatting != *self.formatting {
             self.formatting = Arc::new(formatting);

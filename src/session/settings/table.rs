@@ -31,8 +31,6 @@ pub(crate) enum Context {
     Internal,
     /// Whoever starts the node.
     Postmaster,
-    /// Set when the session is opened.
-    Backend,
     /// A superuser.
     Superuser,
     /// Anybody.
@@ -156,6 +154,9 @@ settings! {
     "IntervalStyle" Kind::Enum(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]), "postgres", User, true, FORMAT, "Sets the display format for interval values.";
     "is_superuser" Kind::Bool, "on", Internal, true, PRESET, "Shows whether the current user is a superuser.";
     "jit" Kind::Bool, "off", User, false, PLANNER, "Allow JIT compilation.";
+    "jit_above_cost" Kind::Real { min: -1.0, max: f64::MAX }, "100000", User, false, PLANNER, "Perform JIT compilation if query is more expensive.";
+    "jit_inline_above_cost" Kind::Real { min: -1.0, max: f64::MAX }, "500000", User, false, PLANNER, "Perform JIT inlining if query is more expensive.";
+    "jit_optimize_above_cost" Kind::Real { min: -1.0, max: f64::MAX }, "500000", User, false, PLANNER, "Optimize JIT-compiled functions if query is more expensive.";
     "join_collapse_limit" int(1, INT_MAX), "8", User, false, PLANNER, "Sets the FROM-list size beyond which JOIN constructs are not flattened.";
     "lc_collate" Kind::Text, "C.UTF-8", Internal, false, PRESET, "Shows the collation order locale.";
     "lc_ctype" Kind::Text, "C.UTF-8", Internal, false, PRESET, "Shows the character classification and case conversion locale.";

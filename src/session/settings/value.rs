@@ -37,7 +37,7 @@ pub(super) fn canonical(setting: &Setting, text: &str, date_style: &str) -> Resu
             "TimeZone" => TimeZone::from_setting(text)
                 .map(|zone| zone.name().to_owned())
                 .ok_or_else(|| bad_value(setting, text)),
-            "client_encoding" => match text.to_lowercase().replace(['-', '_'], "").as_str() {
+            "client_encoding" => match letters_and_digits(text).as_str() {
                 "utf8" | "unicode" | "sqlascii" => Ok("UTF8".to_owned()),
                 _ => Err(PgError::unsupported(format!(
                     "conversion between {text} and UTF8 is not supported"
@@ -46,6 +46,11 @@ pub(super) fn canonical(setting: &Setting, text: &str, date_style: &str) -> Resu
             _ => Ok(text.to_owned()),
         },
     }
+}
+
+/// As PostgreSQL reads the names of encodings: some drivers even send quotes.
+fn letters_and_digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 fn canonical_int(
@@ -289,7 +294,6 @@ pub(super) fn row(setting: &Setting, current: &str, source: &'static str) -> Set
         context: match setting.context {
             Context::Internal => "internal",
             Context::Postmaster => "postmaster",
-            Context::Backend => "backend",
             Context::Superuser => "superuser",
             Context::User => "user",
         },

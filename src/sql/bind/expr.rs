@@ -94,6 +94,7 @@ impl Binder<'_> {
                 ast::Expr::Tuple(fields) => self.bind_row(fields, clause),
                 other => self.bind_expr(other, clause),
             },
+            ast::Expr::QualifiedWildcard(name, _) => self.bind_whole_row(name),
             ast::Expr::CompoundFieldAccess { root, access_chain } => {
                 self.bind_access(root, access_chain, clause)
             }

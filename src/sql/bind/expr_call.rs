@@ -75,7 +75,8 @@ impl Binder<'_> {
                 ("grouping", _) => return self.grouping(&parts, clause),
                 _ => {}
             }
-            if parts.name.starts_with("current_") || parts.name.starts_with("localtime") {
+            let timely = ["current_date", "current_time", "current_timestamp"];
+            if timely.contains(&parts.name) || parts.name.starts_with("localtime") {
                 return self.sql_time(&parts, clause);
             }
         }

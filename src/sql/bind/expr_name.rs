@@ -8,6 +8,7 @@ use meridian_types::oid;
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::{Binder, ColumnUse, Scope, ScopeColumn, ScopeItem};
+use crate::ast;
 use crate::ast::Ident;
 use crate::expr::{Expr, ExprKind};
 
@@ -151,6 +152,25 @@ impl Binder<'_> {
                 self.outer_log.push((level, id));
             }
         }
+    }
+
+    /// `t.*` where one value is wanted.
+    pub(crate) fn bind_whole_row(&mut self, name: &ast::ObjectName) -> Result<Expr> {
+        let parts: Vec<&ast::Ident> = name.0.iter().filter_map(|p| p.as_ident()).collect();
+        let (schema, table) = match parts.as_slice() {
+            [table] => (None, *table),
+            [.., schema, table] => (Some(schema.value.as_str()), *table),
+            [] => return Err(PgError::internal("a name without parts")),
+        };
+        let position = self.source.position(parts[0].span.start);
+        for level in (0..self.scopes.len()).rev() {
+            let scope = &self.scopes[level];
+            if let Some(item) = find_table(scope, schema, &table.value, position)? {
+                return Ok(self.whole_row(level, item, position));
+            }
+        }
+        let text = format!("missing FROM-clause entry for table \"{}\"", table.value);
+        Err(PgError::new(SqlState::UNDEFINED_TABLE, text).at(position))
     }
 
     /// The row of an item as one value; of a function that returns a scalar, that scalar.

@@ -127,7 +127,7 @@ fn bind(text: &str) -> Result<(Expr, String, String)> {
         None => "?".to_owned(),
     };
     let type_name = |ty: PgType| meridian_types::builtin::format_type(ty.oid, ty.typmod);
-    let deparser = Deparser { column: &name, type_name: &type_name, eval: &eval };
+    let deparser = Deparser { column: &name, type_name: &type_name, eval: &eval, pretty: false };
     let sql = deparser.expr(&bound);
     let ty = type_name(bound.ty);
     Ok((bound, ty, sql))

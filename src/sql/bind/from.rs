@@ -98,6 +98,9 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<BoundItem> {
         let (schema, table, position) = self.split_name(name)?;
+        if table == crate::parse::NO_TABLE {
+            return Ok((one_row(), vec![]));
+        }
         if schema.is_none()
             && let Some(cte) = self.relations.ctes.iter().rev().find(|c| *c.name == *table)
         {
@@ -105,6 +108,9 @@ impl Binder<'_> {
             return self.bind_cte_scan(&cte, alias, position);
         }
         let relation = self.find_relation(schema.as_deref(), &table, position)?;
+        let role = self.relations.view_owners.last().copied();
+        let readable = self.catalog.check_readable(&relation, role, schema.is_some());
+        readable.map_err(|e| if e.fields().message.contains("for schema") { e.at(position) } else { e })?;
         let (rel, columns, row_type) = match &relation {
             Relation::Table(desc) => {
                 self.note_table(desc, TableLock::AccessShare);
@@ -251,7 +257,9 @@ impl Binder<'_> {
         let query = super::text::parse_query(&view.query)?;
         let hidden = self.enter_text();
         self.relations.views.push(view.oid);
+        self.relations.view_owners.push(view.owner);
         let bound = self.bind_query(&query);
+        self.relations.view_owners.pop();
         self.relations.views.pop();
         self.leave_text(hidden);
         let bound = bound?;

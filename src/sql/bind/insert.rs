@@ -12,6 +12,7 @@ use super::values::is_default;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr};
+use crate::parse::insert_alias;
 use crate::plan::ModifyKind;
 use crate::rel::{Column, Rel};
 
@@ -54,7 +55,7 @@ impl Binder<'_> {
                 _ => self.default_value(column)?,
             });
         }
-        let alias = insert.table_alias.as_ref().map_or(table.name.as_str(), |a| &a.alias.value);
+        let alias = insert_alias(insert).map_or(table.name.as_str(), |a| &a.value);
         let new_columns = self.row_ids(&table);
         let on_conflict = match &insert.on {
             None => None,
@@ -211,10 +212,10 @@ impl Binder<'_> {
 }
 
 fn overriding(insert: &ast::Insert) -> Overriding {
-    match insert.after_columns.first().map(|i| i.value.as_str()) {
-        Some("\u{3}overriding system") => Overriding::System,
-        Some("\u{3}overriding user") => Overriding::User,
-        _ => Overriding::None,
+    match crate::parse::overriding(insert) {
+        Some(false) => Overriding::System,
+        Some(true) => Overriding::User,
+        None => Overriding::None,
     }
 }
 

@@ -45,13 +45,19 @@ impl Binder<'_> {
                 Ok((combine(kind, left_rel, right_rel, conjuncts), items))
             }
             ast::JoinConstraint::Using(names) => {
+                let (names, alias) = crate::parse::using_columns(names);
                 let names: Vec<(Arc<str>, Option<u32>)> = names
-                    .iter()
-                    .filter_map(|n| n.0.last().and_then(|p| p.as_ident()))
+                    .into_iter()
                     .map(|i| (Arc::from(i.value.as_str()), self.source.position(i.span.start)))
                     .collect();
                 let sides = [(left_rel, left_items), (right_rel, right_items)];
-                self.merge_join(kind, sides, &names)
+                let (rel, mut items) = self.merge_join(kind, sides, &names)?;
+                if let Some(alias) = alias {
+                    let item = using_alias(&items, names.len(), &alias.value);
+                    check_conflicts(&items, std::slice::from_ref(&item))?;
+                    items.push(item);
+                }
+                Ok((rel, items))
             }
             ast::JoinConstraint::Natural => {
                 let right_names: Vec<Arc<str>> =
@@ -151,6 +157,16 @@ impl Binder<'_> {
         }
         super::query::extended(rel, extra)
     }
+}
+
+/// `USING (…) AS j`: the merged columns alone under a name of their own, which hides nothing.
+fn using_alias(items: &[ScopeItem], merged: usize, alias: &str) -> ScopeItem {
+    let joined = items.last().map_or(&[][..], |join| &join.columns);
+    let columns = joined.iter().take(merged).cloned().collect();
+    let mut item = ScopeItem::new(Some(Arc::from(alias)), columns);
+    item.columns_visible = false;
+    item.lateral_ok = true;
+    item
 }
 
 /// Columns that `*` finds, in order.

@@ -85,6 +85,13 @@ pub trait CatalogView {
         None
     }
 
+    /// 42501 unless a relation may be read by this role, or by the current one. With `named`, its
+    /// schema was written and has to be usable.
+    fn check_readable(&self, relation: &Relation, role: Option<Oid>, named: bool) -> Result<()> {
+        let _ = (relation, role, named);
+        Ok(())
+    }
+
     /// Current database.
     fn database(&self) -> &str;
 

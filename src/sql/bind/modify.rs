@@ -10,6 +10,7 @@ use meridian_catalog::{ColumnDesc, ConstraintKind, Identity, Relation, TableDesc
 use meridian_types::oid::{BOOL, INT8, REGCLASS};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
+use super::expr::row_fields;
 use super::scope::{Scope, ScopeColumn, ScopeItem};
 use super::values::is_default;
 use super::{Binder, BoundQuery, Clause};
@@ -224,19 +225,46 @@ impl Binder<'_> {
             }
             return Ok(());
         }
-        let values: Vec<&ast::Expr> = match value {
-            ast::Expr::Tuple(items) => items.iter().collect(),
-            ast::Expr::Function(f) if is_row(f) => row_args(f),
-            _ => {
+        let items = match row_fields(value) {
+            Some(items) => items,
+            None => {
                 let text = "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
                 return Err(PgError::unsupported(text).at(position));
             }
         };
-        if values.len() != columns.len() {
+        if items.iter().any(|i| matches!(i, ast::Expr::QualifiedWildcard(..))) {
+            return self.bind_row_assignment(&columns, value, items, out);
+        }
+        if items.len() != columns.len() {
             return Err(mismatch());
         }
-        for (column, value) in columns.into_iter().zip(values) {
+        for (column, value) in columns.into_iter().zip(items) {
             let e = self.bind_assigned(column, value)?;
+            push_assignment(out, column, e)?;
+        }
+        Ok(())
+    }
+
+    /// `(a, b) = ROW(t.*)`
+    fn bind_row_assignment(
+        &mut self,
+        columns: &[&ColumnDesc],
+        value: &ast::Expr,
+        items: &[ast::Expr],
+        out: &mut Vec<(i16, Expr)>,
+    ) -> Result<()> {
+        let position = self.position(value);
+        let row = self.bind_row(items, Clause::UpdateSource)?;
+        let ExprKind::Row(fields) = row.kind else {
+            return Err(PgError::internal("a row has fields"));
+        };
+        if fields.len() != columns.len() {
+            let text = "number of columns does not match number of values";
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, text).at(position));
+        }
+        for (column, field) in columns.iter().zip(fields) {
+            refuse_always(column)?;
+            let e = self.assign_to_column(field, column, position)?;
             push_assignment(out, column, e)?;
         }
         Ok(())
@@ -267,20 +295,7 @@ impl Binder<'_> {
         if is_default(value) {
             return self.default_value(column);
         }
-        let detail = if column.generated {
-            Some(format!("Column \"{}\" is a generated column.", column.name))
-        } else if column.identity == Some(Identity::Always) {
-            Some(format!(
-                "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
-                column.name
-            ))
-        } else {
-            None
-        };
-        if let Some(detail) = detail {
-            let text = format!("column \"{}\" can only be updated to DEFAULT", column.name);
-            return Err(PgError::new(SqlState::GENERATED_ALWAYS, text).detail(detail));
-        }
+        refuse_always(column)?;
         let e = self.bind_expr(value, Clause::UpdateSource)?;
         self.assign_to_column(e, column, position)
     }
@@ -349,6 +364,25 @@ impl Binder<'_> {
     }
 }
 
+/// A column whose value the table gives itself takes none but DEFAULT.
+fn refuse_always(column: &ColumnDesc) -> Result<()> {
+    let detail = if column.generated {
+        Some(format!("Column \"{}\" is a generated column.", column.name))
+    } else if column.identity == Some(Identity::Always) {
+        Some(format!(
+            "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
+            column.name
+        ))
+    } else {
+        None
+    };
+    if let Some(detail) = detail {
+        let text = format!("column \"{}\" can only be updated to DEFAULT", column.name);
+        return Err(PgError::new(SqlState::GENERATED_ALWAYS, text).detail(detail));
+    }
+    Ok(())
+}
+
 fn push_assignment(out: &mut Vec<(i16, Expr)>, column: &ColumnDesc, e: Expr) -> Result<()> {
     if out.iter().any(|(attnum, _)| *attnum == column.attnum) {
         let text = format!("multiple assignments to same column \"{}\"", column.name);
@@ -363,24 +397,5 @@ fn subquery(value: &ast::Expr) -> Option<&ast::Query> {
         ast::Expr::Subquery(q) => Some(q),
         ast::Expr::Nested(inner) => subquery(inner),
         _ => None,
-    }
-}
-
-fn is_row(f: &ast::Function) -> bool {
-    f.name.0.len() == 1
-        && f.name.0[0].as_ident().is_some_and(|i| i.value.eq_ignore_ascii_case("row"))
-}
-
-fn row_args(f: &ast::Function) -> Vec<&ast::Expr> {
-    match &f.args {
-        ast::FunctionArguments::List(list) => list
-            .args
-            .iter()
-            .filter_map(|a| match a {
-                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => Some(e),
-                _ => None,
-            })
-            .collect(),
-        _ => vec![],
     }
 }

@@ -28,6 +28,8 @@ pub struct RelationState {
     pub(crate) next_cte: u32,
     /// Views being expanded, to stop at a view that reads itself.
     pub(crate) views: Vec<Oid>,
+    /// Their owners, in whose name the relations inside are read.
+    pub(crate) view_owners: Vec<Oid>,
     /// Query levels entered.
     pub(crate) depth: usize,
     /// A data-modifying statement in WITH may only stand at the top level.
@@ -185,7 +187,9 @@ impl Binder<'_> {
             None => Vec::new(),
         };
         let below = std::mem::replace(&mut self.relations.below_top, true);
-        let bound = self.bind_body(&query.body, tail, resolve);
+        let bound = stacker::maybe_grow(1 << 20, 8 << 20, || {
+            self.bind_body(&query.body, tail, resolve)
+        });
         self.relations.below_top = below;
         self.relations.ctes.truncate(mark);
         self.relations.depth -= 1;

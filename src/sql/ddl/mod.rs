@@ -165,7 +165,11 @@ pub enum GrantTarget {
         /// The schemas.
         schemas: Vec<String>,
     },
-    /// Schemas, databases and others whose privileges aren't kept yet.
+    /// Schemas.
+    Schemas(Vec<String>),
+    /// Databases.
+    Databases(Vec<String>),
+    /// Kinds of objects whose privileges aren't kept yet.
     Other(&'static str),
 }
 

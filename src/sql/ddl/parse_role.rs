@@ -176,9 +176,13 @@ impl Meridian {
                 return Ok(GrantTarget::AllInSchema { sequences, schemas: self.idents(p)? });
             }
         }
+        if take_word(p, "schema") {
+            return Ok(GrantTarget::Schemas(self.idents(p)?));
+        }
+        if take_word(p, "database") {
+            return Ok(GrantTarget::Databases(self.idents(p)?));
+        }
         for word in [
-            "schema",
-            "database",
             "tablespace",
             "domain",
             "type",

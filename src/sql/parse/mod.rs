@@ -33,7 +33,8 @@ mod utility;
 mod tests;
 
 pub use rewrite::{
-    ConflictElement, ConflictTarget, ROWS_FROM, conflict_target, lock_clause, window_frame,
+    ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, conflict_target, insert_alias,
+    lock_clause, overriding, using_columns, window_frame,
 };
 pub use source::Source;
 pub use statement::{Parsed, Statement};
@@ -113,13 +114,51 @@ fn with_parser<T>(
     tokens: &[Lexed],
     f: impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
+    let nesting = nesting(tokens);
+    if nesting > dialect::MAX_DEPTH as usize {
+        return Err(too_deep());
+    }
+    if nesting > NESTING_SMALL || tokens.len() > TOKENS_SMALL {
+        let bytes = STACK_BYTES + nesting * LEVEL_BYTES;
+        return stacker::grow(bytes, || with_parser_here(text, tokens, &f));
+    }
+    with_parser_here(text, tokens, &f)
+}
+
+/// Nesting and length up to which a statement is parsed on the thread's own stack.
+const NESTING_SMALL: usize = 12;
+const TOKENS_SMALL: usize = 2000;
+/// Stack for a longer statement, and what one more level of parentheses may take: sqlparser's
+/// frames for a query in FROM come to 170 KB in a build without optimisation.
+const STACK_BYTES: usize = 64 << 20;
+const LEVEL_BYTES: usize = 256 << 10;
+
+/// The deepest nesting of parentheses and brackets.
+fn nesting(tokens: &[Lexed]) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for token in tokens {
+        match token.token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+fn with_parser_here<T>(
+    text: &str,
+    tokens: &[Lexed],
+    f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
+) -> Result<T> {
     let rewritten = rewrite::rewrite(text, tokens);
     let retry = joins(tokens) > 1;
     let spare = if retry { rewritten.clone() } else { Vec::new() };
-    let first = run_parser(text, tokens, rewritten, false, &f);
+    let first = run_parser(text, tokens, rewritten, false, f);
     match first {
         Err(e) if e.state() == SqlState::SYNTAX_ERROR && retry => {
-            run_parser(text, tokens, spare, true, &f).map_err(|_| e)
+            run_parser(text, tokens, spare, true, f).map_err(|_| e)
         }
         other => other,
     }

@@ -282,10 +282,34 @@ impl Meridian {
                 _ => break,
             }
         }
+        if access_chain.is_empty() && self.starred_operand(p) {
+            let name = match root {
+                Expr::Identifier(ident) => ObjectName::from(vec![ident]),
+                Expr::CompoundIdentifier(idents) => ObjectName::from(idents),
+                _ => return unexpected(p),
+            };
+            p.advance_token();
+            let star = AttachedToken(p.next_token());
+            return Ok(Expr::QualifiedWildcard(name, star));
+        }
         Ok(match access_chain.is_empty() {
             true => root,
             false => Expr::CompoundFieldAccess { root: Box::new(root), access_chain },
         })
+    }
+
+    /// Whether `.*` follows, and behind it an operator: the row as one value.
+    fn starred_operand(&self, p: &Parser) -> bool {
+        let star = p.peek_token_ref().token == Token::Period
+            && p.peek_nth_token_ref(1).token == Token::Mul;
+        star && match &p.peek_nth_token_ref(2).token {
+            Token::DoubleColon => true,
+            Token::Word(w) if w.quote_style.is_none() => {
+                matches!(w.value.as_str(), "is" | "isnull" | "notnull" | "in")
+            }
+            Token::Mul => false,
+            other => super::operators::text(other).is_some(),
+        }
     }
 
     fn subscript(&self, p: &mut Parser) -> Parse<AccessExpr> {

@@ -1,8 +1,9 @@
 //! Syntax that sqlparser has no place for, written in a way that it has.
 //!
 //! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
-//! strengths of row locks, [`conflict_target`] for ON CONFLICT over expressions, [`window_frame`] for
-//! EXCLUDE of a window frame. The marks are
+//! strengths of row locks, [`overriding`] for INSERT, [`conflict_target`] for ON CONFLICT over
+//! expressions, [`window_frame`] for EXCLUDE of a window frame, [`using_columns`] for the alias of a
+//! join. The marks are
 //! identifiers that begin with a control character, which no text can spell.
 
 use std::collections::BTreeSet;
@@ -19,8 +20,14 @@ use crate::rel::{FrameExclude, LockWait, RowLock};
 const NO_KEY_UPDATE: &str = "\u{1}no key update";
 const KEY_SHARE: &str = "\u{1}key share";
 const PLAIN: &str = "\u{1}";
+const OVERRIDING_SYSTEM: &str = "\u{1}overriding system";
+const OVERRIDING_USER: &str = "\u{1}overriding user";
 const CONFLICT: char = '\u{2}';
 const FRAME: char = '\u{3}';
+const USING: char = '\u{4}';
+
+/// Name of the table that a SELECT without target list and FROM is written to read: one row.
+pub const NO_TABLE: &str = "\u{1}no table";
 
 /// Name of the function that `ROWS FROM (f(…), g(…))` is written as.
 pub const ROWS_FROM: &str = "\u{1}rows from";
@@ -56,6 +63,18 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
                 out.push(word(if name.contains('<') { "asc" } else { "desc" }, span));
                 i += 2;
             }
+            Some("using") if using_alias_at(tokens, i).is_some() => {
+                let close = using_alias_at(tokens, i).unwrap_or(i);
+                out.extend(tokens[i..close].iter().map(|t| t.token.clone()));
+                i = mark_using(tokens, close, &mut out);
+            }
+            // A query without a target list and FROM.
+            Some("select") if ends_select(tokens.get(i + 1)) => {
+                out.push(token.token.clone());
+                out.push(word("from", span));
+                out.push(quoted(NO_TABLE, span));
+                i += 1;
+            }
             Some("only")
                 if matches!(before, Some("from" | "join" | "update" | "table" | "truncate"))
                     && tokens
@@ -72,6 +91,25 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
                 out.push(token.token.clone());
                 i = conflict(text, tokens, i + 1, &mut out);
             }
+            Some("overriding")
+                if matches!(tokens.get(i + 1).and_then(word_of), Some("system" | "user"))
+                    && is(i + 2, "value") =>
+            {
+                let mark = if is(i + 1, "user") { OVERRIDING_USER } else { OVERRIDING_SYSTEM };
+                let before = |n: usize| i.checked_sub(n).and_then(|b| tokens.get(b));
+                // Right behind the table's name sqlparser would take PARTITION for its alias.
+                let bare = before(1).is_some_and(|t| t.token.token != Token::RParen)
+                    && before(2).and_then(word_of) != Some("as");
+                if bare {
+                    out.extend([word("as", span), quoted(mark, span)]);
+                } else {
+                    out.push(word("partition", span));
+                    out.push(TokenWithSpan { token: Token::LParen, span });
+                    out.push(quoted(mark, span));
+                    out.push(TokenWithSpan { token: Token::RParen, span });
+                }
+                i += 3;
+            }
             Some("exclude") if exclusion(tokens, i).is_some() => {
                 let (words, name) = exclusion(tokens, i).unwrap_or((1, ""));
                 mark_frame(&mut out, name);
@@ -86,6 +124,64 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
         }
     }
     out
+}
+
+/// Whether a SELECT has nothing between it and this token.
+fn ends_select(next: Option<&Lexed>) -> bool {
+    const FOLLOW: [&str; 5] = ["union", "intersect", "except", "where", "limit"];
+    match next {
+        None => true,
+        Some(t) => match &t.token.token {
+            Token::RParen | Token::SemiColon | Token::EOF => true,
+            _ => word_of(t).is_some_and(|w| FOLLOW.contains(&w)),
+        },
+    }
+}
+
+/// `USING (a, b) AS j` of a join: where the parenthesis closes.
+fn using_alias_at(tokens: &[Lexed], at: usize) -> Option<usize> {
+    let token = |i: usize| tokens.get(i).map(|t| &t.token.token);
+    if token(at + 1) != Some(&Token::LParen) {
+        return None;
+    }
+    let mut i = at + 2;
+    while matches!(token(i), Some(Token::Word(_))) {
+        i += 1;
+        if token(i) != Some(&Token::Comma) {
+            break;
+        }
+        i += 1;
+    }
+    let alias = tokens.get(i + 1).and_then(word_of) == Some("as")
+        && matches!(token(i + 2), Some(Token::Word(_)));
+    (token(i) == Some(&Token::RParen) && alias).then_some(i)
+}
+
+/// Writes a join's alias as one more column of its USING list; what follows the alias.
+fn mark_using(tokens: &[Lexed], close: usize, out: &mut Vec<TokenWithSpan>) -> usize {
+    let alias = &tokens[close + 2].token;
+    let span = alias.span;
+    if let Token::Word(w) = &alias.token {
+        out.push(TokenWithSpan { token: Token::Comma, span });
+        out.push(quoted(&format!("{USING}{}", w.value), span));
+    }
+    out.push(tokens[close].token.clone());
+    close + 3
+}
+
+/// The columns that a join merges, and the alias of the merged ones.
+pub fn using_columns(names: &[ast::ObjectName]) -> (Vec<&Ident>, Option<Ident>) {
+    let mut alias = None;
+    let mut columns = Vec::with_capacity(names.len());
+    for ident in names.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident())) {
+        match ident.value.strip_prefix(USING) {
+            Some(name) => {
+                alias = Some(Ident { value: name.to_owned(), quote_style: None, span: ident.span });
+            }
+            None => columns.push(ident),
+        }
+    }
+    (columns, alias)
 }
 
 /// Whether the `*` at `i` follows a table name in FROM.
@@ -279,6 +375,24 @@ fn conflict(text: &str, tokens: &[Lexed], at: usize, out: &mut Vec<TokenWithSpan
     out.push(quoted(&value, span));
     out.push(TokenWithSpan { token: Token::RParen, span });
     end
+}
+
+/// What OVERRIDING of an INSERT says: USER VALUE is `Some(true)`, SYSTEM VALUE `Some(false)`.
+pub fn overriding(insert: &ast::Insert) -> Option<bool> {
+    let mark = match insert.partitioned.as_deref() {
+        Some([ast::Expr::Identifier(mark)]) => mark,
+        _ => &insert.table_alias.as_ref()?.alias,
+    };
+    match mark.value.as_str() {
+        OVERRIDING_USER => Some(true),
+        OVERRIDING_SYSTEM => Some(false),
+        _ => None,
+    }
+}
+
+/// The alias of an INSERT's table.
+pub fn insert_alias(insert: &ast::Insert) -> Option<&Ident> {
+    insert.table_alias.as_ref().map(|a| &a.alias).filter(|a| !a.value.starts_with('\u{1}'))
 }
 
 /// A row lock as written: strength, tables (none: all), and what to do about a locked row.

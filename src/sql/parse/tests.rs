@@ -1,3 +1,5 @@
+//! Statements that parse, and errors with their positions, as PostgreSQL 15 gives them.
+
 use super::*;
 
 fn expr(text: &str) -> String {
@@ -169,6 +171,30 @@ fn parse_regress() {
     }
 }
 
+#[test]
+fn a_join_may_name_its_merged_columns() {
+    let query = super::parse_query("SELECT j.* FROM a JOIN b USING (x, y) AS j").expect("parses");
+    let sqlparser::ast::SetExpr::Select(select) = *query.body else { panic!("not a SELECT") };
+    let join = &select.from[0].joins[0].join_operator;
+    let sqlparser::ast::JoinOperator::Join(sqlparser::ast::JoinConstraint::Using(names)) = join
+    else {
+        panic!("not a join by columns")
+    };
+    let (columns, alias) = super::using_columns(names);
+    let columns: Vec<&str> = columns.iter().map(|c| c.value.as_str()).collect();
+    assert_eq!(columns, ["x", "y"]);
+    assert_eq!(alias.map(|a| a.value).as_deref(), Some("j"));
+    // Such an alias has no column list.
+    assert!(super::parse("SELECT * FROM a JOIN b USING (x) AS j (c)").is_err());
+}
+
+#[test]
+fn a_query_may_have_no_target_list() {
+    for text in ["SELECT", "SELECT WHERE true", "SELECT UNION SELECT", "SELECT EXISTS (SELECT)"] {
+        assert!(super::parse(text).is_ok(), "{text}");
+    }
+}
+
 /// Statements as psql would send them: split at semicolons, meta-commands and COPY data dropped.
 fn psql_split(text: &str) -> Vec<String> {
     let mut out = Vec::new();
@@ -196,4 +222,16 @@ fn psql_split(text: &str) -> Vec<String> {
     }
     out.push(current);
     out
+}
+
+#[test]
+fn queries_nested_in_from_are_parsed_or_refused_on_a_small_stack() {
+    let nested = |n: usize| format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ") a".repeat(n));
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let done = thread.spawn(move || {
+        assert!(super::parse(&nested(150)).is_ok());
+        let e = super::parse(&nested(5000)).expect_err("too deep");
+        assert_eq!(e.state().as_str(), "54001");
+    });
+    done.expect("a thread").join().expect("no overflow");
 }

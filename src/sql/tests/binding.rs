@@ -180,6 +180,24 @@ fn selects_bind() {
                       scan u [a, d, e]"#,
             ),
             (
+                "insert into g (id, w) overriding system value values (7, 1)",
+                r#"
+                insert g (id, w, NULL::integer, DEFAULT)
+                  values (7, 1)"#,
+            ),
+            (
+                "insert into g overriding user value values (7, 1)",
+                r#"
+                insert g ((nextval('16403'::regclass))::integer, w, NULL::integer, DEFAULT)
+                  values (7, 1)"#,
+            ),
+            (
+                "insert into g as x overriding system value values (7, 1)",
+                r#"
+                insert g (id, w, NULL::integer, DEFAULT)
+                  values (7, 1)"#,
+            ),
+            (
                 "insert into g (w) select a from t",
                 r#"
                 insert g ((nextval('16403'::regclass))::integer, a, NULL::integer, DEFAULT)

@@ -325,6 +325,7 @@ impl TestCatalog {
             query: create.text.of(text),
             depends_on: vec![],
             temp_session: None,
+            acl: vec![],
             comment: None,
         };
         self.relations.insert(create.name.name.clone(), Relation::View(Arc::new(view)));

@@ -51,6 +51,8 @@ const CASES: &[(&str, &str)] = &[
     ("insert into t (a, a) values (1, 2)", "42701 column \"a\" specified more than once @19"),
     ("insert into t (a, b) values (1)", "42601 INSERT has more target columns than expressions @19"),
     ("insert into t (a) values (1, 2)", "42601 INSERT has more expressions than target columns @30"),
+    ("update t set (a, c) = row(u.*) from u", "42601 number of columns does not match number of values @23"),
+    ("select 1 from t where nope.* is null", "42P01 missing FROM-clause entry for table \"nope\" @23"),
     ("insert into t select 1, 'x', true", "42804 column \"c\" is of type integer but expression is of type boolean @30"),
     ("insert into t values (1, 'x', true)", "42804 column \"c\" is of type integer but expression is of type boolean @31"),
     ("insert into t values (1, 'b', now())", "42804 column \"c\" is of type integer but expression is of type timestamp with time zone @31"),

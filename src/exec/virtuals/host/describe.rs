@@ -6,7 +6,7 @@ use meridian_catalog::{Relation, TableDesc};
 use meridian_types::oid::Oid;
 use meridian_types::{Datum, Result, builtin};
 
-use super::{CatalogHost, display_expression, oid_arg, text_arg};
+use super::{CatalogHost, oid_arg, text_arg};
 use crate::virtuals::defs;
 
 fn truth(args: &[Datum], at: usize) -> bool {
@@ -23,7 +23,13 @@ impl CatalogHost {
         Some(Ok(match prosrc {
             "format_type" => self.format_type(args),
             "pg_get_expr" | "pg_get_expr_ext" => {
-                optional(display_expression(&self.view, args.first().and_then(Datum::as_str)))
+                let relation = self.relation(oid_arg(args, 1));
+                let table = match &relation {
+                    Some(Relation::Table(table) | Relation::Index(table, _)) => Some(&**table),
+                    _ => None,
+                };
+                let text = args.first().and_then(Datum::as_str);
+                optional(text.map(|text| self.expression(table, text, truth(args, 2))))
             }
             "pg_get_indexdef" => optional(self.index_def(oid, 0, false)),
             "pg_get_indexdef_ext" => {
@@ -108,14 +114,17 @@ impl CatalogHost {
             return None;
         };
         match column {
-            0 => Some(defs::index_text(&self.view, table, index, short)),
-            n => Some(defs::index_key(table, index, n - 1).unwrap_or_default()),
+            0 => Some(defs::index_text(&self.view, Some(self), table, index, short)),
+            n => {
+                let shown = |text: &str| self.expression(Some(table), text, short);
+                Some(defs::index_key(table, index, n - 1, shown).unwrap_or_default())
+            }
         }
     }
 
     fn constraint_def(&self, oid: Oid, short: bool) -> Option<String> {
         let (table, at) = self.constraint(oid)?;
-        Some(defs::constraint_text(&self.view, &table, &table.constraints[at], short))
+        Some(defs::constraint_text(self, &table, &table.constraints[at], short))
     }
 
     fn constraint(&self, oid: Oid) -> Option<(Arc<TableDesc>, usize)> {

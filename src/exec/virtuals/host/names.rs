@@ -6,6 +6,7 @@ use meridian_types::{Datum, PgError, Result, SqlState, builtin};
 
 use super::{CatalogHost, oid_arg, text_arg};
 use crate::catalog_store::quote_ident;
+use crate::virtuals::privileges;
 
 /// Takes a dotted name apart; `None` when it isn't well-formed.
 pub(crate) fn split_name(text: &str) -> Option<Vec<String>> {
@@ -87,6 +88,13 @@ impl CatalogHost {
             | "pg_ts_parser_is_visible"
             | "pg_ts_template_is_visible"
             | "pg_statistics_obj_is_visible" => Datum::Bool(true),
+            "acldefault_sql" => {
+                let owner = oid_arg(args, 1);
+                return Some(privileges::acl_default(catalog, text_arg(args, 0), owner));
+            }
+            "text_regclass" => {
+                return Some(self.read_reg(oid::REGCLASS, text_arg(args, 0)).map(Datum::Oid));
+            }
             "to_regclass" => found(oid::REGCLASS),
             "to_regtype" => found(oid::REGTYPE),
             "to_regnamespace" => found(oid::REGNAMESPACE),

@@ -4,7 +4,9 @@ use meridian_types::oid::{self, Oid};
 use meridian_types::{Datum, PgError, Result, SqlState};
 
 use super::CatalogHost;
-use crate::virtuals::privileges::{privilege_list, relation_privilege, schema_privilege};
+use crate::virtuals::privileges::{
+    database_privilege, has_grant_option, privilege_list, relation_privilege, schema_privilege,
+};
 
 impl CatalogHost {
     fn role_arg(&self, arg: &Datum) -> Result<Oid> {
@@ -67,7 +69,11 @@ impl CatalogHost {
                 };
                 match relation {
                     Some(r) => {
-                        let any = letters.iter().any(|l| relation_privilege(catalog, role, &r, *l));
+                        let owner = catalog.is_member(role, r.owner());
+                        let any = letters.iter().any(|(l, option)| match option {
+                            true => owner || has_grant_option(catalog, role, r.acl(), *l),
+                            false => relation_privilege(catalog, role, &r, *l),
+                        });
                         Datum::Bool(any)
                     }
                     None => Datum::Null,
@@ -81,7 +87,14 @@ impl CatalogHost {
                 let schema = schema.filter(|s| catalog.schema(*s).is_some());
                 match schema {
                     Some(s) => {
-                        Datum::Bool(letters.iter().any(|l| schema_privilege(catalog, role, s, *l)))
+                        let has = |(l, option): &(char, bool)| match (option, catalog.schema(s)) {
+                            (true, Some(desc)) => {
+                                catalog.is_member(role, desc.owner)
+                                    || has_grant_option(catalog, role, &desc.acl, *l)
+                            }
+                            _ => schema_privilege(catalog, role, s, *l),
+                        };
+                        Datum::Bool(letters.iter().any(has))
                     }
                     None => Datum::Null,
                 }
@@ -93,9 +106,14 @@ impl CatalogHost {
                 };
                 match found {
                     Some(database) => {
-                        let owner = catalog.is_member(role, database.owner);
-                        let open = letters.iter().any(|l| matches!(l, 'c' | 'T'));
-                        Datum::Bool(superuser || owner || open)
+                        let has = |(l, option): &(char, bool)| match option {
+                            true => {
+                                catalog.is_member(role, database.owner)
+                                    || has_grant_option(catalog, role, &database.acl, *l)
+                            }
+                            false => database_privilege(catalog, role, database, *l),
+                        };
+                        Datum::Bool(letters.iter().any(has))
                     }
                     None => Datum::Null,
                 }

@@ -8,6 +8,7 @@ use meridian_types::{Datum, PgError, Result, SqlState};
 
 use super::{CatalogHost, block, oid_arg, text_arg};
 use crate::ddl::Position;
+use crate::virtuals::privileges;
 
 impl CatalogHost {
     fn sequence(&self, oid: Oid) -> Result<Arc<SequenceDesc>> {
@@ -24,20 +25,41 @@ impl CatalogHost {
         }
     }
 
+    /// The sequence when the role has one of these privileges on it. Values of an identity column
+    /// are part of the table and need none.
+    fn usable(&self, oid: Oid, letters: &str) -> Result<Arc<SequenceDesc>> {
+        let sequence = self.sequence(oid)?;
+        let catalog = &self.view.catalog;
+        let identity = sequence.owned_by.is_some_and(|(table, attnum)| {
+            let column = catalog.table(table).and_then(|t| t.column(attnum));
+            column.is_some_and(|c| c.identity.is_some())
+        });
+        let relation = Relation::Sequence(Arc::clone(&sequence));
+        let user = self.view.identity.user;
+        let has = |letter| privileges::relation_privilege(catalog, user, &relation, letter);
+        if identity || letters.chars().any(has) {
+            return Ok(sequence);
+        }
+        let text = format!("permission denied for sequence {}", sequence.name);
+        Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text))
+    }
+
     pub(super) fn sequences(&self, prosrc: &str, args: &[Datum]) -> Option<Result<Datum>> {
         let state = self.session.sequences();
         let store = self.node.store();
         let oid = oid_arg(args, 0);
         Some(match prosrc {
             "nextval_oid" => {
-                self.sequence(oid).and_then(|s| block(state.next(store, &s))).map(Datum::Int8)
+                self.usable(oid, "Uw").and_then(|s| block(state.next(store, &s))).map(Datum::Int8)
             }
-            "currval_oid" => self.sequence(oid).and_then(|s| state.current(&s)).map(Datum::Int8),
+            "currval_oid" => {
+                self.usable(oid, "Ur").and_then(|s| state.current(&s)).map(Datum::Int8)
+            }
             "lastval" => state.last().map(|(_, value)| Datum::Int8(value)),
             "setval_oid" | "setval3_oid" => {
                 let value = args.get(1).and_then(Datum::as_i64).unwrap_or(0);
                 let called = args.get(2).and_then(Datum::as_bool).unwrap_or(true);
-                self.sequence(oid)
+                self.usable(oid, "w")
                     .and_then(|s| block(state.set(store, &s, value, called)))
                     .map(|()| Datum::Int8(value))
             }

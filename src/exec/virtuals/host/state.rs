@@ -99,13 +99,16 @@ impl CatalogHost {
             | "pg_table_size"
             | "pg_total_relation_size"
             | "pg_indexes_size" => match self.relation(oid_arg(args, 0)) {
-                Some(_) => Datum::Int8(0),
+                Some(relation) => return Some(self.size(prosrc, &relation).map(Datum::Int8)),
                 None => Datum::Null,
             },
             "pg_database_size_name"
             | "pg_database_size_oid"
             | "pg_tablespace_size_name"
-            | "pg_tablespace_size_oid" => Datum::Int8(0),
+            | "pg_tablespace_size_oid" => {
+                let bytes = self.node.store().stats().disk_bytes;
+                Datum::Int8(i64::try_from(bytes).unwrap_or(i64::MAX))
+            }
             "pg_relation_filenode" => match self.relation(oid_arg(args, 0)) {
                 Some(relation) => Datum::Oid(relation.oid()),
                 None => Datum::Null,
