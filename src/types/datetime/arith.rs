@@ -85,10 +85,11 @@ fn cascade(months: f64, days: f64, micros: f64) -> Result<Interval> {
     let day_part = days - f64::from(result.days) + month_days - month_days.trunc();
     let mut seconds = tsround(day_part * DAY);
     if seconds.abs() >= DAY {
-        result.days = result.days.saturating_add((seconds / DAY) as i32);
+        let whole = (seconds / DAY) as i32;
+        result.days = result.days.checked_add(whole).ok_or_else(interval_out_of_range)?;
         seconds -= (seconds / DAY).trunc() * DAY;
     }
-    result.days = result.days.saturating_add(month_days as i32);
+    result.days = result.days.checked_add(month_days as i32).ok_or_else(interval_out_of_range)?;
     result.micros = to_micros(micros + seconds * 1e6)?;
     Ok(result)
 }

@@ -177,7 +177,8 @@ fn decode(fields: &[Field], range: u32, sql: bool) -> Decoded<Parts> {
             Shape::Zone | Shape::Date | Shape::Number => {
                 let (actual, value, fraction) =
                     quantity(text, unit.unwrap_or_else(|| rightmost(range)), all_negative)?;
-                unit = Some(actual);
+                // Days stand before hours, as they do before a time.
+                unit = Some(if matches!(actual, Unit::Hour) { Unit::Day } else { actual });
                 parts.add(actual, value, fraction)?
             }
             Shape::Word | Shape::Special => match span_word(text) {

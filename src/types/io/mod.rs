@@ -87,6 +87,7 @@ pub fn text_in(type_oid: Oid, typmod: i32, text: &str, ctx: &EvalContext) -> Res
             crate::jsonb::json_check(text)?;
             Datum::text(text)
         }
+        oid::JSONPATH => Datum::text(crate::jsonb::path::parse::parse(text)?.to_text()),
         oid::JSONB => Datum::Jsonb(crate::jsonb::jsonb_in(text)?),
         oid::INT2VECTOR | oid::OIDVECTOR => array::vector_in(type_oid, text)?,
         oid::RECORD => {
@@ -110,7 +111,6 @@ fn is_plain_text(type_oid: Oid) -> bool {
             | oid::PG_NODE_TREE
             | oid::REFCURSOR
             | oid::ACLITEM
-            | oid::JSONPATH
     )
 }
 

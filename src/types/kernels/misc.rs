@@ -15,6 +15,14 @@ fn count_nulls(args: &[Datum], nulls: bool) -> Datum {
     Datum::Int4(len_i32(args.iter().filter(|a| a.is_null() == nulls).count()))
 }
 
+/// The wire form of a value, as a function of SQL.
+fn send(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
+    let ([value], Some(ty)) = (args, call.args.first()) else { return Err(mismatch(args)) };
+    let mut bytes = Vec::new();
+    crate::io::binary_send(value, *ty, call.ctx, &mut bytes)?;
+    Ok(Datum::Bytea(bytes.into()))
+}
+
 fn format_type_kernel(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     let [type_oid, typmod] = args else { return Err(mismatch(args)) };
     let Datum::Oid(type_oid) = type_oid else { return Ok(Datum::Null) };
@@ -165,7 +173,35 @@ const KERNELS: Table = &[
     ("pg_wal_lsn_diff", fun!(|a: i64, b: i64| lsn_diff(a, b))),
 ];
 
-pub(crate) const TABLES: &[Table] = &[KERNELS, INPUT];
+/// Binary output as functions.
+const SEND: Table = &[
+    ("boolsend", send),
+    ("byteasend", send),
+    ("textsend", send),
+    ("varcharsend", send),
+    ("bpcharsend", send),
+    ("namesend", send),
+    ("int2send", send),
+    ("int4send", send),
+    ("int8send", send),
+    ("oidsend", send),
+    ("float4send", send),
+    ("float8send", send),
+    ("numeric_send", send),
+    ("date_send", send),
+    ("time_send", send),
+    ("timetz_send", send),
+    ("timestamp_send", send),
+    ("timestamptz_send", send),
+    ("interval_send", send),
+    ("uuid_send", send),
+    ("json_send", send),
+    ("jsonb_send", send),
+    ("array_send", send),
+    ("record_send", send),
+];
+
+pub(crate) const TABLES: &[Table] = &[KERNELS, INPUT, SEND];
 
 /// Input functions that can be called by name in SQL.
 fn read_as(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {

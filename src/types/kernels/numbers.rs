@@ -28,7 +28,10 @@ fn scale_of(v: &Numeric, scale: fn(&Numeric) -> u16) -> Option<i32> {
     v.is_finite().then(|| i32::from(scale(v)))
 }
 
-const LIMIT: i32 = 2000;
+/// The digits kept after the point at most.
+const MOST_SCALE: i32 = 16383;
+/// Left of the point, further than any number reaches.
+const LEAST_SCALE: i32 = -131_080;
 
 const BASIC: Table = &[
     ("numeric", fun!(|a: &Numeric, typmod: i32| a.clone().apply_typmod(typmod))),
@@ -45,9 +48,9 @@ const BASIC: Table = &[
     ("numeric_inc", fun!(|a: &Numeric| a.add(&Numeric::ONE))),
     ("numeric_ceil", fun!(|a: &Numeric| a.ceil())),
     ("numeric_floor", fun!(|a: &Numeric| a.floor())),
-    ("numeric_round", fun!(|a: &Numeric, s: i32| a.round(s.clamp(-LIMIT, LIMIT)))),
+    ("numeric_round", fun!(|a: &Numeric, s: i32| a.round(s.clamp(LEAST_SCALE, MOST_SCALE)))),
     ("round(numeric)", fun!(|a: &Numeric| a.round(0))),
-    ("numeric_trunc", fun!(|a: &Numeric, s: i32| a.trunc(s.clamp(-LIMIT, LIMIT)))),
+    ("numeric_trunc", fun!(|a: &Numeric, s: i32| a.trunc(s.clamp(LEAST_SCALE, MOST_SCALE)))),
     ("trunc(numeric)", fun!(|a: &Numeric| a.trunc(0))),
     ("numeric_sqrt", fun!(|a: &Numeric| a.sqrt())),
     ("numeric_exp", fun!(|a: &Numeric| a.exp())),

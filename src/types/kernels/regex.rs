@@ -347,10 +347,12 @@ fn similar_to(pattern: &str, escape: Option<&str>) -> Result<String> {
             .hint("Escape string must be empty or one character."));
     }
     let mut out = String::from("^(?:");
-    let (mut escaped, mut in_brackets, mut quotes) = (false, false, 0);
+    let (mut escaped, mut quotes) = (false, 0);
+    // How deep in brackets, and whether the class has begun: before that a `]` stands for itself.
+    let (mut depth, mut begun) = (0u32, false);
     for c in pattern.chars() {
         if escaped {
-            if c == '"' && !in_brackets {
+            if c == '"' && depth == 0 {
                 quotes += 1;
                 match quotes {
                     1 => out.push_str("){1,1}?("),
@@ -366,20 +368,23 @@ fn similar_to(pattern: &str, escape: Option<&str>) -> Result<String> {
                 out.push('\\');
                 out.push(c);
             }
-            escaped = false;
+            (escaped, begun) = (false, true);
         } else if Some(c) == escape {
             escaped = true;
-        } else if in_brackets {
-            if c == '\\' {
-                out.push('\\');
+        } else if depth > 0 {
+            match c {
+                '\\' => out.push('\\'),
+                ']' if begun => depth -= 1,
+                '[' => depth += 1,
+                _ => {}
             }
+            begun |= c != '^' || !out.ends_with('[');
             out.push(c);
-            in_brackets = c != ']';
         } else {
             match c {
                 '[' => {
                     out.push('[');
-                    in_brackets = true;
+                    (depth, begun) = (1, false);
                 }
                 '%' => out.push_str(".*"),
                 '_' => out.push('.'),

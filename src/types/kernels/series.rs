@@ -54,8 +54,10 @@ fn numeric(_: &CallInfo<'_>, args: &[Datum]) -> Result<Vec<Datum>> {
     let mut at = start.clone();
     let up = step.signum() > 0;
     while if up { at.compare(stop).is_le() } else { at.compare(stop).is_ge() } {
-        let next = at.add(step)?;
+        let next = at.add(step);
         rows.push(Datum::Numeric(at));
+        // Beyond the greatest number nothing is left to count to.
+        let Ok(next) = next else { break };
         at = next;
     }
     Ok(rows)

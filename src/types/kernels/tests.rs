@@ -68,6 +68,11 @@ fn strings() {
     );
     let similar = [text("foobar"), text("%#\"o_b#\"%"), text("#")];
     assert_eq!(call("substring", &similar), "oob");
+    let classes = [("%[%[:alnum:]%]%", ".*[%[:alnum:]%].*"), ("[]%][^]%]%", "[]%][^]%].*")];
+    for (pattern, regex) in classes {
+        assert_eq!(call("similar_to_escape", &[text(pattern)]), format!("^(?:{regex})$"));
+    }
+    assert_eq!(call("float8send", &[("float8", "1")]), "\\x3ff0000000000000");
     assert_eq!(call("encode", &[("bytea", "abc"), text("base64")]), "YWJj");
 }
 

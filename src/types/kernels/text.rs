@@ -171,7 +171,7 @@ fn right(s: &str, n: i32) -> &str {
 
 fn chr(code: i32) -> Result<String> {
     if code < 0 {
-        return Err(limit_error("character number must be positive"));
+        return Err(super::call::invalid_parameter("character number must be positive"));
     }
     if code == 0 {
         return Err(limit_error("null character not permitted"));
