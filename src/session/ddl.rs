@@ -73,8 +73,7 @@ impl Session {
     }
 
     fn ddl_notice(&self, notice: PgError) {
-        let warning =
-            notice.state().as_str().starts_with("01") && notice.state() == SqlState::WARNING;
+        let warning = notice.state().as_str().starts_with("01");
         let severity = if warning { Severity::Warning } else { Severity::Notice };
         self.notice(severity, notice);
     }

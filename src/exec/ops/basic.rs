@@ -14,7 +14,7 @@ use meridian_types::{Datum, PgError, PgType, SqlState};
 
 use super::{BATCH_ROWS, Batches, Operator, generate, input};
 use crate::error::from_arrow;
-use crate::expr::{BatchRow, Eval};
+use crate::expr::{BatchRow, Eval, Node};
 use crate::keys::Keyer;
 use crate::shared::Shared;
 use crate::values;
@@ -100,17 +100,39 @@ impl Operator for ProjectOp {
         let (exprs, schema, shared) =
             (self.exprs.clone(), self.schema.clone(), self.shared.clone());
         Ok(generate(|mut out| async move {
+            let by_row = sequence_calls(&exprs) > 1;
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
-                let mut columns = Vec::with_capacity(exprs.len());
-                for expr in &exprs {
-                    columns.push(column(expr, &batch, &shared).await?);
+                let step = if by_row { 1 } else { batch.num_rows().max(1) };
+                for from in (0..batch.num_rows().max(1)).step_by(step) {
+                    let part = batch.slice(from, step.min(batch.num_rows() - from));
+                    let mut columns = Vec::with_capacity(exprs.len());
+                    for expr in &exprs {
+                        columns.push(column(expr, &part, &shared).await?);
+                    }
+                    out.send(batch_of(&schema, columns, part.num_rows())?).await;
                 }
-                out.send(batch_of(&schema, columns, batch.num_rows())?).await;
             }
             Ok(())
         }))
     }
+}
+
+/// Number of calls that move or read a sequence. Two of them depend on each other row by row, as in
+/// `nextval('s'), currval('s')`, so that a batch cannot be worked out one column after the other.
+fn sequence_calls(exprs: &[Eval]) -> usize {
+    let count = |e: &Eval| match &e.node {
+        Node::Call(function, args) => {
+            let own = matches!(
+                &*function.prosrc,
+                "nextval_oid" | "currval_oid" | "lastval" | "setval_oid" | "setval3_oid"
+            );
+            usize::from(own) + sequence_calls(args)
+        }
+        Node::Relabel(arg) => sequence_calls(std::slice::from_ref(arg)),
+        _ => 0,
+    };
+    exprs.iter().map(count).sum()
 }
 
 #[derive(Debug)]
