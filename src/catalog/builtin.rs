@@ -43,8 +43,7 @@ static SYSTEM: LazyLock<BTreeMap<(Oid, &'static str), SystemRelation>> = LazyLoc
 type Found = (Oid, Oid, u8, Vec<(&'static str, PgType)>);
 
 fn read_system() -> BTreeMap<(Oid, &'static str), SystemRelation> {
-    let mut found: BTreeMap<(Oid, &'static str), Found> =
-        BTreeMap::new();
+    let mut found: BTreeMap<(Oid, &'static str), Found> = BTreeMap::new();
     for line in SYSTEM_COLUMNS.lines() {
         let fields: Vec<&'static str> = line.split('\t').collect();
         let [schema, name, oid, row_type, kind, column, type_oid, typmod] = fields[..] else {

@@ -150,7 +150,7 @@ fn entries_lead_back_to_their_row() {
         let entries = IndexCodec::new(&t, &t.indexes[1]);
         let row_key = rows.row_key(&[Datum::Int8(42), Datum::Null]).expect("key");
         for v in [Datum::text("hi"), Datum::text(""), Datum::Null] {
-            let (key, value) = entries.entry(&[v.clone()], &row_key).expect("entry");
+            let (key, value) = entries.entry(std::slice::from_ref(&v), &row_key).expect("entry");
             assert_eq!(value.is_empty(), !unique || v.is_null());
             assert_eq!(entries.row_key(&t, &key, &value).expect("row key"), row_key);
         }

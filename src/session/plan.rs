@@ -46,8 +46,10 @@ impl Session {
         };
         let plan =
             Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
-        keep_promise(statement, &plan)?;
-        statement.keep_plan(&plan);
+        if statement.keeps_plan {
+            keep_promise(statement, &plan)?;
+            statement.keep_plan(&plan);
+        }
         Ok(plan)
     }
 

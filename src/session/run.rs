@@ -113,7 +113,11 @@ impl Session {
     /// Locks the tables of the portal's plan; binds anew when the catalog has changed meanwhile.
     async fn lock_tables(&mut self, portal: &mut Portal) -> Result<Arc<Plan>> {
         loop {
-            let plan = self.plan(&portal.statement)?;
+            let view = self.view();
+            let plan = match portal.plan.take() {
+                Some(plan) if Arc::ptr_eq(&plan.view, &view) => plan,
+                _ => self.plan(&portal.statement)?,
+            };
             self.refuse_writes(plan.query())?;
             if let Some(txn) = &mut self.block.txn {
                 for (table, lock) in &plan.query().tables {

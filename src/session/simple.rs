@@ -49,8 +49,6 @@ impl Session {
 
     async fn run_text<C: Client>(&mut self, text: &str, client: &mut C) -> Result<(), Fault> {
         if let Some(statement) = self.texts.get(text) {
-            // Nobody was promised anything: the next answer has its own description.
-            *statement.promised.lock() = None;
             return self.run_statement(&statement, false, client).await;
         }
         let shared: Arc<str> = text.into();
@@ -62,7 +60,7 @@ impl Session {
         let several = parsed.len() > 1;
         for statement in parsed {
             let keep = !several && matches!(statement.statement, Statement::Query(_));
-            let statement = PreparedStatement::new(Arc::clone(&shared), Some(statement), vec![]);
+            let statement = PreparedStatement::of_text(Arc::clone(&shared), statement);
             let statement = Arc::new(statement);
             self.run_statement(&statement, several, client).await?;
             self.tell(client);

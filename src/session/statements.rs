@@ -28,6 +28,9 @@ pub(crate) struct PreparedStatement {
     pub(crate) parsed: Option<Parsed>,
     /// Parameter types as given; 0 where the client left one open.
     pub(crate) given: Vec<PgType>,
+    /// Its plan is kept. Not so for texts of the simple protocol: literals such as `'now'` are read
+    /// anew each time, with the settings of that time.
+    pub(crate) keeps_plan: bool,
     plan: Mutex<Option<Arc<Plan>>>,
     /// Parameter types and output columns as first told to the client; they must not change.
     pub(crate) promised: Mutex<Option<(Vec<PgType>, Vec<PgType>)>>,
@@ -58,7 +61,13 @@ impl PreparedStatement {
         given: Vec<PgType>,
     ) -> PreparedStatement {
         let (plan, promised) = (Mutex::new(None), Mutex::new(None));
-        PreparedStatement { text, parsed, given, plan, promised }
+        PreparedStatement { text, parsed, given, keeps_plan: true, plan, promised }
+    }
+
+    /// A statement of a text that comes by the simple protocol.
+    pub(crate) fn of_text(text: Arc<str>, parsed: Parsed) -> PreparedStatement {
+        let statement = PreparedStatement::new(text, Some(parsed), vec![]);
+        PreparedStatement { keeps_plan: false, ..statement }
     }
 
     pub(crate) fn statement(&self) -> Option<&Statement> {

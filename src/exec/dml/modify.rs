@@ -19,12 +19,17 @@ use crate::ops::scan::row_of;
 use crate::shared::{Cx, Driver};
 use crate::values;
 
+/// What DO UPDATE sets, and its condition.
+type ConflictSet = (Vec<(i16, Eval)>, Option<Eval>);
+/// What UPDATE reads of its source: the key's place, the old row's places, the new values' places.
+type UpdatePlaces<'a> = (usize, &'a [(usize, PgType)], &'a [(i16, usize, PgType)]);
+
 /// ON CONFLICT, compiled.
 #[derive(Debug)]
 struct Conflict {
     arbiters: Option<Vec<u16>>,
     /// (attnum, value) over the existing row followed by the excluded one; DO NOTHING when `None`.
-    update: Option<(Vec<(i16, Eval)>, Option<Eval>)>,
+    update: Option<ConflictSet>,
 }
 
 #[derive(Debug)]
@@ -274,7 +279,7 @@ impl ModifySpec {
         &self,
         batch: &RecordBatch,
         row: usize,
-        (key, old, set): (usize, &[(usize, PgType)], &[(i16, usize, PgType)]),
+        (key, old, set): UpdatePlaces<'_>,
         cx: &Cx<'_>,
         driver: &mut Driver<'_>,
     ) -> Result<Option<Vec<Datum>>> {

@@ -236,12 +236,11 @@ impl KeyPlan {
     }
 }
 
+/// RETURNING's expressions, and the client's columns of them.
+type Returning = (Vec<Eval>, Vec<(usize, PgType)>);
+
 /// RETURNING's expressions in the client's order.
-fn returning(
-    query: &Query,
-    modify: &Modify,
-    new: &Map,
-) -> Option<(Vec<Eval>, Vec<(usize, PgType)>)> {
+fn returning(query: &Query, modify: &Modify, new: &Map) -> Option<Returning> {
     let mut compiled = vec![];
     let mut output = vec![];
     for column in &query.output {

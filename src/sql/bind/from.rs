@@ -110,7 +110,9 @@ impl Binder<'_> {
         let relation = self.find_relation(schema.as_deref(), &table, position)?;
         let role = self.relations.view_owners.last().copied();
         let readable = self.catalog.check_readable(&relation, role, schema.is_some());
-        readable.map_err(|e| if e.fields().message.contains("for schema") { e.at(position) } else { e })?;
+        readable.map_err(|e| {
+            if e.fields().message.contains("for schema") { e.at(position) } else { e }
+        })?;
         let (rel, columns, row_type) = match &relation {
             Relation::Table(desc) => {
                 self.note_table(desc, TableLock::AccessShare);

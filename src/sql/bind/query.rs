@@ -187,9 +187,8 @@ impl Binder<'_> {
             None => Vec::new(),
         };
         let below = std::mem::replace(&mut self.relations.below_top, true);
-        let bound = stacker::maybe_grow(1 << 20, 8 << 20, || {
-            self.bind_body(&query.body, tail, resolve)
-        });
+        let bound =
+            stacker::maybe_grow(1 << 20, 8 << 20, || self.bind_body(&query.body, tail, resolve));
         self.relations.below_top = below;
         self.relations.ctes.truncate(mark);
         self.relations.depth -= 1;

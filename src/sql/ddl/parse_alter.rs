@@ -124,11 +124,12 @@ impl Meridian {
             "set" => {
                 if matches!(p.peek_token_ref().token, Token::LParen) {
                     self.storage_options(p)?;
-                } else if !(take_word(p, "logged") || take_word(p, "unlogged")) {
-                    if !take_words(p, &["without", "cluster"]) {
-                        self.idents(p)?;
-                        self.ident(p)?;
-                    }
+                } else if !(take_word(p, "logged")
+                    || take_word(p, "unlogged")
+                    || take_words(p, &["without", "cluster"]))
+                {
+                    self.idents(p)?;
+                    self.ident(p)?;
                 }
                 Ok(AlterAction::Nothing)
             }

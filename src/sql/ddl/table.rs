@@ -22,6 +22,7 @@ pub struct Constraint {
 
 /// What a constraint says. A column constraint has its column filled in.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "definitions are few and short-lived")]
 pub enum ConstraintRule {
     /// PRIMARY KEY
     PrimaryKey {
@@ -110,6 +111,7 @@ pub struct LikeOptions {
 
 /// An element between the parentheses of CREATE TABLE.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "definitions are few and short-lived")]
 pub enum TableElement {
     /// A column.
     Column(Box<ColumnDef>),

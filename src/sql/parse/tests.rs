@@ -151,7 +151,6 @@ fn frames_and_nested_joins_are_read() {
 /// Prints what the regression files hold that does not parse: `cargo test parse_regress -- --ignored`.
 #[test]
 #[ignore = "needs PostgreSQL's regression files in PGREGRESS"]
-#[expect(clippy::print_stderr, reason = "it is a report")]
 fn parse_regress() {
     let dir = std::env::var("PGREGRESS").expect("PGREGRESS names the directory");
     let files = std::env::var("FILES").unwrap_or_default();
