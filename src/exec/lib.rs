@@ -2,15 +2,15 @@
 //!
 //! A [`meridian_sql::plan::Query`] is either compiled to a [`keypath::KeyPlan`], which goes straight
 //! from parameters to keys and from stored rows to the client's bytes, or lowered to a tree of
-//! operators: DataFusion's for hash joins, nested loops and sorting, Meridian's own ([`ops`]) for
-//! all that PostgreSQL does in its own way. [`run`] drives the tree and owns the transaction.
+//! operators: DataFusion's for hash joins, nested loops and sorting, Meridian's own (`ops`) for
+//! all that PostgreSQL does in its own way. [`run()`] drives the tree and owns the transaction.
 //!
 //! ```text
 //! Query ── KeyPlan::compile ──► KeyPlan::run ─────────────────────► DataRow bytes
 //!   └───── lower ──► operators ── Cursor::next ──► RecordBatch ───► RowSink
 //! ```
 //!
-//! **Invariant:** a statement's writes are collected beside the transaction ([`dml`]) and handed to
+//! **Invariant:** a statement's writes are collected beside the transaction (`dml`) and handed to
 //! it when the statement has succeeded. So all parts of a statement read the same snapshot, it never
 //! meets its own rows, and a failed one leaves nothing behind but locks.
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! **Invariant:** no byte that a client sends can make this crate panic or allocate more than the
-//! message's declared length, which is bounded before and after authentication ([`frame`]).
+//! message's declared length, which is bounded before and after authentication (`frame`).
 //!
 //! SCRAM and the certificate arithmetic of channel binding are pgwire's; framing is our own since
 //! pgwire flushes after each message and decodes without bounds (see ARCHITECTURE.md, Decisions).

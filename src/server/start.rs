@@ -151,11 +151,17 @@ impl RunningNode {
         Ok(running)
     }
 
-    #[expect(clippy::print_stdout, reason = "the password is shown once, and never logged")]
+    /// Shows the password once; it is never logged. Whoever started the node may have stopped
+    /// listening, which is no reason to end.
     fn announce(&self) {
+        use std::io::Write;
+        let mut out = std::io::stdout();
         if let Some(password) = &self.password {
-            println!("The password of the superuser postgres, shown this once: {password}");
-            println!("Connect with: psql '{}'", self.url());
+            let _ = writeln!(
+                out,
+                "The password of the superuser postgres, shown this once: {password}"
+            );
+            let _ = writeln!(out, "Connect with: psql '{}'", self.url());
         }
         tracing::info!(address = %self.address, "ready for connections");
     }

@@ -1,4 +1,4 @@
-//! EXPLAIN [ANALYZE]
+//! `EXPLAIN [ANALYZE]`
 
 use std::sync::Arc;
 

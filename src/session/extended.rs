@@ -212,6 +212,11 @@ impl Session {
 
     /// Describe of a portal.
     pub fn describe_portal<C: Client>(&mut self, name: &str, client: &mut C) -> Result<(), Fault> {
+        // A cursor made by DECLARE is a portal, too.
+        if let Some(cursor) = self.cursors.get(name) {
+            client.row_description(&cursor.columns());
+            return Ok(());
+        }
         let portal = self.find_portal(name)?;
         if let (Some(columns), Some(plan)) = (portal.columns(), &portal.plan) {
             describe(plan, &columns, client);

@@ -1,7 +1,7 @@
 //! Text to typed, optimised plan. Pure: no I/O, no clock, no transaction.
 //!
 //! `parse` (sqlparser behind a pre-parser) → `bind` (names, types, operators, casts by PostgreSQL's
-//! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Plan`] that `exec` runs.
+//! rules) → [`expr::Expr`] and [`rel::Rel`] → `optimise` → a [`plan::Query`] that `exec` runs.
 
 pub mod bind;
 pub mod ddl;

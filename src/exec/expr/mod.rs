@@ -1,6 +1,6 @@
 //! Scalar expressions, compiled to positions.
 //!
-//! [`compile`] turns a [`meridian_sql::expr::Expr`] into an [`Eval`]: columns become positions of
+//! [`compile()`] turns a [`meridian_sql::expr::Expr`] into an [`Eval`]: columns become positions of
 //! the input or slots of the outer row, functions become kernels. An [`Eval`] is evaluated two ways
 //! that agree: one row at a time over `Datum`s (`row`), which is what DML, defaults, checks and
 //! lazy constructs use, and a batch at a time over Arrow arrays (`vector`), which falls back to the

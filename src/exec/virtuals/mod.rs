@@ -1,8 +1,8 @@
 //! The relations of `pg_catalog` and `information_schema`, computed from the catalog snapshot, and
 //! the functions that ask the catalog.
 //!
-//! [`rows`] answers all rows of a relation. Those of built-in objects are read once
-//! ([`statics`]); those of the users' objects are made anew for each statement, from the snapshot
+//! [`rows()`] answers all rows of a relation. Those of built-in objects are read once
+//! (`statics`); those of the users' objects are made anew for each statement, from the snapshot
 //! that the statement was bound against. A relation of PostgreSQL's that nothing can be in yet
 //! (triggers, policies, publications …) has its exact columns and no rows.
 

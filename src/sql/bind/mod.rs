@@ -4,7 +4,7 @@
 //! [`Scope`]s, gives out [`ColumnId`]s, and infers parameter types as PostgreSQL's parse analysis
 //! does. Scalar expressions are bound in `expr*.rs`, relations in `query.rs` and its siblings.
 //!
-//! How an expression reaches the plan: `bind_expr` returns an [`Expr`] in which every aggregate,
+//! How an expression reaches the plan: `bind_expr` returns an `Expr` in which every aggregate,
 //! window call and set-returning call was replaced by `Column(id)` and put into the list of the
 //! scope that it belongs to. The binder of SELECT reads these lists afterwards and builds
 //! `Aggregate`, `Window` and `ProjectSet` below the projection.
