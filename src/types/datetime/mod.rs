@@ -6,7 +6,7 @@
 //!
 //! Input goes through three steps: [`lex`] splits the text into fields, [`decode`] gives them a
 //! meaning, [`io`] makes a value of them. `2026-11-22 10:00:00+02` and its like are read directly.
-//! Output ([`encode`], [`interval_out`]) appends to a buffer.
+//! Output ([`encode`], [`interval_out()`]) appends to a buffer.
 //!
 //! **Invariant:** offsets named `west` are seconds west of UTC (as `timetz` keeps them), those named
 //! `east` seconds east of it.
