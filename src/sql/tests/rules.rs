@@ -156,7 +156,7 @@ fn rules_make_plans_cheaper() {
             (
                 "select relname from pg_class where oid = 5",
                 r#"
-                virtual pg_class [oid, relname] where (oid = 5)"#,
+                virtual pg_class [oid, relname] where (oid = '5'::oid)"#,
             ),
         ],
         optimised,
