@@ -264,7 +264,14 @@ impl Shared {
         outers[slot] = value;
     }
 
-    fn run_pending(&self) -> BoxFuture<'_, Result<()>> {
+    /// What DML evaluates with. It runs inside a job, which cannot serve the jobs of a sub-query: an
+    /// evaluation that fails for want of one is made again after [`Shared::run_pending`].
+    pub(crate) fn cx<'a>(&'a self, ctx: &'a StatementContext) -> Cx<'a> {
+        Cx { shared: Some(self), ..Cx::plain(ctx) }
+    }
+
+    /// Runs the sub-query that an evaluation has asked for.
+    pub(crate) fn run_pending(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let Some((plan, outer)) = self.pending.lock().take() else {
                 return Err(PgError::internal("no sub-query is pending"));

@@ -12,11 +12,12 @@ use meridian_sql::plan::{Modify, ModifyKind};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use super::table::TableWriter;
-use crate::error::from_arrow;
+use crate::error::{NEED, from_arrow};
 use crate::expr::{Eval, Flat, compile};
 use crate::lower::{Lowered, Lowerer};
+use crate::ops::basic::Pace;
 use crate::ops::scan::row_of;
-use crate::shared::{Cx, Driver};
+use crate::shared::{Cx, Driver, Shared};
 use crate::values;
 
 /// What DO UPDATE sets, and its condition.
@@ -59,6 +60,16 @@ pub(crate) struct ModifySpec {
     returning: bool,
 }
 
+/// What was done with the rows of a batch.
+pub(crate) struct Applied {
+    /// Rows written.
+    pub(crate) count: u64,
+    /// For RETURNING, the source's columns followed by the table's.
+    pub(crate) columns: Option<Vec<arrow::array::ArrayRef>>,
+    /// The row at which to go on once the pending sub-query has been run.
+    pub(crate) stopped_at: Option<usize>,
+}
+
 /// The rows written by one batch: which source row each came from, and the row.
 #[derive(Default)]
 struct Written {
@@ -98,7 +109,12 @@ impl Lowerer {
                 (vec![], Kind::Delete { key: source.at(*key)?, old: old? })
             }
         };
-        let source = self.extend(source, extra);
+        let pace = match &modify.kind {
+            ModifyKind::Insert { values, .. } => Pace::of(values, false),
+            ModifyKind::Update { set, .. } => Pace::of(set.iter().map(|(_, e)| e), false),
+            ModifyKind::Delete { .. } => Pace::Batch,
+        };
+        let source = self.extend_at(source, extra, pace);
         let writer = self.writer(modify)?;
         let returning = !modify.returning.is_empty();
         Ok((source, ModifySpec { writer, kind, returning }))
@@ -131,11 +147,14 @@ impl Lowerer {
         let mut map: HashMap<ColumnId, usize> = HashMap::new();
         map.extend(update.existing.iter().enumerate().map(|(i, c)| (*c, i)));
         map.extend(update.excluded.iter().enumerate().map(|(i, c)| (*c, width + i)));
+        for ids in [&update.existing, &update.excluded] {
+            self.note_ids(ids.iter().copied().zip(modify.table.columns.iter().map(|c| c.ty)));
+        }
         let mut set = vec![];
         for (attnum, value) in &update.set {
-            set.push((*attnum, compile(value, &mut Flat(&map))?));
+            set.push((*attnum, self.over(value, &map)?));
         }
-        let filter = update.filter.as_ref().map(|f| compile(f, &mut Flat(&map))).transpose()?;
+        let filter = update.filter.as_ref().map(|f| self.over(f, &map)).transpose()?;
         Ok(Conflict { arbiters, update: Some((set, filter)) })
     }
 }
@@ -145,29 +164,36 @@ impl ModifySpec {
         &self.writer.table.desc
     }
 
-    /// Writes the rows of one batch. The answer is their number and, for RETURNING, the source's
-    /// columns followed by the table's.
+    /// Writes the rows of a batch from this one on, until one needs a sub-query that was not run.
     pub(crate) async fn apply(
         &self,
         batch: &RecordBatch,
+        from: usize,
+        shared: &Shared,
         driver: &mut Driver<'_>,
-    ) -> Result<(u64, Option<Vec<arrow::array::ArrayRef>>)> {
+    ) -> Result<Applied> {
         let ctx = driver.ctx.clone();
-        let cx = Cx::plain(&ctx);
+        let cx = shared.cx(&ctx);
         let mut written = Written::default();
         let mut count = 0;
-        for row in 0..batch.num_rows() {
+        let mut stopped_at = None;
+        for row in from..batch.num_rows() {
             let result = match &self.kind {
                 Kind::Insert { values, conflict } => {
                     let new = row_of(batch, row, values);
-                    self.insert(new, conflict.as_ref(), &cx, driver).await?
+                    self.insert(new, conflict.as_ref(), &cx, driver).await
                 }
                 Kind::Update { key, old, set } => {
-                    self.update(batch, row, (*key, old, set), &cx, driver).await?
+                    self.update(batch, row, (*key, old, set), &cx, driver).await
                 }
-                Kind::Delete { key, old } => self.delete(batch, row, (*key, old), driver).await?,
+                Kind::Delete { key, old } => self.delete(batch, row, (*key, old), driver).await,
             };
-            if let Some(values) = result {
+            if matches!(&result, Err(e) if e.state() == NEED) {
+                // Sub-queries stand where nothing of the row has been written yet.
+                stopped_at = Some(row);
+                break;
+            }
+            if let Some(values) = result? {
                 count += 1;
                 if self.returning {
                     written.source.push(u32::try_from(row).unwrap_or(u32::MAX));
@@ -175,10 +201,8 @@ impl ModifySpec {
                 }
             }
         }
-        if !self.returning {
-            return Ok((count, None));
-        }
-        Ok((count, Some(self.columns(batch, written)?)))
+        let columns = self.returning.then(|| self.columns(batch, written)).transpose()?;
+        Ok(Applied { count, columns, stopped_at })
     }
 
     fn columns(

@@ -25,7 +25,7 @@ use meridian_types::{PgError, PgType, Result};
 
 use crate::context::Node;
 use crate::expr::{Eval, Scope, compile};
-use crate::ops::basic::ProjectOp;
+use crate::ops::basic::{Pace, ProjectOp};
 use crate::ops::{OpExec, Operator, schema_of};
 use crate::shared::{Shared, SubPlan};
 
@@ -192,8 +192,12 @@ impl Lowerer {
 
     /// Compiles an expression over an input.
     pub(crate) fn expr(&mut self, expr: &Expr, input: &Lowered) -> Result<Eval> {
-        let map = input.map();
-        compile(expr, &mut InputScope { lowerer: self, map: &map })
+        self.over(expr, &input.map())
+    }
+
+    /// Compiles an expression over columns at these positions.
+    pub(crate) fn over(&mut self, expr: &Expr, map: &HashMap<ColumnId, usize>) -> Result<Eval> {
+        compile(expr, &mut InputScope { lowerer: self, map })
     }
 
     /// Compiles several over an input.
@@ -226,11 +230,19 @@ impl Lowerer {
     }
 
     pub(crate) fn note(&mut self, columns: &[Column]) {
-        self.types.extend(columns.iter().map(|c| (c.id, c.ty)));
+        self.note_ids(columns.iter().map(|c| (c.id, c.ty)));
+    }
+
+    pub(crate) fn note_ids(&mut self, columns: impl IntoIterator<Item = (ColumnId, PgType)>) {
+        self.types.extend(columns);
     }
 
     /// The input with more columns behind its own.
     pub(crate) fn extend(&mut self, input: Lowered, extra: Vec<Eval>) -> Lowered {
+        self.extend_at(input, extra, Pace::Batch)
+    }
+
+    pub(crate) fn extend_at(&mut self, input: Lowered, extra: Vec<Eval>, pace: Pace) -> Lowered {
         if extra.is_empty() {
             return input;
         }
@@ -240,7 +252,7 @@ impl Lowerer {
         cols.extend(extra.iter().map(|e| (HIDDEN, e.ty)));
         exprs.extend(extra);
         let schema = schema_of(cols.iter().map(|c| c.1));
-        let op = ProjectOp { exprs, schema: schema.clone(), shared: self.shared.clone() };
+        let op = ProjectOp { exprs, schema: schema.clone(), pace, shared: self.shared.clone() };
         self.op(op, schema, vec![input.plan], cols)
     }
 }

@@ -21,9 +21,9 @@ use crate::rel::{Column, Rel};
 use crate::resolve::CoercionContext;
 
 /// `(constraint name, condition)` pairs.
-type Checks = Vec<(String, Expr)>;
+pub(crate) type Checks = Vec<(String, Expr)>;
 /// Checks, and generated columns by attnum.
-type RowRules = (Checks, Vec<(i16, Expr)>);
+pub(crate) type RowRules = (Checks, Vec<(i16, Expr)>);
 /// RETURNING: its columns with their values, and the table columns that they are.
 pub(crate) type Returning = (Vec<(Column, Expr)>, Vec<Option<(u32, i16)>>);
 
@@ -77,7 +77,7 @@ impl Binder<'_> {
     }
 
     /// One id for each column of the table.
-    pub(crate) fn row_ids(&mut self, table: &TableDesc) -> Vec<ColumnId> {
+    pub fn row_ids(&mut self, table: &TableDesc) -> Vec<ColumnId> {
         table.columns.iter().map(|_| self.new_column_id()).collect()
     }
 
@@ -104,7 +104,7 @@ impl Binder<'_> {
     }
 
     /// The value of a column that none is given for.
-    pub(crate) fn default_value(&mut self, column: &ColumnDesc) -> Result<Expr> {
+    pub fn default_value(&mut self, column: &ColumnDesc) -> Result<Expr> {
         if column.generated {
             return Ok(Expr::constant(Datum::Null, column.ty));
         }
@@ -313,11 +313,7 @@ impl Binder<'_> {
     }
 
     /// Checks and generated columns over the row written.
-    pub(crate) fn bind_row_rules(
-        &mut self,
-        table: &TableDesc,
-        ids: &[ColumnId],
-    ) -> Result<RowRules> {
+    pub fn bind_row_rules(&mut self, table: &TableDesc, ids: &[ColumnId]) -> Result<RowRules> {
         let item = || vec![Self::row_item(table, &table.name, ids)];
         let mut checks = Vec::new();
         for constraint in &table.constraints {
