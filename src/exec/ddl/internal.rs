@@ -102,6 +102,7 @@ impl DdlContext<'_> {
             tables: binder.tables,
             next_column,
             aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 
@@ -162,6 +163,7 @@ impl DdlContext<'_> {
             tables: vec![],
             next_column: binder.new_column_id().0,
             aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 }

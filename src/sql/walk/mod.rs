@@ -285,7 +285,7 @@ fn modify_exprs<'a>(modify: &'a Modify, f: &mut dyn FnMut(&'a Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter().for_each(|(_, e)| f(e));
-    modify.checks.iter().for_each(|(_, e)| f(e));
+    modify.checks.iter().chain(&modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter().for_each(|(_, e)| f(e));
 }
 
@@ -353,7 +353,7 @@ fn modify_exprs_mut(modify: &mut Modify, f: &mut dyn FnMut(&mut Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter_mut().for_each(|(_, e)| f(e));
-    modify.checks.iter_mut().for_each(|(_, e)| f(e));
+    modify.checks.iter_mut().chain(&mut modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter_mut().for_each(|(_, e)| f(e));
 }
 
