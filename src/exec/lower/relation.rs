@@ -27,7 +27,7 @@ use crate::values;
 impl Lowerer {
     /// Lowers a relation.
     pub(crate) fn rel(&mut self, rel: &Rel) -> Result<Lowered> {
-        let lowered = self.dispatch(rel)?;
+        let lowered = meridian_sql::walk::with_stack(|| self.dispatch(rel))?;
         self.types.extend(lowered.cols.iter().copied());
         let Some(relation) = self.meter(rel) else { return Ok(lowered) };
         let (schema, cols) = (lowered.plan.schema(), lowered.cols);
