@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::context::StatementContext;
 use crate::dml::Writes;
 use crate::error::{NEED, from_datafusion, need};
+use crate::ops::spool::Spool;
 use crate::values;
 
 /// The owner of the transaction while a statement runs.
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     pending: Mutex<Option<(usize, Vec<Datum>)>>,
     /// Rows of materialised common table expressions, and working tables of recursive ones.
     ctes: Mutex<HashMap<u32, Arc<Vec<RecordBatch>>>>,
+    /// Rows kept for the runs of inner plans.
+    spools: Mutex<HashMap<usize, Spool>>,
     /// Rows that the root `Modify` wrote.
     pub(crate) affected: AtomicU64,
     /// Counters of EXPLAIN ANALYZE, by relation.
@@ -212,6 +215,7 @@ impl Shared {
         *self.cache.lock() = Cache::default();
         *self.pending.lock() = None;
         self.ctes.lock().clear();
+        self.spools.lock().clear();
         self.affected.store(0, Ordering::Relaxed);
     }
 
@@ -220,6 +224,7 @@ impl Shared {
         *self.frame.write() = None;
         *self.cache.lock() = Cache::default();
         self.ctes.lock().clear();
+        self.spools.lock().clear();
     }
 
     pub(crate) fn set_subplans(&self, plans: Vec<SubPlan>) {
@@ -371,6 +376,14 @@ impl Shared {
 
     pub(crate) fn cte(&self, id: u32) -> Option<Arc<Vec<RecordBatch>>> {
         self.ctes.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn spool(&self, id: usize) -> Option<Spool> {
+        self.spools.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn set_spool(&self, id: usize, spool: Spool) {
+        self.spools.lock().insert(id, spool);
     }
 
     pub(crate) fn set_cte(&self, id: u32, rows: Arc<Vec<RecordBatch>>) {

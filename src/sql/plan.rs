@@ -1,5 +1,6 @@
 //! Whole statements, ready to run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_catalog::TableDesc;
@@ -27,7 +28,12 @@ pub struct Query {
     pub tables: Vec<(Arc<TableDesc>, TableLock)>,
     /// Next free column id, for rules and the executor.
     pub next_column: u32,
+    /// Aliases of FROM items, by their columns: EXPLAIN names relations as the statement does.
+    pub aliases: Aliases,
 }
+
+/// Aliases by the columns that are read under them.
+pub type Aliases = BTreeMap<ColumnId, Arc<str>>;
 
 /// PostgreSQL's table lock modes, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

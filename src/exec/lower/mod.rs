@@ -10,6 +10,7 @@ mod cte;
 mod join;
 mod physical;
 mod relation;
+mod spool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,6 +70,12 @@ pub(crate) struct Lowerer {
     ctes: HashMap<u32, cte::CteUse>,
     /// Inside something that runs more than once.
     nested: usize,
+    /// Inside something that runs once for each of many rows, so that rows are worth keeping.
+    repeated: usize,
+    /// Spools made so far.
+    spools: usize,
+    /// Recursive CTEs whose recursive term is being lowered.
+    working: Vec<u32>,
     /// The relation lowered next is the statement's own.
     root: bool,
     /// Numbers of the relations to be measured, by address.
@@ -110,6 +117,9 @@ impl Lowerer {
             subplans: vec![],
             ctes: HashMap::new(),
             nested: 0,
+            repeated: 0,
+            spools: 0,
+            working: vec![],
             root: true,
             meters: HashMap::new(),
         }
@@ -158,12 +168,18 @@ impl Lowerer {
     ) -> Result<(usize, Vec<(ColumnId, PgType)>)> {
         let number = self.subplans.len();
         self.subplans.push(None);
+        let free = walk::free_columns(&subquery.plan);
         self.nested += 1;
+        // Without outer columns it is run once and its rows are kept.
+        let once = free.is_empty() && !self.works(&subquery.plan);
+        let repeated = self.repeated;
+        self.repeated = if once { 0 } else { repeated + 1 };
         let lowered = self.rel(&subquery.plan);
         self.nested -= 1;
+        self.repeated = repeated;
         let lowered = lowered?;
         let mut outer = vec![];
-        for id in walk::free_columns(&subquery.plan) {
+        for id in free {
             let ty = self.types.get(&id).copied().unwrap_or(PgType::new(0));
             outer.push((id, ty));
         }

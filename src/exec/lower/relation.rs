@@ -27,7 +27,10 @@ use crate::values;
 impl Lowerer {
     /// Lowers a relation.
     pub(crate) fn rel(&mut self, rel: &Rel) -> Result<Lowered> {
-        let lowered = meridian_sql::walk::with_stack(|| self.dispatch(rel))?;
+        let lowered = match self.spooled(rel)? {
+            Some(spooled) => spooled,
+            None => meridian_sql::walk::with_stack(|| self.dispatch(rel))?,
+        };
         self.types.extend(lowered.cols.iter().copied());
         let Some(relation) = self.meter(rel) else { return Ok(lowered) };
         let (schema, cols) = (lowered.plan.schema(), lowered.cols);

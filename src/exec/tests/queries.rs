@@ -1,6 +1,6 @@
 //! Reading.
 
-use super::support::Fixture;
+use super::support::{Fixture, check};
 
 async fn filled() -> Fixture {
     let f = Fixture::new().await;
@@ -11,19 +11,6 @@ async fn filled() -> Fixture {
     )
     .await;
     f
-}
-
-/// Each query with the rows that PostgreSQL gives, `·` for NULL.
-async fn check(f: &Fixture, cases: &[(&str, &[&str])]) {
-    let mut wrong = vec![];
-    for (sql, expected) in cases {
-        match f.exec(sql).await {
-            Ok(rows) if rows == *expected => {}
-            Ok(rows) => wrong.push(format!("{sql}\n  gave {rows:?}\n  not  {expected:?}")),
-            Err(e) => wrong.push(format!("{sql}\n  {:?}", e.fields())),
-        }
-    }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ impl Binder<'_> {
         }
         let alias = insert_alias(insert).map_or(table.name.as_str(), |a| &a.value);
         let new_columns = self.row_ids(&table);
+        self.note_alias(&Self::row_item(&table, alias, &new_columns), true);
         let on_conflict = match &insert.on {
             None => None,
             Some(ast::OnInsert::OnConflict(c)) => Some(self.bind_on_conflict(&table, alias, c)?),

@@ -126,6 +126,8 @@ pub struct Binder<'a> {
     pub tables: Vec<(Arc<TableDesc>, TableLock)>,
     /// State of the binder of relations (CTEs in sight and so on).
     pub relations: query::RelationState,
+    /// See [`crate::plan::Query::aliases`].
+    pub(crate) aliases: crate::plan::Aliases,
     pub(crate) next_column: u32,
     /// Parameters that the text may not name: the statement has none.
     pub(crate) params_open: bool,
@@ -168,6 +170,7 @@ impl<'a> Binder<'a> {
             scopes: Vec::new(),
             tables: Vec::new(),
             relations: query::RelationState::default(),
+            aliases: crate::plan::Aliases::new(),
             next_column: 0,
             params_open: open,
             outer_log: Vec::new(),

@@ -103,6 +103,7 @@ impl Binder<'_> {
         let mut item = ScopeItem::new(Some(alias.clone()), columns);
         item.row_type = table.row_type;
         item.lateral_ok = true;
+        self.note_alias(&item, true);
         Ok((Target { table, rel, alias, key, old }, item))
     }
 

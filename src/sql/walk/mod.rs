@@ -377,6 +377,13 @@ pub fn visit<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
     each_operand(expr, &mut |e| visit(e, f));
 }
 
+/// Offers an expression to `f`, then, where it was not taken, its operands.
+pub fn rewrite_outermost(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr) -> bool) {
+    if !f(expr) {
+        each_operand_mut(expr, &mut |e| rewrite_outermost(e, f));
+    }
+}
+
 /// Calls `f` on every node, operands first, sub-queries' own trees not entered.
 pub fn rewrite(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
     each_operand_mut(expr, &mut |e| rewrite(e, f));
