@@ -89,6 +89,10 @@ impl Builder {
     }
 
     fn node(&mut self, rel: &Rel) -> Node {
+        walk::with_stack(|| self.node_of(rel))
+    }
+
+    fn node_of(&mut self, rel: &Rel) -> Node {
         match rel {
             Rel::Scan { table, columns, filter, access } => {
                 self.scan(rel, table, columns, filter, access)

@@ -222,3 +222,59 @@ fn explain_looks_like_postgres() {
         explained,
     );
 }
+
+#[test]
+fn errors_of_constants_are_not_folded_away() {
+    check(
+        &[
+            (
+                "select null::int + 1 / 0",
+                r#"
+                project (NULL::integer + (1 / 0))
+                  values ()"#,
+            ),
+            (
+                "select a from t where 1 / 0 = 1 and false",
+                r#"
+                scan t [a] where (((1 / 0) = 1) AND (false))"#,
+            ),
+            (
+                "select a from t where false and 1 / 0 = 1",
+                r#"
+                values"#,
+            ),
+            (
+                "select null::int + a / 0 from t",
+                r#"
+                project NULL::integer
+                  scan t []"#,
+            ),
+        ],
+        optimised,
+    );
+}
+
+#[test]
+fn runs_of_unions_make_balanced_trees() {
+    check(
+        &[(
+            "select 1 union all select 2 union select 3 union select 4 union all select 5",
+            r#"
+            union all
+              union
+                union all
+                  project 1
+                    values ()
+                  project 2
+                    values ()
+                union all
+                  project 3
+                    values ()
+                  project 4
+                    values ()
+              project 5
+                values ()"#,
+        )],
+        optimised,
+    );
+}
