@@ -101,6 +101,8 @@ impl DdlContext<'_> {
             origins: bound.origins,
             tables: binder.tables,
             next_column,
+            aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 
@@ -160,6 +162,8 @@ impl DdlContext<'_> {
             writes: false,
             tables: vec![],
             next_column: binder.new_column_id().0,
+            aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 }

@@ -7,7 +7,6 @@ use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column as DfColumn;
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::coop::CooperativeExec;
 use datafusion_physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use meridian_sql::expr::{ColumnId, Expr, ExprKind};
@@ -21,6 +20,7 @@ use super::{InputScope, Lowered, Lowerer};
 use crate::error::from_datafusion;
 use crate::expr::{Eval, Node, compile};
 use crate::ops::apply::{ApplyOp, Right};
+use crate::ops::basic::PassOp;
 use crate::ops::schema_of;
 use crate::values;
 
@@ -161,12 +161,11 @@ impl Lowerer {
         left: Lowered,
         right: Lowered,
     ) -> Lowered {
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(CooperativeExec::new(plan));
         let cols = match kind {
             JoinKind::Semi | JoinKind::Anti => left.cols,
             _ => right.cols.into_iter().chain(left.cols).collect(),
         };
-        Lowered { plan, cols }
+        self.op(PassOp, plan.schema(), vec![plan], cols)
     }
 
     /// The input with its join keys, and their positions.

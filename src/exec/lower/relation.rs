@@ -29,7 +29,7 @@ impl Lowerer {
     pub(crate) fn rel(&mut self, rel: &Rel) -> Result<Lowered> {
         let lowered = match self.spooled(rel)? {
             Some(spooled) => spooled,
-            None => self.dispatch(rel)?,
+            None => meridian_sql::walk::with_stack(|| self.dispatch(rel))?,
         };
         self.types.extend(lowered.cols.iter().copied());
         let Some(relation) = self.meter(rel) else { return Ok(lowered) };

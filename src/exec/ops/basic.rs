@@ -15,7 +15,7 @@ use meridian_sql::walk;
 use meridian_types::{Datum, PgError, PgType, SqlState};
 
 use super::{BATCH_ROWS, Batches, Operator, generate, input};
-use crate::error::from_arrow;
+use crate::error::{from_arrow, from_datafusion};
 use crate::expr::{BatchRow, Eval};
 use crate::keys::Keyer;
 use crate::shared::Shared;
@@ -284,7 +284,7 @@ impl Operator for LimitOp {
             }
             let keyer = ties.map(|columns| Keyer::new(&columns)).transpose()?;
             let mut last: Option<Vec<u8>> = None;
-            let mut rows = input(&child, task).map_err(|e| crate::error::from_datafusion(&e))?;
+            let mut rows = input(&child, task).map_err(|e| from_datafusion(&e))?;
             while let Some(batch) = rows.next().await {
                 let mut batch = batch?;
                 let skipped = skip.min(batch.num_rows());
@@ -318,6 +318,25 @@ impl Operator for LimitOp {
     }
 }
 
+/// Hands on what its child gives: an operator of DataFusion's under it gives way as ours do.
+#[derive(Debug)]
+pub(crate) struct PassOp;
+
+impl Operator for PassOp {
+    fn name(&self) -> &'static str {
+        "Pass"
+    }
+
+    fn execute(
+        &self,
+        children: &[Arc<dyn ExecutionPlan>],
+        task: Arc<TaskContext>,
+    ) -> DfResult<Batches> {
+        let rows = children[0].execute(0, task)?;
+        Ok(Box::pin(rows.map(|item| item.map_err(|e| from_datafusion(&e)))))
+    }
+}
+
 /// UNION ALL: the children one after the other, their columns put in order.
 #[derive(Debug)]
 pub(crate) struct UnionOp {
@@ -340,8 +359,7 @@ impl Operator for UnionOp {
         let (columns, schema) = (self.columns.clone(), self.schema.clone());
         Ok(generate(|mut out| async move {
             for (child, columns) in children.iter().zip(&columns) {
-                let mut rows =
-                    input(child, task.clone()).map_err(|e| crate::error::from_datafusion(&e))?;
+                let mut rows = input(child, task.clone()).map_err(|e| from_datafusion(&e))?;
                 while let Some(batch) = rows.next().await {
                     let batch = batch?;
                     let arrays = columns.iter().map(|c| batch.column(*c).clone()).collect();

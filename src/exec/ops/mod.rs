@@ -28,7 +28,6 @@ use datafusion_common::Result as DfResult;
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion_physical_plan::coop::make_cooperative;
 use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
@@ -38,7 +37,7 @@ use meridian_types::{PgError, PgType};
 use crate::error::{from_datafusion, to_datafusion};
 use crate::values;
 
-pub(crate) use stream::{Batches, Yielder, generate};
+pub(crate) use stream::{Batches, Yielder, Yielding, generate};
 
 /// An operator of ours.
 pub(crate) trait Operator: fmt::Debug + Send + Sync {
@@ -121,14 +120,14 @@ impl ExecutionPlan for OpExec {
         let stream = self.op.execute(&self.children, task)?.map(|item| item.map_err(to_datafusion));
         // A statement that computes for long gives way to others between batches; without that the
         // worker thread would serve no sockets, and nobody could cancel it.
-        let stream = RecordBatchStreamAdapter::new(self.schema(), stream);
-        Ok(make_cooperative(Box::pin(stream)))
+        let stream = Yielding::new(stream);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 }
 
 /// A child's batches, with PostgreSQL errors.
 pub(crate) fn input(child: &Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> DfResult<Batches> {
-    let stream = make_cooperative(child.execute(0, task)?);
+    let stream = Yielding::new(child.execute(0, task)?);
     Ok(Box::pin(stream.map(|item| item.map_err(|e| from_datafusion(&e)))))
 }
 

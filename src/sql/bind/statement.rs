@@ -71,6 +71,8 @@ impl Binder<'_> {
             origins: bound.origins,
             tables: tables.into_iter().map(|(t, lock)| (Arc::clone(&t), lock)).collect(),
             next_column: self.next_column,
+            aliases: std::mem::take(&mut self.aliases),
+            trusted: std::mem::take(&mut self.trusted),
         })
     }
 }

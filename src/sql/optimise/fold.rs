@@ -1,7 +1,9 @@
 //! Constant folding and contradiction.
 //!
 //! Immutable functions of constants are computed once. An error while doing so is not raised here:
-//! the expression is left for the executor, which raises it if the row is ever reached.
+//! the expression is left for the executor, which raises it if the row is ever reached. What is
+//! decided without looking at an operand (a strict function of NULL, `false AND …`) is not decided
+//! over the head of such an error to the left of it, or beside it in a call.
 
 use meridian_types::oid::{self, BOOL};
 use meridian_types::{CallInfo, Datum, EvalContext, PgType, registry};
@@ -71,7 +73,7 @@ pub(super) fn constant_truth(e: &Expr) -> Option<Option<bool>> {
 fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Option<Expr> {
     let is_null = |a: &Expr| matches!(a.kind, ExprKind::Const(Datum::Null));
     if func.strict && args.iter().any(is_null) {
-        return Some(Expr::constant(Datum::Null, ty));
+        return (!args.iter().any(raises)).then(|| Expr::constant(Datum::Null, ty));
     }
     if func.volatility != b'i' || !args.iter().all(is_const) {
         return None;
@@ -89,6 +91,18 @@ fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Op
     kernel(&info, &values).ok().map(|d| Expr::constant(d, ty))
 }
 
+/// Whether a function of constants is left in it, which folding would have computed if it gave a
+/// value.
+fn raises(e: &Expr) -> bool {
+    let mut found = false;
+    walk::visit(e, &mut |e| {
+        found |= matches!(&e.kind, ExprKind::Call { func, args }
+            if func.volatility == b'i' && !args.is_empty() && args.iter().all(is_const)
+                && registry::scalar(&func.prosrc).is_some());
+    });
+    found
+}
+
 /// AND (`unit` true) or OR: nested ones are flattened, the unit is dropped, its opposite decides.
 fn junction(args: &mut Vec<Expr>, unit: bool) -> Option<Expr> {
     let mut flat = Vec::with_capacity(args.len());
@@ -98,8 +112,11 @@ fn junction(args: &mut Vec<Expr>, unit: bool) -> Option<Expr> {
             (kind, _) => flat.push(Expr { kind, ty: arg.ty }),
         }
     }
-    if flat.iter().any(|e| constant_truth(e) == Some(Some(!unit))) {
-        return Some(boolean(!unit));
+    if let Some(at) = flat.iter().position(|e| constant_truth(e) == Some(Some(!unit))) {
+        if !flat[..at].iter().any(raises) {
+            return Some(boolean(!unit));
+        }
+        flat.truncate(at + 1);
     }
     flat.retain(|e| constant_truth(e) != Some(Some(unit)));
     match flat.len() {
@@ -256,7 +273,8 @@ fn is_empty(rel: &Rel) -> bool {
 fn weed(predicates: Vec<Expr>) -> (bool, Vec<Expr>) {
     let mut flat = Vec::with_capacity(predicates.len());
     predicates.into_iter().for_each(|p| walk::conjuncts(p, &mut flat));
-    let never = flat.iter().any(|p| matches!(constant_truth(p), Some(Some(false) | None)));
+    let false_at = flat.iter().position(|p| matches!(constant_truth(p), Some(Some(false) | None)));
+    let never = false_at.is_some_and(|at| !flat[..at].iter().any(raises));
     flat.retain(|p| constant_truth(p) != Some(Some(true)));
     (never, flat)
 }

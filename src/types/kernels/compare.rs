@@ -44,6 +44,22 @@ fn blank_padded(a: &str, b: &str) -> Ordering {
     bpchar_body(a).cmp(bpchar_body(b))
 }
 
+/// The difference of the first bytes that differ, else the order of the lengths, as `memcmp` and
+/// then the lengths give it to PostgreSQL.
+fn bytewise(a: &[u8], b: &[u8]) -> i32 {
+    let differing = a.iter().zip(b).find(|(x, y)| x != y);
+    differing.map_or(same(a.len(), b.len()) as i32, |(x, y)| i32::from(*x) - i32::from(*y))
+}
+
+/// The same over strings that a zero byte ends, as `strcoll` of the locale "C.UTF-8" gives it.
+fn collated(a: &str, b: &str) -> i32 {
+    let next = |s: &str| s.as_bytes().get(a.len().min(b.len())).map_or(0, |b| i32::from(*b));
+    match bytewise(&a.as_bytes()[..a.len().min(b.len())], &b.as_bytes()[..a.len().min(b.len())]) {
+        0 => next(a) - next(b),
+        order => order,
+    }
+}
+
 fn unsigned(a: i64, b: i64) -> Ordering {
     a.cast_unsigned().cmp(&b.cast_unsigned())
 }
@@ -102,7 +118,7 @@ const IRREGULAR: Table = &[
     ("xideq", fun!(|a: u32, b: &Datum| xid_matches(a, b))),
     ("cideq", fun!(|a: u32, b: u32| a == b)),
     ("btboolcmp", fun!(|a: bool, b: bool| same(a, b) as i32)),
-    ("btint2cmp", fun!(|a: i16, b: i16| same(a, b) as i32)),
+    ("btint2cmp", fun!(|a: i16, b: i16| i32::from(a) - i32::from(b))),
     ("btint4cmp", fun!(|a: i32, b: i32| same(a, b) as i32)),
     ("btint8cmp", fun!(|a: i64, b: i64| same(a, b) as i32)),
     ("btint24cmp", fun!(|a: i16, b: i32| wide(a, b) as i32)),
@@ -117,17 +133,22 @@ const IRREGULAR: Table = &[
     ("btfloat84cmp", fun!(|a: f64, b: f32| float(a, b) as i32)),
     ("btoidcmp", fun!(|a: u32, b: u32| same(a, b) as i32)),
     ("btoidvectorcmp", fun!(|a: &Datum, b: &Datum| vectors(a, b) as i32)),
-    ("btcharcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttextcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btnamecmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btnametextcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttextnamecmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttext_pattern_cmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btbpchar_pattern_cmp", fun!(|a: &str, b: &str| blank_padded(a, b) as i32)),
-    ("bpcharcmp", fun!(|a: &str, b: &str| blank_padded(a, b) as i32)),
-    ("byteacmp", fun!(|a: &[u8], b: &[u8]| same(a, b) as i32)),
+    ("btcharcmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("bttextcmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("btnamecmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("btnametextcmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("bttextnamecmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("bttext_pattern_cmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("gin_compare_jsonb", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("gin_cmp_tslexeme", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    (
+        "btbpchar_pattern_cmp",
+        fun!(|a: &str, b: &str| bytewise(bpchar_body(a).as_bytes(), bpchar_body(b).as_bytes())),
+    ),
+    ("bpcharcmp", fun!(|a: &str, b: &str| collated(bpchar_body(a), bpchar_body(b)))),
+    ("byteacmp", fun!(|a: &[u8], b: &[u8]| bytewise(a, b))),
     ("numeric_cmp", fun!(|a: &Numeric, b: &Numeric| a.compare(b) as i32)),
-    ("uuid_cmp", fun!(|a: [u8; 16], b: [u8; 16]| same(a, b) as i32)),
+    ("uuid_cmp", fun!(|a: [u8; 16], b: [u8; 16]| bytewise(&a, &b))),
     ("xid8cmp", fun!(|a: i64, b: i64| unsigned(a, b) as i32)),
     ("cash_cmp", fun!(|a: i64, b: i64| same(a, b) as i32)),
     ("pg_lsn_cmp", fun!(|a: i64, b: i64| unsigned(a, b) as i32)),
