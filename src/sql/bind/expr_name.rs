@@ -179,15 +179,15 @@ impl Binder<'_> {
         let alias = entry.alias.as_deref().unwrap_or("");
         let mut fields = Vec::with_capacity(entry.columns.len());
         for column in entry.columns.iter().filter(|c| !c.system) {
-            let display = format!("{alias}.{}", column.name);
-            self.note_use(level, column, display, position);
+            self.note_use(level, column, format!("{alias}.*"), position);
             fields.push(column.expr.clone());
         }
         if entry.scalar_function && fields.len() == 1 {
             return fields.remove(0);
         }
         let ty = if entry.row_type == 0 { oid::RECORD } else { entry.row_type };
-        Expr { kind: ExprKind::Row(fields), ty: PgType::new(ty) }
+        let row = Expr { kind: ExprKind::Row(fields), ty: PgType::new(ty) };
+        self.padded_row(level, &entry, row)
     }
 
     /// Adds the hint about the nearest column names.

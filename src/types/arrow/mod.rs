@@ -60,9 +60,14 @@ pub fn arrow_type(ty: PgType) -> DataType {
     }
 }
 
-/// Arrays and row types; both are self-describing bytes.
+/// The first oid of what users make.
+const FIRST_NORMAL_OID: Oid = 16384;
+
+/// Arrays and row types; both are self-describing bytes. Row types of tables are the only types
+/// that users make so far.
 fn is_composite(type_oid: Oid) -> bool {
-    crate::builtin::array_element(type_oid).is_some()
+    type_oid >= FIRST_NORMAL_OID
+        || crate::builtin::array_element(type_oid).is_some()
         || crate::builtin::type_by_oid(type_oid).is_some_and(|r| r.typtype == 'c')
 }
 
