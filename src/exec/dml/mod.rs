@@ -9,6 +9,7 @@
 //! A row is locked before it is changed. When its newest version is above the snapshot, READ
 //! COMMITTED runs the whole statement again at a new snapshot, keeping its locks.
 
+mod bulk;
 mod describe;
 mod foreign;
 mod indexes;
@@ -27,19 +28,22 @@ use meridian_types::PgError;
 use crate::context::StatementContext;
 use crate::error::{ExecError, from_kv, retry};
 
+pub(crate) use bulk::{Bulk, RUN_BYTES};
 pub(crate) use foreign::Event;
 pub use foreign::{Deferred, check_deferred};
 pub(crate) use modify::ModifySpec;
 pub(crate) use table::TableWriter;
 
 /// What a statement has written so far.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(crate) struct Writes {
     pub(crate) rows: HashMap<Bytes, Option<Bytes>>,
     /// Keys of rows that this statement inserted or changed.
     pub(crate) touched: HashSet<Bytes>,
     /// Foreign keys to be checked when the statement has ended.
     pub(crate) events: Vec<Event>,
+    /// New rows in bulk, by table.
+    pub(crate) bulk: Vec<Bulk>,
 }
 
 /// The newest state of a key that this statement has locked.
@@ -69,6 +73,9 @@ impl Writes {
         if let Some(own) = self.rows.get(key) {
             return Ok(Newest { row: own.clone(), changed: false });
         }
+        if let Some(own) = self.bulk.iter().find_map(|bulk| bulk.has(key)) {
+            return Ok(Newest { row: Some(own), changed: false });
+        }
         match locked {
             Locked::Held { newest, changed } => {
                 Ok(Newest { row: newest.map(|(_, row)| row), changed })
@@ -79,8 +86,38 @@ impl Writes {
         }
     }
 
+    /// The new rows in bulk of a table.
+    pub(crate) fn bulk_of(&mut self, writer: &Arc<TableWriter>) -> &mut Bulk {
+        let table = writer.table.desc.oid;
+        let at = self.bulk.iter().position(|bulk| bulk.table() == table).unwrap_or_else(|| {
+            self.bulk.push(Bulk::new(writer.clone()));
+            self.bulk.len() - 1
+        });
+        &mut self.bulk[at]
+    }
+
+    /// Has this table new rows in bulk?
+    pub(crate) fn has_bulk(&self, table: u32) -> bool {
+        self.bulk.iter().any(|bulk| bulk.table() == table)
+    }
+
+    /// Locks and looks up the new rows in bulk: those of full runs, or all.
+    pub(crate) async fn seal(
+        &mut self,
+        all: bool,
+        txn: &mut Txn,
+        ctx: &StatementContext,
+    ) -> Result<(), PgError> {
+        for bulk in self.bulk.iter_mut().filter(|bulk| all || bulk.is_full()) {
+            bulk.seal(&self.rows, txn, ctx).await?;
+            self.events.append(&mut bulk.events);
+        }
+        Ok(())
+    }
+
     /// Hands everything to the transaction.
     pub(crate) fn flush(&mut self, txn: &mut Txn) {
+        self.bulk.drain(..).for_each(|mut bulk| bulk.flush(txn));
         for (key, row) in self.rows.drain() {
             match row {
                 Some(row) => txn.put(key, row),
@@ -105,6 +142,7 @@ pub(crate) async fn finish(
     txn: &mut Txn,
     ctx: &Arc<StatementContext>,
 ) -> Result<(), ExecError> {
+    writes.seal(true, txn, ctx).await?;
     let events = std::mem::take(&mut writes.events);
     if events.is_empty() {
         writes.flush(txn);

@@ -51,10 +51,13 @@ enum Kind {
     },
 }
 
+/// Rows of a batch from which on they are written in bulk.
+const BULK_ROWS: usize = 64;
+
 /// A compiled `Modify` over the columns of its (extended) source.
 #[derive(Debug)]
 pub(crate) struct ModifySpec {
-    pub(crate) writer: TableWriter,
+    pub(crate) writer: Arc<TableWriter>,
     kind: Kind,
     returning: bool,
 }
@@ -99,7 +102,7 @@ impl Lowerer {
             }
         };
         let source = self.extend(source, extra);
-        let writer = self.writer(modify)?;
+        let writer = Arc::new(self.writer(modify)?);
         let returning = !modify.returning.is_empty();
         Ok((source, ModifySpec { writer, kind, returning }))
     }
@@ -154,6 +157,11 @@ impl ModifySpec {
     ) -> Result<(u64, Option<Vec<arrow::array::ArrayRef>>)> {
         let ctx = driver.ctx.clone();
         let cx = Cx::plain(&ctx);
+        if self.is_bulk(batch, driver) {
+            return self.insert_bulk(batch, driver).await;
+        }
+        // Rows in bulk become visible to lookups of this statement.
+        driver.writes.seal(true, driver.txn, &ctx).await?;
         let mut written = Written::default();
         let mut count = 0;
         for row in 0..batch.num_rows() {
@@ -179,6 +187,32 @@ impl ModifySpec {
             return Ok((count, None));
         }
         Ok((count, Some(self.columns(batch, written)?)))
+    }
+
+    /// Are the rows of this batch better written together?
+    fn is_bulk(&self, batch: &RecordBatch, driver: &Driver<'_>) -> bool {
+        let plain = matches!(&self.kind, Kind::Insert { conflict: None, .. }) && !self.returning;
+        let many = batch.num_rows() >= BULK_ROWS;
+        plain && (many || driver.writes.has_bulk(self.table().oid))
+    }
+
+    async fn insert_bulk(
+        &self,
+        batch: &RecordBatch,
+        driver: &mut Driver<'_>,
+    ) -> Result<(u64, Option<Vec<arrow::array::ArrayRef>>)> {
+        let Kind::Insert { values, .. } = &self.kind else {
+            return Err(PgError::internal("only new rows are written in bulk"));
+        };
+        let ctx = driver.ctx.clone();
+        let cx = Cx::plain(&ctx);
+        for row in 0..batch.num_rows() {
+            let mut new = row_of(batch, row, values);
+            self.writer.check_row(&mut new, &cx, &ctx)?;
+            driver.writes.bulk_of(&self.writer).push(&new)?;
+        }
+        driver.writes.seal(false, driver.txn, &ctx).await?;
+        Ok((batch.num_rows() as u64, None))
     }
 
     fn columns(
