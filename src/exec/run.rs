@@ -139,7 +139,7 @@ impl Cursor {
         let (sender, jobs) = mpsc::unbounded_channel();
         let frame = Frame {
             ctx: ctx.clone(),
-            task: ctx.node.task(ctx.memory_bytes),
+            task: ctx.node.task(ctx.memory_bytes()),
             jobs: JobSender(sender),
         };
         plan.shared.begin(Arc::new(frame));

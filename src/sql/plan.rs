@@ -1,9 +1,10 @@
 //! Whole statements, ready to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meridian_catalog::TableDesc;
+use meridian_types::oid::Oid;
 use meridian_types::{PgError, PgType};
 
 use crate::expr::{ColumnId, Expr};
@@ -33,6 +34,8 @@ pub struct Query {
     pub next_column: u32,
     /// Aliases of FROM items, by their columns: EXPLAIN names relations as the statement does.
     pub aliases: Aliases,
+    /// Tables written through views: their privileges were checked for the views' owners.
+    pub trusted: BTreeSet<Oid>,
 }
 
 /// Aliases by the columns that are read under them.
@@ -88,6 +91,8 @@ pub struct Modify {
     pub new_columns: Vec<ColumnId>,
     /// CHECK constraints: (constraint name, condition over `new_columns`).
     pub checks: Vec<(String, Expr)>,
+    /// WITH CHECK OPTION of views written through: (view, condition over `new_columns`).
+    pub view_checks: Vec<(String, Expr)>,
     /// Generated columns: (attnum, expression over `new_columns`), in order of evaluation.
     pub generated: Vec<(i16, Expr)>,
 }

@@ -151,6 +151,16 @@ impl CatalogView for SessionCatalog {
         privileges::check_relation(&self.catalog, role, relation, 'r')
     }
 
+    fn check_writable(
+        &self,
+        relation: &Relation,
+        role: Option<Oid>,
+        letter: char,
+    ) -> meridian_types::Result<()> {
+        let role = role.unwrap_or(self.identity.user);
+        privileges::check_relation(&self.catalog, role, relation, letter)
+    }
+
     fn database(&self) -> &str {
         &self.identity.database_name
     }

@@ -103,6 +103,7 @@ impl DdlContext<'_> {
             tables: binder.tables,
             next_column,
             aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 
@@ -164,6 +165,7 @@ impl DdlContext<'_> {
             tables: vec![],
             next_column: binder.new_column_id().0,
             aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 }

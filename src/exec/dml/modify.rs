@@ -12,6 +12,7 @@ use meridian_sql::plan::{Modify, ModifyKind};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use super::table::TableWriter;
+use crate::context::StatementContext;
 use crate::error::{NEED, from_arrow};
 use crate::expr::{Eval, Flat, compile};
 use crate::lower::{Lowered, Lowerer};
@@ -57,6 +58,8 @@ enum Kind {
 pub(crate) struct ModifySpec {
     pub(crate) writer: TableWriter,
     kind: Kind,
+    /// WITH CHECK OPTION of views: (view, condition over the new row).
+    view_checks: Vec<(String, Eval)>,
     returning: bool,
 }
 
@@ -117,7 +120,14 @@ impl Lowerer {
         let source = self.extend_at(source, extra, pace);
         let writer = self.writer(modify)?;
         let returning = !modify.returning.is_empty();
-        Ok((source, ModifySpec { writer, kind, returning }))
+        let map = modify.new_columns.iter().enumerate().map(|(i, c)| (*c, i)).collect();
+        let types = modify.table.columns.iter().map(|c| c.ty);
+        self.note_ids(modify.new_columns.iter().copied().zip(types));
+        let mut view_checks = vec![];
+        for (view, condition) in &modify.view_checks {
+            view_checks.push((view.clone(), self.over(condition, &map)?));
+        }
+        Ok((source, ModifySpec { writer, kind, view_checks, returning }))
     }
 
     fn writer(&mut self, modify: &Modify) -> Result<TableWriter> {
@@ -223,6 +233,19 @@ impl ModifySpec {
         Ok(columns)
     }
 
+    /// A row written through a view with a check option must be one that the view shows.
+    fn check_views(&self, row: &Vec<Datum>, cx: &Cx<'_>, ctx: &StatementContext) -> Result<()> {
+        for (view, condition) in &self.view_checks {
+            if condition.row(row, cx)? != Datum::Bool(true) {
+                let text = format!("new row violates check option for view \"{view}\"");
+                let detail = super::describe::failing_row(self.table(), row, &ctx.eval);
+                let state = SqlState::WITH_CHECK_OPTION_VIOLATION;
+                return Err(PgError::new(state, text).detail(detail));
+            }
+        }
+        Ok(())
+    }
+
     async fn insert(
         &self,
         mut new: Vec<Datum>,
@@ -233,6 +256,7 @@ impl ModifySpec {
         let ctx = driver.ctx.clone();
         self.writer.check_row(&mut new, cx, &ctx)?;
         let Some(conflict) = conflict else {
+            self.check_views(&new, cx, &ctx)?;
             self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
             return Ok(Some(new));
         };
@@ -240,6 +264,7 @@ impl ModifySpec {
         let found = self.writer.conflict(&new, arbiters, driver.txn, driver.writes).await?;
         match (found, &conflict.update) {
             (None, _) => {
+                self.check_views(&new, cx, &ctx)?;
                 self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
                 Ok(Some(new))
             }
@@ -293,6 +318,7 @@ impl ModifySpec {
             assign(&mut new, *attnum, value.row(&both, cx)?);
         }
         self.writer.check_row(&mut new, cx, &ctx)?;
+        self.check_views(&new, cx, &ctx)?;
         let strength = self.writer.strength(&existing, &new);
         driver.writes.lock(driver.txn, &key, strength).await?;
         self.writer.update(&key, &existing, &new, driver.txn, driver.writes, &ctx).await?;
@@ -322,6 +348,7 @@ impl ModifySpec {
             return Ok(None);
         }
         self.writer.check_row(&mut new, cx, &ctx)?;
+        self.check_views(&new, cx, &ctx)?;
         self.writer.update(&key, &old, &new, driver.txn, driver.writes, &ctx).await?;
         Ok(Some(new))
     }

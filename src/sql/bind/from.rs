@@ -20,7 +20,7 @@ use crate::rel::{Access, Column, JoinKind, Rel};
 use crate::walk;
 
 /// Deepest nesting of views.
-const VIEW_DEPTH: usize = 64;
+pub(crate) const VIEW_DEPTH: usize = 64;
 
 /// A bound FROM item: its relation and what can be named of it.
 pub(crate) type BoundItem = (Rel, Vec<ScopeItem>);

@@ -13,6 +13,7 @@ use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 use super::expr::row_fields;
 use super::scope::{Scope, ScopeColumn, ScopeItem};
 use super::values::is_default;
+use super::write_target::WriteTarget;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr, ExprKind, FuncRef};
@@ -65,7 +66,7 @@ impl Binder<'_> {
                 Ok(desc)
             }
             Relation::View(_) => {
-                Err(PgError::unsupported(format!("{verb} of a view is not supported yet")))
+                Err(PgError::unsupported(format!("{verb} of a view is not supported here yet")))
             }
             Relation::Virtual(v) => {
                 let text = format!("permission denied: \"{}\" is a system catalog", v.name);
@@ -338,19 +339,25 @@ impl Binder<'_> {
     /// Puts a `Modify` together.
     pub(crate) fn modify(
         &mut self,
-        table: Arc<TableDesc>,
+        target: &WriteTarget,
         source: Rel,
         kind: ModifyKind,
         new_columns: Vec<ColumnId>,
         returning: Returning,
     ) -> Result<BoundQuery> {
+        let table = target.table.clone();
+        let view_checks = match kind {
+            ModifyKind::Delete { .. } => vec![],
+            _ => self.target_row(target, &table.name, &new_columns)?.checks,
+        };
         let (checks, generated) = match kind {
             ModifyKind::Delete { .. } => (vec![], vec![]),
             _ => self.bind_row_rules(&table, &new_columns)?,
         };
         let (returning, origins) = returning;
         let columns = returning.iter().map(|(c, _)| c.clone()).collect();
-        let modify = Modify { table, source, kind, returning, new_columns, checks, generated };
+        let modify =
+            Modify { table, source, kind, returning, new_columns, checks, view_checks, generated };
         Ok(BoundQuery { rel: Rel::Modify(Box::new(modify)), columns, origins })
     }
 

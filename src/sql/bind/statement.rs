@@ -73,6 +73,7 @@ impl Binder<'_> {
             tables: tables.into_iter().map(|(t, lock)| (Arc::clone(&t), lock)).collect(),
             next_column: self.next_column,
             aliases: std::mem::take(&mut self.aliases),
+            trusted: std::mem::take(&mut self.trusted),
         })
     }
 }

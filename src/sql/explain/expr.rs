@@ -277,18 +277,21 @@ pub fn expression(e: &Expr, names: &Names) -> String {
             format!("({})::{}", text(arg), type_name(e.ty))
         }
         ExprKind::ScalarSubquery(sub) | ExprKind::Exists(sub) | ExprKind::ArraySubquery(sub) => {
-            match names.subplan(sub, sub.outer.is_empty()) {
-                (_, Some(value)) => format!("${value}"),
-                (number, None) => format!("(SubPlan {number})"),
-            }
+            subplan(sub, false, names)
         }
-        ExprKind::Quantified { subquery, .. } => {
-            let (number, _) = names.subplan(subquery, false);
-            let hashed = if subquery.outer.is_empty() { "hashed " } else { "" };
-            format!("({hashed}SubPlan {number})")
-        }
+        ExprKind::Quantified { subquery, .. } => subplan(subquery, true, names),
         ExprKind::SqlValue(name) => name.to_uppercase(),
         ExprKind::Default => "DEFAULT".to_owned(),
+    }
+}
+
+/// A sub-query by its number, or by that of its value when it is run once.
+fn subplan(sub: &Subquery, set: bool, names: &Names) -> String {
+    let once = sub.outer.is_empty();
+    match names.subplan(sub, once && !set) {
+        (_, Some(value)) => format!("${value}"),
+        (number, None) if once => format!("(hashed SubPlan {number})"),
+        (number, None) => format!("(SubPlan {number})"),
     }
 }
 

@@ -268,9 +268,8 @@ impl Builder {
             node = outer;
         }
         node.estimate = estimate(rel);
-        if let Rel::Scan { columns, .. } = input {
-            self.names.enter_scan(columns.iter().map(|(c, _)| c));
-        }
+        let leaf = matches!(input, Rel::Scan { .. } | Rel::CteScan { .. } | Rel::Function { .. });
+        self.names.enter_scan(leaf.then(|| walk::output(input)).iter().flatten());
         self.condition(&mut node, "Filter", predicates);
         self.names.enter_scan([]);
         self.subqueries(rel, &mut node);

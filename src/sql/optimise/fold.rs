@@ -52,6 +52,7 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
             ExprKind::Relabel(inner) => Some(Expr { kind: ExprKind::Relabel(inner.clone()), ty }),
             _ => None,
         },
+        ExprKind::Subscript { base, indexes, slice: false } => element(base, indexes, ty),
         ExprKind::Array { elements, nested: false } if elements.iter().all(is_const) => {
             array(elements, ty)
         }
@@ -84,7 +85,7 @@ fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Op
     if func.strict && args.iter().any(is_null) {
         return (!args.iter().any(raises)).then(|| Expr::constant(Datum::Null, ty));
     }
-    if func.volatility != b'i' || !args.iter().all(is_const) {
+    if !is_immutable(func, args) || !args.iter().all(is_const) {
         return None;
     }
     compute(func, args, ty, ctx)?.ok().map(|d| Expr::constant(d, ty))
@@ -155,8 +156,14 @@ fn raises(e: &Expr) -> bool {
     found
 }
 
+/// Immutable, or one of the functions whose definition in SQL is inlined to one that is.
+fn is_immutable(func: &FuncRef, args: &[Expr]) -> bool {
+    let quoting = || matches!(&*func.name, "quote_literal" | "quote_nullable");
+    func.volatility == b'i' || (quoting() && args.iter().all(|a| SETTLED.contains(&a.ty.oid)))
+}
+
 fn is_failed(func: &FuncRef, args: &[Expr]) -> bool {
-    func.volatility == b'i'
+    is_immutable(func, args)
         && !args.is_empty()
         && args.iter().all(is_const)
         && registry::scalar(&func.prosrc).is_some()
@@ -234,7 +241,7 @@ fn row_like(e: &Expr) -> bool {
 
 /// A row constructor of which no field is a row.
 fn plain_row(e: &Expr) -> bool {
-    matches!(&e.kind, ExprKind::Row(fields) if !fields.iter().any(row_like))
+    matches!(&e.kind, ExprKind::Row(fields) if !fields.iter().any(|f| row_like(f) || raises(f)))
 }
 
 /// `ROW(a, b) IS NULL` as `a IS NULL AND b IS NULL`, which looks no further than it must.
@@ -295,6 +302,20 @@ fn coalesce(args: &mut Vec<Expr>) -> Option<Expr> {
         1 => args.pop(),
         _ => None,
     }
+}
+
+/// An element of a constant array.
+fn element(base: &Expr, indexes: &[(Option<Expr>, Option<Expr>)], ty: PgType) -> Option<Expr> {
+    let ExprKind::Const(Datum::Array(array)) = &base.kind else { return None };
+    let mut at = Vec::with_capacity(indexes.len());
+    for (_, index) in indexes {
+        match &index.as_ref()?.kind {
+            ExprKind::Const(Datum::Int4(i)) => at.push(*i),
+            ExprKind::Const(Datum::Null) => return Some(Expr::constant(Datum::Null, ty)),
+            _ => return None,
+        }
+    }
+    Some(Expr::constant(array.element(&at), ty))
 }
 
 fn array(elements: &[Expr], ty: PgType) -> Option<Expr> {

@@ -69,8 +69,8 @@ pub fn each_operand<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);
@@ -122,8 +122,8 @@ pub fn each_operand_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);
@@ -299,7 +299,7 @@ fn modify_exprs<'a>(modify: &'a Modify, f: &mut dyn FnMut(&'a Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter().for_each(|(_, e)| f(e));
-    modify.checks.iter().for_each(|(_, e)| f(e));
+    modify.checks.iter().chain(&modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter().for_each(|(_, e)| f(e));
 }
 
@@ -367,7 +367,7 @@ fn modify_exprs_mut(modify: &mut Modify, f: &mut dyn FnMut(&mut Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter_mut().for_each(|(_, e)| f(e));
-    modify.checks.iter_mut().for_each(|(_, e)| f(e));
+    modify.checks.iter_mut().chain(&mut modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter_mut().for_each(|(_, e)| f(e));
 }
 
