@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::record_batch::RecordBatch;
 use datafusion_execution::TaskContext;
+use datafusion_execution::memory_pool::MemoryReservation;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::execution_plan::reset_plan_states;
 use futures::StreamExt;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::context::StatementContext;
 use crate::dml::Writes;
 use crate::error::{NEED, from_datafusion, need};
+use crate::ops::hashing::{grow, reservation};
 use crate::ops::spool::Spool;
 use crate::values;
 
@@ -79,6 +81,9 @@ const CACHED_ROWS_MAX: usize = 10_000;
 struct Cache {
     results: HashMap<(usize, Vec<u8>), Rows>,
     rows: usize,
+    /// Memory of results that go when there are many, and of those that stay.
+    bytes: Option<MemoryReservation>,
+    kept_bytes: Option<MemoryReservation>,
 }
 
 /// See the module's text.
@@ -276,12 +281,23 @@ impl Shared {
             let Some((plan, outer)) = self.pending.lock().take() else {
                 return Err(PgError::internal("no sub-query is pending"));
             };
-            let rows = Arc::new(self.run_subplan(plan, &outer).await?);
+            let mut memory = reservation("sub-query", &self.frame()?.task);
+            let rows = Arc::new(self.run_subplan(plan, &outer, &memory).await?);
             let mut cache = self.cache.lock();
+            let cache = &mut *cache;
+            let bytes = if outer.is_empty() { &mut cache.kept_bytes } else { &mut cache.bytes };
+            match bytes {
+                Some(bytes) => {
+                    let more = memory.take().size();
+                    bytes.grow(more);
+                }
+                None => *bytes = Some(memory),
+            }
             if cache.rows > CACHED_ROWS_MAX {
                 // Results of sub-queries without outer columns are kept: they are not run twice.
                 cache.results.retain(|(_, key), _| key.is_empty());
                 cache.rows = 0;
+                cache.bytes = None;
             }
             if !outer.is_empty() {
                 cache.rows += rows.len() + 1;
@@ -291,7 +307,12 @@ impl Shared {
         })
     }
 
-    async fn run_subplan(&self, plan: usize, outer: &[Datum]) -> Result<Vec<Vec<Datum>>> {
+    async fn run_subplan(
+        &self,
+        plan: usize,
+        outer: &[Datum],
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Vec<Datum>>> {
         let subplan = self
             .subplans
             .get()
@@ -304,16 +325,20 @@ impl Shared {
         let mut stream = self.start(&subplan.plan)?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| from_datafusion(&e))?;
+            let mut bytes = 0;
             for row in 0..batch.num_rows() {
                 let values = subplan
                     .output
                     .iter()
                     .map(|(at, ty)| values::datum_at(batch.column(*at), row, *ty));
-                rows.push(values.collect());
+                let values: Vec<Datum> = values.collect();
+                bytes += 24 + values.iter().map(|v| 32 + values::heap_bytes(v)).sum::<usize>();
+                rows.push(values);
                 if rows.len() >= subplan.enough {
                     return Ok(rows);
                 }
             }
+            grow(memory, bytes)?;
         }
         Ok(rows)
     }

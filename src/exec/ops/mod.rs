@@ -6,6 +6,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod apply;
+pub(crate) mod aside;
 pub(crate) mod basic;
 pub(crate) mod cte;
 pub(crate) mod function;

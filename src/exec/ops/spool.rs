@@ -118,7 +118,7 @@ impl SpoolOp {
         out: &mut Yielder,
     ) -> Result<(), PgError> {
         let memory = reservation("Spool", &task);
-        let room = self.shared.frame()?.ctx.memory_bytes / MEMORY_SHARE;
+        let room = self.shared.frame()?.ctx.memory_bytes() / MEMORY_SHARE;
         let mut rows = input(child, task).map_err(|e| from_datafusion(&e))?;
         let mut batches = vec![];
         while let Some(batch) = rows.next().await {
