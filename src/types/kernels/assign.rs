@@ -80,7 +80,7 @@ fn member(_: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
         (Datum::Null, _) => jsonb::Value::Array(vec![]),
         (base, _) => read(base)?,
     };
-    Ok(Datum::Jsonb(edit::assign(base, &path, read(value)?)?.to_bytes()))
+    Ok(Datum::Jsonb(edit::assign(base, &path, read(value)?)?.to_bytes()?))
 }
 
 /// By names that PostgreSQL does not have.
