@@ -169,7 +169,7 @@ pub fn text_out(value: &Datum, ty: PgType, ctx: &EvalContext, out: &mut Vec<u8>)
             array::vector_out(v, ctx, out)?;
         }
         Datum::Array(v) => array::array_out(v, ctx, out)?,
-        Datum::Record(fields) => record::record_out(fields, ctx, out)?,
+        Datum::Record(fields) => record::record_out(fields, ty, ctx, out)?,
     }
     Ok(())
 }
