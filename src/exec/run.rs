@@ -92,6 +92,9 @@ pub(crate) fn lower_query(
     catalog: &Arc<Catalog>,
     measured: bool,
 ) -> Result<Lower, PgError> {
+    if let Some(error) = &query.fails {
+        return Err(error.clone());
+    }
     let shared = Arc::new(Shared::default());
     let mut lowerer = lower::Lowerer::new(shared.clone(), node.clone(), catalog.clone());
     if measured {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meridian_catalog::TableDesc;
-use meridian_types::PgType;
 use meridian_types::oid::Oid;
+use meridian_types::{PgError, PgType};
 
 use crate::expr::{ColumnId, Expr};
 use crate::rel::{Column, Rel};
@@ -27,6 +27,9 @@ pub struct Query {
     pub origins: Vec<Option<(u32, i16)>>,
     /// Tables read or written, with the lock that PostgreSQL would take.
     pub tables: Vec<(Arc<TableDesc>, TableLock)>,
+    /// The error of a constant in the plan, found while it was made: the statement fails with it
+    /// when it is run, whether or not a row ever comes to that expression.
+    pub fails: Option<PgError>,
     /// Next free column id, for rules and the executor.
     pub next_column: u32,
     /// Aliases of FROM items, by their columns: EXPLAIN names relations as the statement does.

@@ -66,7 +66,7 @@ impl SessionCatalog {
         if let Some(relation) = self.catalog.relation_of_row_type(oid) {
             return Some((relation, false));
         }
-        self.catalog.relation_of_row_type(oid + 1).map(|r| (r, true))
+        self.catalog.relation_of_row_type(oid.checked_add(1)?).map(|r| (r, true))
     }
 }
 

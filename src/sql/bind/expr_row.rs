@@ -1,7 +1,10 @@
 //! Rows, arrays, their parts, and sub-queries in expressions.
 
+use std::sync::Arc;
+
 use meridian_types::builtin;
 use meridian_types::oid;
+use meridian_types::shape;
 use meridian_types::{PgError, PgType, Result, SqlState};
 use sqlparser::ast::{AccessExpr, Spanned, Subscript};
 
@@ -40,7 +43,9 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::new(oid::RECORD) })
+        let names = (1..).map(|i| Arc::from(format!("f{i}")));
+        let shape = shape::typmod(names.zip(out.iter().map(|e| e.ty)).collect());
+        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::with_typmod(oid::RECORD, shape) })
     }
 
     /// Where an operator stands behind its left operand.
@@ -100,13 +105,27 @@ impl Binder<'_> {
                 ));
             }
         };
-        // From the last pair backwards: a < b OR (a = b AND rest).
+        // From the last pair backwards: a < b OR (a = b AND rest). A later pair is not looked at when
+        // an earlier one decides or is NULL, which shows when computing it may fail.
+        let simple = |e: &Expr| {
+            let bare = if let ExprKind::Relabel(inner) = &e.kind { inner } else { e };
+            matches!(bare.kind, ExprKind::Column(_) | ExprKind::Const(_) | ExprKind::Param(_))
+        };
+        let mut harmless = true;
         let mut pairs = pairs;
         let Some((l, r)) = pairs.pop() else { return Err(PgError::internal("an empty row")) };
+        let mut last = (l.0.clone(), r.0.clone());
         let mut rest = self.make_operator(op, Some(l), r, None)?;
         while let Some((l, r)) = pairs.pop() {
             let less = self.make_operator(strict, Some(l.clone()), r.clone(), None)?;
+            harmless &= simple(&last.0) && simple(&last.1);
+            last = (l.0.clone(), r.0.clone());
             let equal = self.make_operator("=", Some(l), r, None)?;
+            if !harmless {
+                let (whens, default) = (vec![(equal, rest)], Some(Box::new(less)));
+                rest = boolean(ExprKind::Case { whens, default });
+                continue;
+            }
             let tail = boolean(ExprKind::And(vec![equal, rest]));
             rest = boolean(ExprKind::Or(vec![less, tail]));
         }
@@ -243,7 +262,7 @@ impl Binder<'_> {
         Ok(Expr { kind: ExprKind::Field(Box::new(row), index), ty })
     }
 
-    fn subscript(
+    pub(super) fn subscript(
         &mut self,
         base: Expr,
         subscripts: &[&Subscript],

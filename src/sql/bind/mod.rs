@@ -39,6 +39,7 @@ mod lock;
 mod modify;
 mod ops;
 mod padded;
+mod part;
 pub mod query;
 mod recursion;
 mod same;

@@ -63,6 +63,7 @@ impl Binder<'_> {
         let mut tables = std::mem::take(&mut self.tables);
         tables.sort_by_key(|(t, _)| t.oid);
         Ok(Query {
+            fails: None,
             writes: writes(&bound.rel),
             rel: bound.rel,
             output: bound.columns,

@@ -69,8 +69,8 @@ pub fn each_operand<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);
@@ -122,8 +122,8 @@ pub fn each_operand_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);

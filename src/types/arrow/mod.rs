@@ -60,14 +60,10 @@ pub fn arrow_type(ty: PgType) -> DataType {
     }
 }
 
-/// The first oid of what users make.
-const FIRST_NORMAL_OID: Oid = 16384;
-
-/// Arrays and row types; both are self-describing bytes. Row types of tables are the only types
-/// that users make so far.
+/// Arrays and row types; both are self-describing bytes.
 fn is_composite(type_oid: Oid) -> bool {
-    type_oid >= FIRST_NORMAL_OID
-        || crate::builtin::array_element(type_oid).is_some()
+    crate::builtin::array_element(type_oid).is_some()
+        || crate::shape::is_row_type(type_oid)
         || crate::builtin::type_by_oid(type_oid).is_some_and(|r| r.typtype == 'c')
 }
 

@@ -91,11 +91,13 @@ fn array_cmp(a: &ArrayValue, b: &ArrayValue) -> Result<i32> {
     Ok(compare_arrays(a, b) as i32)
 }
 
-/// The greater or smaller of two values; the first when they are equal.
+/// The greater or smaller of two values. Equal ones may look different (1.0 and 1.00): then it is
+/// the second, except for `char(n)`.
 fn pick(args: &[Datum], type_oid: u32, want: Ordering) -> Result<Datum> {
     let [a, b] = args else { return Err(mismatch(args)) };
     let order = by_order(type_oid, a, b);
-    Ok(if order == want || order.is_eq() { a.clone() } else { b.clone() })
+    let first = order == want || (order.is_eq() && type_oid == oid::BPCHAR);
+    Ok(if first { a.clone() } else { b.clone() })
 }
 
 fn larger(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
@@ -136,8 +138,8 @@ const IRREGULAR: Table = &[
     ("btcharcmp", fun!(|a: &str, b: &str| collated(a, b))),
     ("bttextcmp", fun!(|a: &str, b: &str| collated(a, b))),
     ("btnamecmp", fun!(|a: &str, b: &str| collated(a, b))),
-    ("btnametextcmp", fun!(|a: &str, b: &str| collated(a, b))),
-    ("bttextnamecmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("btnametextcmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("bttextnamecmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
     ("bttext_pattern_cmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
     ("gin_compare_jsonb", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
     ("gin_cmp_tslexeme", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),

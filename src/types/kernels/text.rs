@@ -235,6 +235,9 @@ fn unistr(s: &str) -> Result<String> {
 }
 
 fn coerced(text: &std::sync::Arc<str>, oid: u32, typmod: i32, explicit: bool) -> Result<Datum> {
+    if oid == crate::oid::BPCHAR && typmod.saturating_sub(4) > MAX_LENGTH as i32 {
+        return Err(PgError::internal(format!("invalid memory alloc request size {typmod}")));
+    }
     let ty = crate::PgType::with_typmod(oid, typmod);
     crate::io::apply_typmod(Datum::Text(text.clone()), ty, explicit)
 }
