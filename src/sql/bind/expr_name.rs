@@ -5,6 +5,7 @@
 //! distance, or the table that exists but cannot be seen from here.
 
 use meridian_types::oid;
+use meridian_types::shape;
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::{Binder, ColumnUse, Scope, ScopeColumn, ScopeItem};
@@ -186,8 +187,10 @@ impl Binder<'_> {
         if entry.scalar_function && fields.len() == 1 {
             return fields.remove(0);
         }
+        let names = entry.columns.iter().filter(|c| !c.system).map(|c| c.name.clone());
+        let shape = shape::typmod(names.zip(fields.iter().map(|f| f.ty)).collect());
         let ty = if entry.row_type == 0 { oid::RECORD } else { entry.row_type };
-        Expr { kind: ExprKind::Row(fields), ty: PgType::new(ty) }
+        Expr { kind: ExprKind::Row(fields), ty: PgType::with_typmod(ty, shape) }
     }
 
     /// Adds the hint about the nearest column names.

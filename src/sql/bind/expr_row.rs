@@ -1,7 +1,10 @@
 //! Rows, arrays, their parts, and sub-queries in expressions.
 
+use std::sync::Arc;
+
 use meridian_types::builtin;
 use meridian_types::oid;
+use meridian_types::shape;
 use meridian_types::{PgError, PgType, Result, SqlState};
 use sqlparser::ast::{AccessExpr, Subscript};
 
@@ -41,7 +44,9 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::new(oid::RECORD) })
+        let names = (1..).map(|i| Arc::from(format!("f{i}")));
+        let shape = shape::typmod(names.zip(out.iter().map(|e| e.ty)).collect());
+        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::with_typmod(oid::RECORD, shape) })
     }
 
     /// Where an operator stands behind its left operand.
@@ -258,7 +263,7 @@ impl Binder<'_> {
         Ok(Expr { kind: ExprKind::Field(Box::new(row), index), ty })
     }
 
-    fn subscript(
+    pub(super) fn subscript(
         &mut self,
         base: Expr,
         subscripts: &[&Subscript],

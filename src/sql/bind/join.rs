@@ -139,7 +139,7 @@ impl Binder<'_> {
         let (rel, items) = bound;
         let columns: Vec<ScopeColumn> = visible(&items).cloned().collect();
         let mut item = ScopeItem::new(None, columns);
-        item.lateral_ok = true;
+        (item.lateral_ok, item.join) = (true, true);
         super::from::apply_alias(&mut item, Some(alias), "unnamed_join")?;
         let rel = self.project_merged(rel, &mut item);
         Ok((rel, vec![item]))

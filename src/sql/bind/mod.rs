@@ -38,6 +38,7 @@ mod join;
 mod lock;
 mod modify;
 mod ops;
+mod part;
 pub mod query;
 mod same;
 pub mod scope;

@@ -52,6 +52,8 @@ pub struct ScopeItem {
     pub lateral_only: bool,
     /// When `lateral_only`: whether such a reference is right (not under RIGHT or FULL JOIN).
     pub lateral_ok: bool,
+    /// The alias of a join.
+    pub join: bool,
     /// Type of the whole row; 0 for an anonymous record.
     pub row_type: Oid,
 }

@@ -33,8 +33,8 @@ mod utility;
 mod tests;
 
 pub use rewrite::{
-    ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, conflict_target, insert_alias,
-    lock_clause, overriding, using_columns, window_frame,
+    ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, assigned_part, conflict_target,
+    insert_alias, lock_clause, overriding, using_columns, window_frame,
 };
 pub use source::Source;
 pub use statement::{Parsed, Statement};
