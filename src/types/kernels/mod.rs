@@ -41,6 +41,7 @@ mod misc;
 mod numbers;
 mod range_helpers;
 mod regex;
+mod regex_longest;
 mod regex_syntax;
 mod series;
 #[cfg(test)]
