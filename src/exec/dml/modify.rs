@@ -245,7 +245,7 @@ impl ModifySpec {
         for row in 0..batch.num_rows() {
             let mut new = row_of(batch, row, values);
             self.writer.check_row(&mut new, cx, &ctx)?;
-            driver.writes.bulk_of(&self.writer).push(&new)?;
+            driver.writes.bulk_of(&self.writer).push(&new, 0)?;
         }
         driver.writes.seal(false, driver.txn, &ctx).await?;
         Ok(Applied { count: batch.num_rows() as u64, columns: None, stopped_at: None })
