@@ -6,3 +6,4 @@ mod benchmarks;
 mod drivers;
 mod durability;
 mod sessions;
+mod texts;
