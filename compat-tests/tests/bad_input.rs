@@ -43,6 +43,13 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A session of one simple query.
+fn query(text: &str) -> Vec<u8> {
+    let mut all = startup();
+    all.extend_from_slice(&message(b'Q', &[text.as_bytes(), b"\0"].concat()));
+    all
+}
+
 fn has(answer: &[u8], needle: &str) -> bool {
     answer.windows(needle.len()).any(|w| w == needle.as_bytes())
 }
@@ -108,14 +115,34 @@ fn deep_expressions_are_refused_not_crashed_on() -> Result<()> {
         format!("{}SELECT 1{}", "SELECT * FROM (".repeat(5_000), ") a".repeat(5_000)),
     ];
     for text in deep {
-        let mut all = startup();
-        let mut body = text.clone().into_bytes();
-        body.push(0);
-        all.extend_from_slice(&message(b'Q', &body));
-        let answer = exchange(&server, &all)?;
+        let answer = exchange(&server, &query(&text))?;
         let shown = &text[..40];
         assert!(!answer.is_empty(), "{shown} … got no answer");
         assert_eq!(pgbench::psql(&url, "SELECT 1")?, "1", "after {shown}");
     }
+    Ok(())
+}
+
+#[test]
+fn long_and_deep_queries_run_or_are_refused() -> Result<()> {
+    let server = start()?;
+    let url = server.url("postgres");
+    let union = |op: &str, n: usize| vec!["SELECT 1 AS x"; n].join(op);
+    let count = |text: &str| pgbench::psql(&url, &format!("SELECT count(*) FROM ({text}) q"));
+    assert_eq!(count(&union(" UNION ALL ", 3000))?, "3000");
+    assert_eq!(count(&union(" UNION ", 3000))?, "1");
+    assert_eq!(count(&union(" EXCEPT ", 400))?, "0");
+    let answer = exchange(&server, &query(&union(" EXCEPT ", 3000)))?;
+    assert!(has(&answer, "54001"), "{}", String::from_utf8_lossy(&answer));
+    // More operators, one over the other, than a task may poll before it gives way.
+    let nested =
+        format!("{}SELECT 1 AS x{}", "SELECT x FROM (".repeat(190), " OFFSET 0) q".repeat(190));
+    assert_eq!(count(&nested)?, "1");
+    let joins: String = (0..150).map(|i| format!(" LEFT JOIN t{i} USING (x)")).collect();
+    let ctes: Vec<String> =
+        (0..150).map(|i| format!("t{i} AS MATERIALIZED (SELECT 1 AS x)")).collect();
+    let joined = format!("WITH {} SELECT 1 FROM (SELECT 1 AS x) s{joins}", ctes.join(", "));
+    assert_eq!(count(&joined)?, "1");
+    assert_eq!(pgbench::psql(&url, "SELECT 1")?, "1");
     Ok(())
 }

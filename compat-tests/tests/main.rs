@@ -5,5 +5,7 @@ mod bad_input;
 mod benchmarks;
 mod drivers;
 mod durability;
+mod memory;
 mod sessions;
+mod sql;
 mod texts;

@@ -15,6 +15,7 @@ async fn a_driver_finds_what_it_expects() -> Result<()> {
     types_go_both_ways(&client).await?;
     transactions_hold(&mut client).await?;
     errors_carry_their_fields(&client).await?;
+    a_portal_keeps_to_its_snapshot(&mut client).await?;
     rows_are_copied(&client).await?;
     statements_are_pipelined(&client).await?;
     a_statement_can_be_cancelled(&client).await?;
@@ -110,6 +111,18 @@ async fn transactions_hold(client: &mut tokio_postgres::Client) -> Result<()> {
     transaction.rollback().await?;
     let rows = client.query("SELECT a FROM t ORDER BY a", &[]).await?;
     assert_eq!(rows.iter().map(|r| r.get::<_, i32>(0)).collect::<Vec<_>>(), [1]);
+    Ok(())
+}
+
+async fn a_portal_keeps_to_its_snapshot(client: &mut tokio_postgres::Client) -> Result<()> {
+    client.batch_execute("CREATE TABLE p AS SELECT i FROM generate_series(1, 5000) i").await?;
+    let transaction = client.transaction().await?;
+    let portal = transaction.bind("SELECT i FROM p", &[]).await?;
+    assert_eq!(transaction.query_portal(&portal, 10).await?.len(), 10);
+    transaction.execute("DELETE FROM p WHERE i > 100", &[]).await?;
+    assert_eq!(transaction.query_portal(&portal, 80).await?.len(), 80);
+    assert_eq!(transaction.query_portal(&portal, 0).await?.len(), 4910);
+    transaction.rollback().await?;
     Ok(())
 }
 

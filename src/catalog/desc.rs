@@ -395,6 +395,9 @@ pub struct ViewDesc {
     pub columns: Vec<(String, PgType)>,
     /// The query as SQL text.
     pub query: String,
+    /// WITH CHECK OPTION: CASCADED (true) or LOCAL.
+    #[serde(default)]
+    pub check_option: Option<bool>,
     /// Relations that it names.
     pub depends_on: Vec<Oid>,
     /// A TEMP view's session.

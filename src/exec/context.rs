@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use datafusion_execution::TaskContext;
 use datafusion_execution::config::SessionConfig;
-use datafusion_execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion_execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion_execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use meridian_catalog::Catalog;
 use meridian_cluster::{CancelToken, Store};
@@ -33,6 +33,9 @@ impl std::fmt::Debug for Node {
 
 /// Memory of one statement when nothing else is said: `work_mem` is a word only.
 pub const STATEMENT_MEMORY_BYTES: usize = 256 << 20;
+
+/// The least memory of a statement: below it, not even what spills can be sorted or grouped.
+const STATEMENT_MEMORY_MIN_BYTES: usize = 16 << 20;
 
 impl Node {
     /// A node over an open store, with the catalog as loaded from it.
@@ -77,10 +80,13 @@ impl Node {
 
     /// The surroundings of one execution: a memory pool of its own, the node's spill directory.
     pub(crate) fn task(&self, memory_bytes: usize) -> Arc<TaskContext> {
-        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(memory_bytes));
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes));
         let mut runtime = RuntimeEnv::clone(&self.runtime);
         runtime.memory_pool = pool;
-        let config = SessionConfig::new().with_target_partitions(1);
+        // What a sort keeps for merging what it has spilled.
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_sort_spill_reservation_bytes(memory_bytes / 8);
         Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::new(runtime)))
     }
 }
@@ -111,6 +117,11 @@ pub struct StatementContext {
 }
 
 impl StatementContext {
+    /// Memory that the operators share.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.max(STATEMENT_MEMORY_MIN_BYTES)
+    }
+
     /// Fails with 57014 once the statement was cancelled.
     pub(crate) fn check_cancel(&self) -> Result<()> {
         if self.cancel.is_cancelled() {

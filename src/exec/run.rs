@@ -92,6 +92,9 @@ pub(crate) fn lower_query(
     catalog: &Arc<Catalog>,
     measured: bool,
 ) -> Result<Lower, PgError> {
+    if let Some(error) = &query.fails {
+        return Err(error.clone());
+    }
     let shared = Arc::new(Shared::default());
     let mut lowerer = lower::Lowerer::new(shared.clone(), node.clone(), catalog.clone());
     if measured {
@@ -136,7 +139,7 @@ impl Cursor {
         let (sender, jobs) = mpsc::unbounded_channel();
         let frame = Frame {
             ctx: ctx.clone(),
-            task: ctx.node.task(ctx.memory_bytes),
+            task: ctx.node.task(ctx.memory_bytes()),
             jobs: JobSender(sender),
         };
         plan.shared.begin(Arc::new(frame));

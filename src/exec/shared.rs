@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::record_batch::RecordBatch;
 use datafusion_execution::TaskContext;
+use datafusion_execution::memory_pool::MemoryReservation;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::execution_plan::reset_plan_states;
 use futures::StreamExt;
@@ -27,6 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::context::StatementContext;
 use crate::dml::Writes;
 use crate::error::{NEED, from_datafusion, need};
+use crate::ops::hashing::{grow, reservation};
+use crate::ops::spool::Spool;
 use crate::values;
 
 /// The owner of the transaction while a statement runs.
@@ -78,6 +81,9 @@ const CACHED_ROWS_MAX: usize = 10_000;
 struct Cache {
     results: HashMap<(usize, Vec<u8>), Rows>,
     rows: usize,
+    /// Memory of results that go when there are many, and of those that stay.
+    bytes: Option<MemoryReservation>,
+    kept_bytes: Option<MemoryReservation>,
 }
 
 /// See the module's text.
@@ -90,6 +96,8 @@ pub(crate) struct Shared {
     pending: Mutex<Option<(usize, Vec<Datum>)>>,
     /// Rows of materialised common table expressions, and working tables of recursive ones.
     ctes: Mutex<HashMap<u32, Arc<Vec<RecordBatch>>>>,
+    /// Rows kept for the runs of inner plans.
+    spools: Mutex<HashMap<usize, Spool>>,
     /// Rows that the root `Modify` wrote.
     pub(crate) affected: AtomicU64,
     /// Counters of EXPLAIN ANALYZE, by relation.
@@ -212,6 +220,7 @@ impl Shared {
         *self.cache.lock() = Cache::default();
         *self.pending.lock() = None;
         self.ctes.lock().clear();
+        self.spools.lock().clear();
         self.affected.store(0, Ordering::Relaxed);
     }
 
@@ -220,6 +229,7 @@ impl Shared {
         *self.frame.write() = None;
         *self.cache.lock() = Cache::default();
         self.ctes.lock().clear();
+        self.spools.lock().clear();
     }
 
     pub(crate) fn set_subplans(&self, plans: Vec<SubPlan>) {
@@ -259,17 +269,35 @@ impl Shared {
         outers[slot] = value;
     }
 
-    fn run_pending(&self) -> BoxFuture<'_, Result<()>> {
+    /// What DML evaluates with. It runs inside a job, which cannot serve the jobs of a sub-query: an
+    /// evaluation that fails for want of one is made again after [`Shared::run_pending`].
+    pub(crate) fn cx<'a>(&'a self, ctx: &'a StatementContext) -> Cx<'a> {
+        Cx { shared: Some(self), ..Cx::plain(ctx) }
+    }
+
+    /// Runs the sub-query that an evaluation has asked for.
+    pub(crate) fn run_pending(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let Some((plan, outer)) = self.pending.lock().take() else {
                 return Err(PgError::internal("no sub-query is pending"));
             };
-            let rows = Arc::new(self.run_subplan(plan, &outer).await?);
+            let mut memory = reservation("sub-query", &self.frame()?.task);
+            let rows = Arc::new(self.run_subplan(plan, &outer, &memory).await?);
             let mut cache = self.cache.lock();
+            let cache = &mut *cache;
+            let bytes = if outer.is_empty() { &mut cache.kept_bytes } else { &mut cache.bytes };
+            match bytes {
+                Some(bytes) => {
+                    let more = memory.take().size();
+                    bytes.grow(more);
+                }
+                None => *bytes = Some(memory),
+            }
             if cache.rows > CACHED_ROWS_MAX {
                 // Results of sub-queries without outer columns are kept: they are not run twice.
                 cache.results.retain(|(_, key), _| key.is_empty());
                 cache.rows = 0;
+                cache.bytes = None;
             }
             if !outer.is_empty() {
                 cache.rows += rows.len() + 1;
@@ -279,7 +307,12 @@ impl Shared {
         })
     }
 
-    async fn run_subplan(&self, plan: usize, outer: &[Datum]) -> Result<Vec<Vec<Datum>>> {
+    async fn run_subplan(
+        &self,
+        plan: usize,
+        outer: &[Datum],
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Vec<Datum>>> {
         let subplan = self
             .subplans
             .get()
@@ -292,16 +325,20 @@ impl Shared {
         let mut stream = self.start(&subplan.plan)?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| from_datafusion(&e))?;
+            let mut bytes = 0;
             for row in 0..batch.num_rows() {
                 let values = subplan
                     .output
                     .iter()
                     .map(|(at, ty)| values::datum_at(batch.column(*at), row, *ty));
-                rows.push(values.collect());
+                let values: Vec<Datum> = values.collect();
+                bytes += 24 + values.iter().map(|v| 32 + values::heap_bytes(v)).sum::<usize>();
+                rows.push(values);
                 if rows.len() >= subplan.enough {
                     return Ok(rows);
                 }
             }
+            grow(memory, bytes)?;
         }
         Ok(rows)
     }
@@ -364,6 +401,14 @@ impl Shared {
 
     pub(crate) fn cte(&self, id: u32) -> Option<Arc<Vec<RecordBatch>>> {
         self.ctes.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn spool(&self, id: usize) -> Option<Spool> {
+        self.spools.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn set_spool(&self, id: usize, spool: Spool) {
+        self.spools.lock().insert(id, spool);
     }
 
     pub(crate) fn set_cte(&self, id: u32, rows: Arc<Vec<RecordBatch>>) {

@@ -48,6 +48,18 @@ pub(crate) fn may_be_record(ty: Oid) -> bool {
         || builtin::type_by_oid(ty).is_none_or(|t| t.typtype == 'c')
 }
 
+/// Bytes that a value holds besides itself, about.
+pub(crate) fn heap_bytes(value: &Datum) -> usize {
+    match value {
+        Datum::Text(s) => s.len() + 16,
+        Datum::Bytea(b) => b.len() + 32,
+        Datum::Numeric(_) => 16,
+        Datum::Array(a) => a.elements.iter().map(|e| 32 + heap_bytes(e)).sum(),
+        Datum::Record(fields) => fields.iter().map(|e| 32 + heap_bytes(e)).sum(),
+        _ => 0,
+    }
+}
+
 /// The element type of an array type, itself when it is none.
 pub(crate) fn element_type(array: Oid) -> Oid {
     builtin::array_element(array).unwrap_or(array)

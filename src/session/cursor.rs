@@ -15,7 +15,7 @@ use crate::Fault;
 use crate::block::needs_block;
 use crate::client::{Client, ResultColumn};
 use crate::extended::with_formats;
-use crate::run::{self, no_transaction};
+use crate::run::{self, Running, no_transaction};
 use crate::session::Session;
 use crate::statements::PreparedStatement;
 
@@ -252,9 +252,38 @@ impl Session {
         Ok(())
     }
 
+    /// Whether anything may have to be pinned. The portal that is being executed is not among them.
+    pub(crate) fn has_open_portals(&self) -> bool {
+        !self.cursors.is_empty() || !self.portals.is_empty() || self.unnamed_portal.is_some()
+    }
+
+    /// Suspended portals read the rest of their rows, too.
+    async fn pin_portals(&mut self) -> Result<()> {
+        let Some(txn) = &mut self.block.txn else { return Ok(()) };
+        for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
+            let Running::Streaming(cursor, eval) = &mut portal.running else { continue };
+            let (mut batches, mut error) = (vec![], None);
+            loop {
+                match cursor.next(txn, usize::MAX).await.map_err(no_retry) {
+                    Ok(Some(batch)) => batches.push(batch),
+                    Ok(None) => break,
+                    Err(e) if e.state() == SqlState::QUERY_CANCELED => return Err(e),
+                    Err(e) => {
+                        error = Some(e);
+                        break;
+                    }
+                }
+            }
+            let (eval, rows) = (eval.clone(), cursor.row_count());
+            portal.running = Running::Stored { batches, at: 0, eval, rows, error };
+        }
+        Ok(())
+    }
+
     /// Before a statement that may write or takes a new snapshot: open cursors read the rest of
     /// their rows, for they show the data as of DECLARE. An error is told when a FETCH gets there.
     pub(crate) async fn pin_cursors(&mut self) -> Result<()> {
+        self.pin_portals().await?;
         if self.cursors.values().all(|c| c.source.is_none() || c.error.is_some()) {
             return Ok(());
         }

@@ -130,6 +130,7 @@ impl Session {
             let privilege = match (query.command, lock) {
                 // Checked when the name was bound, as the owner of the view that it stands in.
                 (_, TableLock::AccessShare) => continue,
+                (_, TableLock::RowExclusive) if query.trusted.contains(&table.oid) => continue,
                 (meridian_sql::plan::Command::Insert, _) => 'a',
                 (meridian_sql::plan::Command::Delete, _) => 'd',
                 _ => 'w',

@@ -43,6 +43,7 @@ fn read_options(given: &[Given]) -> Result<Options> {
             "analyze" => options.analyze = flag()?,
             "verbose" => options.verbose = flag()?,
             "costs" => options.costs = flag()?,
+            "distributed" => options.distributed = flag()?,
             "timing" => timing = Some(flag()?),
             "summary" => summary = Some(flag()?),
             "buffers" | "wal" | "settings" => {

@@ -29,8 +29,15 @@ pub(crate) enum Running {
     NotStarted,
     /// Its rows are read as they are asked for.
     Streaming(Box<Cursor>, EvalContext),
-    /// All its rows are here: those of a statement that writes.
-    Stored { batches: Vec<RecordBatch>, at: usize, eval: EvalContext, rows: u64 },
+    /// All its rows are here: those of a statement that writes, or of a suspended portal when
+    /// another statement was run. Behind them may stand an error.
+    Stored {
+        batches: Vec<RecordBatch>,
+        at: usize,
+        eval: EvalContext,
+        rows: u64,
+        error: Option<PgError>,
+    },
     /// It has given its last row.
     Done,
 }
@@ -84,7 +91,7 @@ impl Session {
     ) -> Result<(), Fault> {
         if matches!(portal.running, Running::NotStarted) {
             self.ensure_transaction();
-            if !self.cursors.is_empty() {
+            if self.has_open_portals() {
                 self.pin_cursors().await?;
             }
             let plan = self.lock_tables(portal).await?;
@@ -205,7 +212,7 @@ impl Session {
             match self.drain(&mut cursor).await {
                 Ok(batches) => {
                     let rows = cursor.row_count();
-                    portal.running = Running::Stored { batches, at: 0, eval, rows };
+                    portal.running = Running::Stored { batches, at: 0, eval, rows, error: None };
                     return Ok(());
                 }
                 Err(ExecError::StatementRetry) => {}
@@ -274,8 +281,10 @@ impl Session {
                     }
                 }
             }
-            Running::Stored { batches, at, eval, .. } => {
-                let Some(first) = batches.first().cloned() else { return Ok(None) };
+            Running::Stored { batches, at, eval, error, .. } => {
+                let Some(first) = batches.first().cloned() else {
+                    return error.take().map_or(Ok(None), Err);
+                };
                 let n = (first.num_rows() - *at).min(rows_max);
                 let piece = first.slice(*at, n);
                 *at += n;

@@ -23,7 +23,7 @@ pub fn query(query: &Query) -> String {
 /// A relation.
 pub fn rel(rel: &Rel) -> String {
     let mut out = String::new();
-    node(rel, 0, &Names::of(rel), &mut out);
+    node(rel, 0, &Names::of_rel(rel), &mut out);
     out
 }
 
@@ -186,7 +186,7 @@ fn node(r: &Rel, depth: usize, names: &Names, out: &mut String) {
             if let Some(sub) = walk::subquery_of(x) {
                 let word = if sub.outer.is_empty() { "once" } else { "correlated" };
                 let _ = writeln!(out, "{}sub-query ({word})", "  ".repeat(depth + 1));
-                let mut inner = Names::of(&sub.plan);
+                let mut inner = Names::of_rel(&sub.plan);
                 inner.extend(names.clone());
                 node(&sub.plan, depth + 2, &inner, out);
             }

@@ -1,9 +1,11 @@
 //! Whole statements, ready to run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meridian_catalog::TableDesc;
-use meridian_types::PgType;
+use meridian_types::oid::Oid;
+use meridian_types::{PgError, PgType};
 
 use crate::expr::{ColumnId, Expr};
 use crate::rel::{Column, Rel};
@@ -25,9 +27,19 @@ pub struct Query {
     pub origins: Vec<Option<(u32, i16)>>,
     /// Tables read or written, with the lock that PostgreSQL would take.
     pub tables: Vec<(Arc<TableDesc>, TableLock)>,
+    /// The error of a constant in the plan, found while it was made: the statement fails with it
+    /// when it is run, whether or not a row ever comes to that expression.
+    pub fails: Option<PgError>,
     /// Next free column id, for rules and the executor.
     pub next_column: u32,
+    /// Aliases of FROM items, by their columns: EXPLAIN names relations as the statement does.
+    pub aliases: Aliases,
+    /// Tables written through views: their privileges were checked for the views' owners.
+    pub trusted: BTreeSet<Oid>,
 }
+
+/// Aliases by the columns that are read under them.
+pub type Aliases = BTreeMap<ColumnId, Arc<str>>;
 
 /// PostgreSQL's table lock modes, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +91,8 @@ pub struct Modify {
     pub new_columns: Vec<ColumnId>,
     /// CHECK constraints: (constraint name, condition over `new_columns`).
     pub checks: Vec<(String, Expr)>,
+    /// WITH CHECK OPTION of views written through: (view, condition over `new_columns`).
+    pub view_checks: Vec<(String, Expr)>,
     /// Generated columns: (attnum, expression over `new_columns`), in order of evaluation.
     pub generated: Vec<(i16, Expr)>,
 }

@@ -66,7 +66,7 @@ impl SessionCatalog {
         if let Some(relation) = self.catalog.relation_of_row_type(oid) {
             return Some((relation, false));
         }
-        self.catalog.relation_of_row_type(oid + 1).map(|r| (r, true))
+        self.catalog.relation_of_row_type(oid.checked_add(1)?).map(|r| (r, true))
     }
 }
 
@@ -149,6 +149,16 @@ impl CatalogView for SessionCatalog {
             privileges::check_schema_use(&self.catalog, role, relation.schema())?;
         }
         privileges::check_relation(&self.catalog, role, relation, 'r')
+    }
+
+    fn check_writable(
+        &self,
+        relation: &Relation,
+        role: Option<Oid>,
+        letter: char,
+    ) -> meridian_types::Result<()> {
+        let role = role.unwrap_or(self.identity.user);
+        privileges::check_relation(&self.catalog, role, relation, letter)
     }
 
     fn database(&self) -> &str {

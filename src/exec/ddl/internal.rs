@@ -93,6 +93,7 @@ impl DdlContext<'_> {
         let bound = binder.bind_query(query)?;
         let next_column = binder.new_column_id().0;
         Ok(Query {
+            fails: None,
             rel: bound.rel,
             output: bound.columns,
             params: vec![],
@@ -101,6 +102,8 @@ impl DdlContext<'_> {
             origins: bound.origins,
             tables: binder.tables,
             next_column,
+            aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 
@@ -152,6 +155,7 @@ impl DdlContext<'_> {
             Rel::Scan { table: table.clone(), columns, filter: predicates, access: Access::Full };
         let output = exprs.iter().map(|(c, _)| c.clone()).collect::<Vec<Column>>();
         Ok(Query {
+            fails: None,
             rel: Rel::Project { input: Box::new(scan), exprs },
             origins: vec![None; output.len()],
             output,
@@ -160,6 +164,8 @@ impl DdlContext<'_> {
             writes: false,
             tables: vec![],
             next_column: binder.new_column_id().0,
+            aliases: meridian_sql::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
         })
     }
 }

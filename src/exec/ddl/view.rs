@@ -8,13 +8,37 @@ use std::sync::Arc;
 
 use meridian_catalog::{Descriptor, Relation, ViewDesc};
 use meridian_sql::ast;
+use meridian_sql::bind::Binder;
 use meridian_sql::ddl::CreateView;
 use meridian_sql::parse::Source;
+use meridian_sql::plan::Query;
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, PgType, Result, SqlState, oid};
 
 use super::DdlContext;
 use crate::catalog_store::quote_ident;
+
+/// The columns of a view: the query's, by the names given.
+fn output_columns(create: &CreateView, bound: &Query) -> Result<Vec<(String, PgType)>> {
+    if create.columns.len() > bound.output.len() {
+        let text = "CREATE VIEW specifies more column names than columns";
+        return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
+    }
+    let mut columns: Vec<(String, PgType)> = Vec::new();
+    for (i, column) in bound.output.iter().enumerate() {
+        let name = create.columns.get(i).cloned().unwrap_or_else(|| column.name.to_string());
+        if columns.iter().any(|(n, _)| *n == name) {
+            let text = format!("column \"{name}\" specified more than once");
+            return Err(PgError::new(SqlState::DUPLICATE_COLUMN, text));
+        }
+        if column.ty.oid == oid::RECORD {
+            let text = format!("column \"{name}\" has pseudo-type record");
+            return Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, text));
+        }
+        columns.push((name, column.ty));
+    }
+    Ok(columns)
+}
 
 /// What a view's query names.
 struct Names {
@@ -85,22 +109,9 @@ impl DdlContext<'_> {
             _ => false,
         };
         let temp = create.temp || names.relations.iter().any(is_temp);
-        if create.columns.len() > bound.output.len() {
-            let text = "CREATE VIEW specifies more column names than columns";
-            return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
-        }
-        let mut columns: Vec<(String, PgType)> = Vec::new();
-        for (i, column) in bound.output.iter().enumerate() {
-            let name = create.columns.get(i).cloned().unwrap_or_else(|| column.name.to_string());
-            if columns.iter().any(|(n, _)| *n == name) {
-                let text = format!("column \"{name}\" specified more than once");
-                return Err(PgError::new(SqlState::DUPLICATE_COLUMN, text));
-            }
-            if column.ty.oid == oid::RECORD {
-                let text = format!("column \"{name}\" has pseudo-type record");
-                return Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, text));
-            }
-            columns.push((name, column.ty));
+        let columns = output_columns(create, &bound)?;
+        if create.check_option.is_some() {
+            self.check_updatable(create, &columns, &names.text)?;
         }
         let schema = self.creation_schema(&create.name, temp).await?;
         self.lock_name(schema, &create.name.name).await?;
@@ -117,6 +128,7 @@ impl DdlContext<'_> {
             owner: self.identity.user,
             columns,
             query: names.text,
+            check_option: create.check_option,
             depends_on,
             temp_session: self.temp_session(schema),
             acl: Vec::new(),
@@ -143,6 +155,40 @@ impl DdlContext<'_> {
         }
         self.overlay.put(Descriptor::View(view.into()));
         Ok("CREATE VIEW")
+    }
+
+    /// WITH CHECK OPTION is for views that can be written through.
+    fn check_updatable(
+        &self,
+        create: &CreateView,
+        columns: &[(String, PgType)],
+        text: &str,
+    ) -> Result<()> {
+        let view = ViewDesc {
+            oid: 0,
+            row_type: 0,
+            database: self.identity.database,
+            schema: 0,
+            name: create.name.name.clone(),
+            owner: self.identity.user,
+            columns: columns.to_vec(),
+            query: text.to_owned(),
+            check_option: create.check_option,
+            depends_on: vec![],
+            temp_session: None,
+            acl: vec![],
+            comment: None,
+        };
+        let (catalog, source) = (self.view(), Source::default());
+        let mut binder = Binder::new(&catalog, &self.statement.eval, &source, &[], false);
+        let base = binder.view_base(&Arc::new(view), "UPDATE");
+        base.map(|_| ()).map_err(|e| {
+            let text = "WITH CHECK OPTION is supported only on automatically updatable views";
+            match &e.fields().detail {
+                Some(detail) => PgError::unsupported(text).hint(detail.clone()),
+                None => e,
+            }
+        })
     }
 
     /// CREATE OR REPLACE: the old columns must stay as they are.

@@ -18,12 +18,13 @@ use meridian_kv::api::{Span, Strength};
 use meridian_types::oid::Oid;
 use meridian_types::{Datum, PgError, Result};
 
-use super::table::{TableWriter, column};
-use super::{Writes, describe};
+use super::table::column;
+use super::{Writes, describe, rules};
 use crate::codecs::Table;
 use crate::context::StatementContext;
 use crate::error::from_kv;
 use crate::ops::scan::fit;
+use crate::shared::Cx;
 
 /// Something to check about a foreign key.
 #[derive(Clone, Debug)]
@@ -144,6 +145,7 @@ pub(crate) async fn run(
             }
         }
         queue.extend(std::mem::take(&mut writes.events));
+        writes.settle()?;
         writes.flush(txn);
     }
     Ok(())
@@ -324,28 +326,31 @@ async fn parent_gone(
     let desc = ctx.catalog.table(event.child.oid).unwrap_or(&event.child);
     let child = ctx.node.table(desc)?;
     let action = if new.is_some() { on_update } else { on_delete };
-    if *action == FkAction::NoAction {
+    let mut taken = false;
+    if matches!(action, FkAction::NoAction | FkAction::SetDefault) {
         // Another row may have taken the key in the meantime.
         let table = ctx.node.table(parent)?;
-        if let Some(key) = parent_key(&table, *ref_index_id, ref_columns, old, txn)?
-            && txn.get(&key).map_err(from_kv)?.is_some()
-        {
-            return Ok(());
+        if let Some(key) = parent_key(&table, *ref_index_id, ref_columns, old, txn)? {
+            taken = txn.get(&key).map_err(from_kv)?.is_some();
         }
+    }
+    if taken && *action == FkAction::NoAction {
+        return Ok(());
     }
     let rows = children(&child, columns, old, txn, ctx)?;
     if rows.is_empty() {
         return Ok(());
     }
-    if matches!(action, FkAction::NoAction | FkAction::Restrict) {
+    let referenced = || {
         let key = describe::key_text(parent, ref_columns, old, &ctx.eval);
         let name = &event.desc().name;
-        return Err(describe::still_referenced(parent, &child.desc, name, &key, &ctx.catalog));
+        describe::still_referenced(parent, &child.desc, name, &key, &ctx.catalog)
+    };
+    if matches!(action, FkAction::NoAction | FkAction::Restrict) {
+        return Err(referenced());
     }
-    if *action == FkAction::SetDefault {
-        return Err(PgError::unsupported("ON DELETE SET DEFAULT is not supported yet"));
-    }
-    let writer = TableWriter::new(child.clone(), vec![], vec![], &ctx.catalog)?;
+    let (writer, defaults) = rules::writer(&child, *action, columns, ctx)?;
+    let cx = Cx::plain(ctx);
     for (key, row) in rows {
         if *action == FkAction::Cascade && new.is_none() {
             if writer.lock_row(&key, Strength::Update, txn, writes).await? {
@@ -357,14 +362,16 @@ async fn parent_gone(
         for (i, attnum) in columns.iter().enumerate() {
             let value = match (action, new) {
                 (FkAction::Cascade, Some(new)) => new[i].clone(),
+                (FkAction::SetDefault, _) => defaults[i].row(&row, &cx)?,
                 _ => Datum::Null,
             };
             let at = usize::try_from(attnum - 1).unwrap_or(0);
-            let ty = child.desc.columns[at].ty;
-            after[at] = fit(value, ty).unwrap_or(Datum::Null);
-            if after[at].is_null() && child.desc.columns[at].not_null {
-                return Err(describe::not_null(&child.desc, at, &after, &ctx.catalog, &ctx.eval));
-            }
+            after[at] = fit(value, child.desc.columns[at].ty).unwrap_or(Datum::Null);
+        }
+        writer.check_row(&mut after, &cx, ctx)?;
+        if *action == FkAction::SetDefault && !taken && pick(&after, columns) == pick(&row, columns)
+        {
+            return Err(referenced());
         }
         let strength = writer.strength(&row, &after);
         if writer.lock_row(&key, strength, txn, writes).await? {

@@ -4,7 +4,8 @@
 //! succeeded: all parts of it, common table expressions included, read the snapshot that it began
 //! with, and a statement that fails leaves only its locks behind. Checks come in PostgreSQL's order:
 //! generated columns, NOT NULL, CHECK, unique indexes, and at the end of the statement (or of the
-//! transaction, when deferred) foreign keys.
+//! transaction, when deferred) foreign keys. A unique key that an UPDATE finds taken is looked at again
+//! at the end of the statement, so that rows may take each other's places.
 //!
 //! A row is locked before it is changed. When its newest version is above the snapshot, READ
 //! COMMITTED runs the whole statement again at a new snapshot, keeping its locks.
@@ -13,6 +14,7 @@ mod describe;
 mod foreign;
 mod indexes;
 mod modify;
+mod rules;
 mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +34,15 @@ pub use foreign::{Deferred, check_deferred};
 pub(crate) use modify::ModifySpec;
 pub(crate) use table::TableWriter;
 
+/// A unique key that was taken when its row was written. It may be free when the statement has
+/// ended, as in `UPDATE t SET i = i + 1`.
+pub(crate) struct Late {
+    key: Bytes,
+    value: Bytes,
+    /// What is wrong when it is not.
+    error: PgError,
+}
+
 /// What a statement has written so far.
 #[derive(Default)]
 pub(crate) struct Writes {
@@ -40,6 +51,8 @@ pub(crate) struct Writes {
     pub(crate) touched: HashSet<Bytes>,
     /// Foreign keys to be checked when the statement has ended.
     pub(crate) events: Vec<Event>,
+    /// Unique keys that wait for the statement's end.
+    pub(crate) late: Vec<Late>,
 }
 
 /// The newest state of a key that this statement has locked.
@@ -79,6 +92,22 @@ impl Writes {
         }
     }
 
+    /// Writes a unique key that another row holds, unless it still does at the statement's end.
+    pub(crate) fn put_late(&mut self, key: Bytes, value: Bytes, error: PgError) {
+        self.late.push(Late { key, value, error });
+    }
+
+    /// The statement has ended: keys that waited must be free now.
+    pub(crate) fn settle(&mut self) -> Result<(), PgError> {
+        for Late { key, value, error } in std::mem::take(&mut self.late) {
+            match self.rows.get(&key) {
+                Some(None) => self.put(key, value),
+                _ => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Hands everything to the transaction.
     pub(crate) fn flush(&mut self, txn: &mut Txn) {
         for (key, row) in self.rows.drain() {
@@ -105,6 +134,7 @@ pub(crate) async fn finish(
     txn: &mut Txn,
     ctx: &Arc<StatementContext>,
 ) -> Result<(), ExecError> {
+    writes.settle()?;
     let events = std::mem::take(&mut writes.events);
     if events.is_empty() {
         writes.flush(txn);

@@ -12,11 +12,13 @@ use meridian_sql::plan::{Modify, ModifyKind};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use super::table::TableWriter;
-use crate::error::from_arrow;
+use crate::context::StatementContext;
+use crate::error::{NEED, from_arrow};
 use crate::expr::{Eval, Flat, compile};
 use crate::lower::{Lowered, Lowerer};
+use crate::ops::basic::Pace;
 use crate::ops::scan::row_of;
-use crate::shared::{Cx, Driver};
+use crate::shared::{Cx, Driver, Shared};
 use crate::values;
 
 /// What DO UPDATE sets, and its condition.
@@ -56,7 +58,19 @@ enum Kind {
 pub(crate) struct ModifySpec {
     pub(crate) writer: TableWriter,
     kind: Kind,
+    /// WITH CHECK OPTION of views: (view, condition over the new row).
+    view_checks: Vec<(String, Eval)>,
     returning: bool,
+}
+
+/// What was done with the rows of a batch.
+pub(crate) struct Applied {
+    /// Rows written.
+    pub(crate) count: u64,
+    /// For RETURNING, the source's columns followed by the table's.
+    pub(crate) columns: Option<Vec<arrow::array::ArrayRef>>,
+    /// The row at which to go on once the pending sub-query has been run.
+    pub(crate) stopped_at: Option<usize>,
 }
 
 /// The rows written by one batch: which source row each came from, and the row.
@@ -98,10 +112,22 @@ impl Lowerer {
                 (vec![], Kind::Delete { key: source.at(*key)?, old: old? })
             }
         };
-        let source = self.extend(source, extra);
+        let pace = match &modify.kind {
+            ModifyKind::Insert { values, .. } => Pace::of(values, false),
+            ModifyKind::Update { set, .. } => Pace::of(set.iter().map(|(_, e)| e), false),
+            ModifyKind::Delete { .. } => Pace::Batch,
+        };
+        let source = self.extend_at(source, extra, pace);
         let writer = self.writer(modify)?;
         let returning = !modify.returning.is_empty();
-        Ok((source, ModifySpec { writer, kind, returning }))
+        let map = modify.new_columns.iter().enumerate().map(|(i, c)| (*c, i)).collect();
+        let types = modify.table.columns.iter().map(|c| c.ty);
+        self.note_ids(modify.new_columns.iter().copied().zip(types));
+        let mut view_checks = vec![];
+        for (view, condition) in &modify.view_checks {
+            view_checks.push((view.clone(), self.over(condition, &map)?));
+        }
+        Ok((source, ModifySpec { writer, kind, view_checks, returning }))
     }
 
     fn writer(&mut self, modify: &Modify) -> Result<TableWriter> {
@@ -131,11 +157,14 @@ impl Lowerer {
         let mut map: HashMap<ColumnId, usize> = HashMap::new();
         map.extend(update.existing.iter().enumerate().map(|(i, c)| (*c, i)));
         map.extend(update.excluded.iter().enumerate().map(|(i, c)| (*c, width + i)));
+        for ids in [&update.existing, &update.excluded] {
+            self.note_ids(ids.iter().copied().zip(modify.table.columns.iter().map(|c| c.ty)));
+        }
         let mut set = vec![];
         for (attnum, value) in &update.set {
-            set.push((*attnum, compile(value, &mut Flat(&map))?));
+            set.push((*attnum, self.over(value, &map)?));
         }
-        let filter = update.filter.as_ref().map(|f| compile(f, &mut Flat(&map))).transpose()?;
+        let filter = update.filter.as_ref().map(|f| self.over(f, &map)).transpose()?;
         Ok(Conflict { arbiters, update: Some((set, filter)) })
     }
 }
@@ -145,29 +174,36 @@ impl ModifySpec {
         &self.writer.table.desc
     }
 
-    /// Writes the rows of one batch. The answer is their number and, for RETURNING, the source's
-    /// columns followed by the table's.
+    /// Writes the rows of a batch from this one on, until one needs a sub-query that was not run.
     pub(crate) async fn apply(
         &self,
         batch: &RecordBatch,
+        from: usize,
+        shared: &Shared,
         driver: &mut Driver<'_>,
-    ) -> Result<(u64, Option<Vec<arrow::array::ArrayRef>>)> {
+    ) -> Result<Applied> {
         let ctx = driver.ctx.clone();
-        let cx = Cx::plain(&ctx);
+        let cx = shared.cx(&ctx);
         let mut written = Written::default();
         let mut count = 0;
-        for row in 0..batch.num_rows() {
+        let mut stopped_at = None;
+        for row in from..batch.num_rows() {
             let result = match &self.kind {
                 Kind::Insert { values, conflict } => {
                     let new = row_of(batch, row, values);
-                    self.insert(new, conflict.as_ref(), &cx, driver).await?
+                    self.insert(new, conflict.as_ref(), &cx, driver).await
                 }
                 Kind::Update { key, old, set } => {
-                    self.update(batch, row, (*key, old, set), &cx, driver).await?
+                    self.update(batch, row, (*key, old, set), &cx, driver).await
                 }
-                Kind::Delete { key, old } => self.delete(batch, row, (*key, old), driver).await?,
+                Kind::Delete { key, old } => self.delete(batch, row, (*key, old), driver).await,
             };
-            if let Some(values) = result {
+            if matches!(&result, Err(e) if e.state() == NEED) {
+                // Sub-queries stand where nothing of the row has been written yet.
+                stopped_at = Some(row);
+                break;
+            }
+            if let Some(values) = result? {
                 count += 1;
                 if self.returning {
                     written.source.push(u32::try_from(row).unwrap_or(u32::MAX));
@@ -175,10 +211,8 @@ impl ModifySpec {
                 }
             }
         }
-        if !self.returning {
-            return Ok((count, None));
-        }
-        Ok((count, Some(self.columns(batch, written)?)))
+        let columns = self.returning.then(|| self.columns(batch, written)).transpose()?;
+        Ok(Applied { count, columns, stopped_at })
     }
 
     fn columns(
@@ -199,6 +233,19 @@ impl ModifySpec {
         Ok(columns)
     }
 
+    /// A row written through a view with a check option must be one that the view shows.
+    fn check_views(&self, row: &Vec<Datum>, cx: &Cx<'_>, ctx: &StatementContext) -> Result<()> {
+        for (view, condition) in &self.view_checks {
+            if condition.row(row, cx)? != Datum::Bool(true) {
+                let text = format!("new row violates check option for view \"{view}\"");
+                let detail = super::describe::failing_row(self.table(), row, &ctx.eval);
+                let state = SqlState::WITH_CHECK_OPTION_VIOLATION;
+                return Err(PgError::new(state, text).detail(detail));
+            }
+        }
+        Ok(())
+    }
+
     async fn insert(
         &self,
         mut new: Vec<Datum>,
@@ -209,6 +256,7 @@ impl ModifySpec {
         let ctx = driver.ctx.clone();
         self.writer.check_row(&mut new, cx, &ctx)?;
         let Some(conflict) = conflict else {
+            self.check_views(&new, cx, &ctx)?;
             self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
             return Ok(Some(new));
         };
@@ -216,6 +264,7 @@ impl ModifySpec {
         let found = self.writer.conflict(&new, arbiters, driver.txn, driver.writes).await?;
         match (found, &conflict.update) {
             (None, _) => {
+                self.check_views(&new, cx, &ctx)?;
                 self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
                 Ok(Some(new))
             }
@@ -269,6 +318,7 @@ impl ModifySpec {
             assign(&mut new, *attnum, value.row(&both, cx)?);
         }
         self.writer.check_row(&mut new, cx, &ctx)?;
+        self.check_views(&new, cx, &ctx)?;
         let strength = self.writer.strength(&existing, &new);
         driver.writes.lock(driver.txn, &key, strength).await?;
         self.writer.update(&key, &existing, &new, driver.txn, driver.writes, &ctx).await?;
@@ -298,6 +348,7 @@ impl ModifySpec {
             return Ok(None);
         }
         self.writer.check_row(&mut new, cx, &ctx)?;
+        self.check_views(&new, cx, &ctx)?;
         self.writer.update(&key, &old, &new, driver.txn, driver.writes, &ctx).await?;
         Ok(Some(new))
     }

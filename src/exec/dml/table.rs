@@ -214,12 +214,7 @@ impl TableWriter {
     ) -> Result<()> {
         let new_key = Bytes::from(self.table.codec.row_key(new)?);
         let moved = new_key != *key;
-        if moved {
-            let found = writes.lock(txn, &new_key, Strength::Update).await?;
-            if found.row.is_some() {
-                return Err(self.duplicate(0, new, ctx));
-            }
-        }
+        let taken = moved && writes.lock(txn, &new_key, Strength::Update).await?.row.is_some();
         for at in 1..self.table.indexes.len() {
             let codec = &self.table.indexes[at];
             let (before, after) = (self.entry_values(at, old)?, self.entry_values(at, new)?);
@@ -229,27 +224,35 @@ impl TableWriter {
             let before = before.map(|v| codec.entry(&v, key)).transpose()?.map(|e| e.0);
             let entry = after.as_ref().map(|v| codec.entry(v, &new_key)).transpose()?;
             let same = entry.as_ref().map(|e| &e.0) == before.as_ref();
-            if let (Some((entry, _)), Some(after), false) = (&entry, &after, same)
-                && codec.is_unique_for(after)
-            {
-                let found = writes.lock(txn, entry, Strength::Update).await?;
-                if found.row.is_some() {
-                    return Err(self.duplicate(at, new, ctx));
+            let unique = !same && after.as_ref().is_some_and(|v| codec.is_unique_for(v));
+            let entry_taken = match &entry {
+                Some((entry, _)) if unique => {
+                    writes.lock(txn, entry, Strength::Update).await?.row.is_some()
                 }
-            }
+                _ => false,
+            };
             if let (Some(before), false) = (before, same) {
                 writes.delete(before.into());
             }
-            if let Some((entry, value)) = entry {
-                writes.put(entry.into(), value.into());
+            match entry {
+                Some((entry, value)) if entry_taken => {
+                    writes.put_late(entry.into(), value.into(), self.duplicate(at, new, ctx));
+                }
+                Some((entry, value)) => writes.put(entry.into(), value.into()),
+                None => {}
             }
         }
         if moved {
             writes.delete(key.clone());
         }
-        writes.put(new_key.clone(), self.table.codec.encode(new)?.into());
         writes.touched.insert(key.clone());
-        writes.touched.insert(new_key);
+        let row = self.table.codec.encode(new)?.into();
+        if taken {
+            writes.put_late(new_key, row, self.duplicate(0, new, ctx));
+        } else {
+            writes.put(new_key.clone(), row);
+            writes.touched.insert(new_key);
+        }
         self.note_update(old, new, writes);
         Ok(())
     }

@@ -16,38 +16,49 @@ pub(crate) fn construct(values: Vec<Datum>, nested: bool, ty: PgType) -> Result<
     if !nested {
         return Ok(Datum::Array(Arc::new(ArrayValue::from_elements(element_type, values))));
     }
-    stack(&values, element_type)
+    stack(&values, element_type, |_| MISMATCH)
 }
+
+const MISMATCH: &str =
+    "multidimensional arrays must have array expressions with matching dimensions";
 
 /// ARRAY(SELECT …): `ty` is the type of the sub-query's column.
 pub(crate) fn from_rows(values: Vec<Datum>, ty: PgType) -> Result<Datum> {
     if values.iter().any(|v| matches!(v, Datum::Array(_))) {
-        return stack(&values, values::element_type(ty.oid));
+        return stack(&values, values::element_type(ty.oid), |value| match value {
+            Datum::Null => "cannot accumulate null arrays",
+            Datum::Array(a) if a.dims.is_empty() => "cannot accumulate empty arrays",
+            _ => "cannot accumulate arrays of different dimensionality",
+        });
     }
     Ok(Datum::Array(Arc::new(ArrayValue::from_elements(ty.oid, values))))
 }
 
-fn stack(values: &[Datum], element_type: u32) -> Result<Datum> {
+/// Arrays of one shape as one array; `refusal` words the error for one that does not fit. NULLs and
+/// empty arrays are left out when there is nothing else.
+fn stack(
+    values: &[Datum],
+    element_type: u32,
+    refusal: fn(&Datum) -> &'static str,
+) -> Result<Datum> {
+    let unfit = |value| Err(PgError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, refusal(value)));
     let mut shape: Option<(Vec<i32>, Vec<i32>)> = None;
     let mut elements = Vec::new();
     let mut count = 0_i32;
+    let empty = |v: &&Datum| !matches!(v, Datum::Array(a) if !a.dims.is_empty());
     for value in values {
         let Datum::Array(array) = value else { continue };
-        if array.dims.is_empty() && shape.is_none() {
-            continue;
-        }
         match &shape {
+            _ if array.dims.is_empty() => continue,
             None => shape = Some((array.dims.clone(), array.lower_bounds.clone())),
-            Some((dims, _)) if *dims != array.dims => {
-                return Err(PgError::new(
-                    SqlState::ARRAY_SUBSCRIPT_ERROR,
-                    "multidimensional arrays must have array expressions with matching dimensions",
-                ));
-            }
+            Some((dims, _)) if *dims != array.dims => return unfit(value),
             Some(_) => {}
         }
         elements.extend(array.elements.iter().cloned());
         count += 1;
+    }
+    if let (Some(_), Some(value)) = (&shape, values.iter().find(empty)) {
+        return unfit(value);
     }
     let (mut dims, mut lower_bounds) = (vec![], vec![]);
     if let Some((inner, lower)) = shape {
@@ -88,6 +99,10 @@ fn element(array: &ArrayValue, bounds: &[Bound]) -> Datum {
 }
 
 fn slice_of(array: &ArrayValue, bounds: &[Bound]) -> Result<Datum> {
+    let null = |bound: &Option<Datum>| matches!(bound, Some(Datum::Null));
+    if bounds.iter().any(|(lower, upper)| null(lower) || null(upper)) {
+        return Ok(Datum::Null);
+    }
     let empty = || Datum::Array(Arc::new(ArrayValue::from_elements(array.element_type, vec![])));
     if bounds.len() > array.dims.len() || array.dims.is_empty() {
         return Ok(empty());
@@ -98,10 +113,8 @@ fn slice_of(array: &ArrayValue, bounds: &[Bound]) -> Result<Datum> {
         let (mut low, mut high) = (first, last);
         if let Some((lower, upper)) = bounds.get(i) {
             for (bound, target) in [(lower, &mut low), (upper, &mut high)] {
-                match bound {
-                    Some(Datum::Null) => return Ok(Datum::Null),
-                    Some(value) => *target = value.as_i64().unwrap_or(*target),
-                    None => {}
+                if let Some(value) = bound {
+                    *target = value.as_i64().unwrap_or(*target);
                 }
             }
             // `a[2]` among slices means `a[1:2]`.

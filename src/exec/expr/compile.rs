@@ -71,7 +71,8 @@ pub(crate) fn function(func: &FuncRef, args: Vec<PgType>, ret: PgType) -> Functi
 fn fast(prosrc: &str) -> Option<Fast> {
     const TYPES: [&str; 9] =
         ["int2", "int4", "int8", "text", "date_", "timestamp_", "oid", "bool", "uuid_"];
-    let rest = TYPES.iter().find_map(|t| prosrc.strip_prefix(t))?;
+    let (ty, rest) = TYPES.iter().find_map(|t| Some((t, prosrc.strip_prefix(t)?)))?;
+    let integer = ty.starts_with("int");
     Some(match rest {
         "eq" => Fast::Eq,
         "ne" => Fast::Ne,
@@ -79,9 +80,9 @@ fn fast(prosrc: &str) -> Option<Fast> {
         "le" | "_le" => Fast::Le,
         "gt" | "_gt" => Fast::Gt,
         "ge" | "_ge" => Fast::Ge,
-        "pl" => Fast::Add,
-        "mi" => Fast::Sub,
-        "mul" => Fast::Mul,
+        "pl" if integer => Fast::Add,
+        "mi" if integer => Fast::Sub,
+        "mul" if integer => Fast::Mul,
         _ => return None,
     })
 }

@@ -203,6 +203,9 @@ impl KeyPlan {
     }
 
     fn write(query: &Query, modify: &Modify, catalog: &Catalog) -> Option<KeyPlan> {
+        if !modify.view_checks.is_empty() {
+            return None;
+        }
         let table = Arc::new(Table::new(&modify.table).ok()?);
         let what = match &modify.kind {
             ModifyKind::Insert { values, on_conflict: None } => insert(&modify.source, values)?,

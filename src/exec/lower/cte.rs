@@ -110,7 +110,11 @@ impl Lowerer {
         let Some((recursive, output)) = &cte.recursive else { return Ok(first) };
         let before = self.ctes.insert(cte.id, CteUse::Kept);
         self.nested += 1;
+        self.repeated += 1;
+        self.working.push(cte.id);
         let step = self.rel(recursive);
+        self.working.pop();
+        self.repeated -= 1;
         self.nested -= 1;
         match before {
             Some(before) => self.ctes.insert(cte.id, before),

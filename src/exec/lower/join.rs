@@ -7,7 +7,6 @@ use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column as DfColumn;
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::coop::CooperativeExec;
 use datafusion_physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use meridian_sql::expr::{ColumnId, Expr, ExprKind};
@@ -16,16 +15,18 @@ use meridian_sql::walk;
 use meridian_types::{PgError, PgType, Result, oid};
 
 use super::physical::EvalExpr;
+use super::spool::seeks;
 use super::{InputScope, Lowered, Lowerer};
 use crate::error::from_datafusion;
 use crate::expr::{Eval, Node, compile};
 use crate::ops::apply::{ApplyOp, Right};
+use crate::ops::basic::PassOp;
 use crate::ops::schema_of;
 use crate::values;
 
 /// How the two sides of an equality are compared by hash.
 #[derive(Clone, Copy, PartialEq)]
-enum KeyForm {
+pub(super) enum KeyForm {
     Native,
     Widened,
     SortKey,
@@ -43,12 +44,8 @@ fn key_form(left: PgType, right: PgType) -> Option<KeyForm> {
     (left.oid == right.oid).then_some(KeyForm::SortKey)
 }
 
-/// The two sides of `left = right`, the first over the left input's columns.
-fn equality<'e>(
-    on: &'e Expr,
-    left: &HashMap<ColumnId, usize>,
-    right: &HashMap<ColumnId, usize>,
-) -> Option<(&'e Expr, &'e Expr, KeyForm)> {
+/// The two sides of an equality that hashing understands.
+pub(super) fn sides(on: &Expr) -> Option<(&Expr, &Expr, KeyForm)> {
     let ExprKind::Call { func, args } = &on.kind else { return None };
     let named = func.prosrc.ends_with("eq")
         || matches!(&*func.prosrc, "nameeqtext" | "texteqname" | "date_eq" | "timestamp_eq");
@@ -56,11 +53,20 @@ fn equality<'e>(
         return None;
     }
     let [a, b] = &args[..] else { return None };
+    Some((a, b, key_form(a.ty, b.ty)?))
+}
+
+/// The two sides of `left = right`, the first over the left input's columns.
+fn equality<'e>(
+    on: &'e Expr,
+    left: &HashMap<ColumnId, usize>,
+    right: &HashMap<ColumnId, usize>,
+) -> Option<(&'e Expr, &'e Expr, KeyForm)> {
+    let (a, b, form) = sides(on)?;
     let over = |e: &Expr, map: &HashMap<ColumnId, usize>| {
         let columns = walk::expr_columns(e);
         !columns.is_empty() && columns.iter().all(|c| map.contains_key(c))
     };
-    let form = key_form(a.ty, b.ty)?;
     if over(a, left) && over(b, right) {
         return Some((a, b, form));
     }
@@ -155,12 +161,11 @@ impl Lowerer {
         left: Lowered,
         right: Lowered,
     ) -> Lowered {
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(CooperativeExec::new(plan));
         let cols = match kind {
             JoinKind::Semi | JoinKind::Anti => left.cols,
             _ => right.cols.into_iter().chain(left.cols).collect(),
         };
-        Lowered { plan, cols }
+        self.op(PassOp, plan.schema(), vec![plan], cols)
     }
 
     /// The input with its join keys, and their positions.
@@ -240,13 +245,17 @@ impl Lowerer {
             .filter(|id| left.cols.iter().any(|(c, _)| c == id))
             .collect();
         self.nested += 1;
+        // Without outer columns the right side is run once and kept.
+        let repeated = self.repeated;
+        self.repeated += usize::from(!outer.is_empty());
         let lowered = match right {
-            Rel::Scan { table, columns, filter, access } => self
+            Rel::Scan { table, columns, filter, access } if seeks(right) => self
                 .scan_spec(table, columns, filter, access)
                 .map(|(s, cols)| (Right::Scan(Arc::new(s)), None, cols)),
             other => self.rel(other).map(|l| (Right::Child, Some(l.plan), l.cols)),
         };
         self.nested -= 1;
+        self.repeated = repeated;
         let (side, child, right_cols) = lowered?;
         let slots: Result<Vec<_>> = outer
             .into_iter()

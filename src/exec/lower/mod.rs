@@ -10,6 +10,7 @@ mod cte;
 mod join;
 mod physical;
 mod relation;
+mod spool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use meridian_types::{PgError, PgType, Result};
 
 use crate::context::Node;
 use crate::expr::{Eval, Scope, compile};
-use crate::ops::basic::ProjectOp;
+use crate::ops::basic::{Pace, ProjectOp};
 use crate::ops::{OpExec, Operator, schema_of};
 use crate::shared::{Shared, SubPlan};
 
@@ -69,6 +70,12 @@ pub(crate) struct Lowerer {
     ctes: HashMap<u32, cte::CteUse>,
     /// Inside something that runs more than once.
     nested: usize,
+    /// Inside something that runs once for each of many rows, so that rows are worth keeping.
+    repeated: usize,
+    /// Spools made so far.
+    spools: usize,
+    /// Recursive CTEs whose recursive term is being lowered.
+    working: Vec<u32>,
     /// The relation lowered next is the statement's own.
     root: bool,
     /// Numbers of the relations to be measured, by address.
@@ -110,6 +117,9 @@ impl Lowerer {
             subplans: vec![],
             ctes: HashMap::new(),
             nested: 0,
+            repeated: 0,
+            spools: 0,
+            working: vec![],
             root: true,
             meters: HashMap::new(),
         }
@@ -158,12 +168,18 @@ impl Lowerer {
     ) -> Result<(usize, Vec<(ColumnId, PgType)>)> {
         let number = self.subplans.len();
         self.subplans.push(None);
+        let free = walk::free_columns(&subquery.plan);
         self.nested += 1;
+        // Without outer columns it is run once and its rows are kept.
+        let once = free.is_empty() && !self.works(&subquery.plan);
+        let repeated = self.repeated;
+        self.repeated = if once { 0 } else { repeated + 1 };
         let lowered = self.rel(&subquery.plan);
         self.nested -= 1;
+        self.repeated = repeated;
         let lowered = lowered?;
         let mut outer = vec![];
-        for id in walk::free_columns(&subquery.plan) {
+        for id in free {
             let ty = self.types.get(&id).copied().unwrap_or(PgType::new(0));
             outer.push((id, ty));
         }
@@ -176,8 +192,12 @@ impl Lowerer {
 
     /// Compiles an expression over an input.
     pub(crate) fn expr(&mut self, expr: &Expr, input: &Lowered) -> Result<Eval> {
-        let map = input.map();
-        compile(expr, &mut InputScope { lowerer: self, map: &map })
+        self.over(expr, &input.map())
+    }
+
+    /// Compiles an expression over columns at these positions.
+    pub(crate) fn over(&mut self, expr: &Expr, map: &HashMap<ColumnId, usize>) -> Result<Eval> {
+        compile(expr, &mut InputScope { lowerer: self, map })
     }
 
     /// Compiles several over an input.
@@ -210,11 +230,19 @@ impl Lowerer {
     }
 
     pub(crate) fn note(&mut self, columns: &[Column]) {
-        self.types.extend(columns.iter().map(|c| (c.id, c.ty)));
+        self.note_ids(columns.iter().map(|c| (c.id, c.ty)));
+    }
+
+    pub(crate) fn note_ids(&mut self, columns: impl IntoIterator<Item = (ColumnId, PgType)>) {
+        self.types.extend(columns);
     }
 
     /// The input with more columns behind its own.
     pub(crate) fn extend(&mut self, input: Lowered, extra: Vec<Eval>) -> Lowered {
+        self.extend_at(input, extra, Pace::Batch)
+    }
+
+    pub(crate) fn extend_at(&mut self, input: Lowered, extra: Vec<Eval>, pace: Pace) -> Lowered {
         if extra.is_empty() {
             return input;
         }
@@ -224,7 +252,7 @@ impl Lowerer {
         cols.extend(extra.iter().map(|e| (HIDDEN, e.ty)));
         exprs.extend(extra);
         let schema = schema_of(cols.iter().map(|c| c.1));
-        let op = ProjectOp { exprs, schema: schema.clone(), shared: self.shared.clone() };
+        let op = ProjectOp { exprs, schema: schema.clone(), pace, shared: self.shared.clone() };
         self.op(op, schema, vec![input.plan], cols)
     }
 }

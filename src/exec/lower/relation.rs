@@ -13,7 +13,7 @@ use meridian_types::{Datum, PgError, PgType, Result, registry};
 
 use super::{Lowered, Lowerer, cols_of};
 use crate::expr::Eval;
-use crate::ops::basic::{FilterOp, LimitOp, ProjectOp, UnionOp, ValuesOp};
+use crate::ops::basic::{FilterOp, LimitOp, Pace, ProjectOp, UnionOp, ValuesOp};
 use crate::ops::function::{Call, CallKind, FunctionOp, ProjectSetOp};
 use crate::ops::hashing::{DistinctOp, SetOpOp};
 use crate::ops::lock::{LockOp, Target};
@@ -27,7 +27,10 @@ use crate::values;
 impl Lowerer {
     /// Lowers a relation.
     pub(crate) fn rel(&mut self, rel: &Rel) -> Result<Lowered> {
-        let lowered = self.dispatch(rel)?;
+        let lowered = match self.spooled(rel)? {
+            Some(spooled) => spooled,
+            None => meridian_sql::walk::with_stack(|| self.dispatch(rel))?,
+        };
         self.types.extend(lowered.cols.iter().copied());
         let Some(relation) = self.meter(rel) else { return Ok(lowered) };
         let (schema, cols) = (lowered.plan.schema(), lowered.cols);
@@ -60,7 +63,7 @@ impl Lowerer {
                 self.filter(lowered, filter)
             }
             Rel::Values { columns, rows } => self.values(columns, rows),
-            Rel::Project { input, exprs } => self.project(input, exprs),
+            Rel::Project { input, exprs } => self.project(input, exprs, false),
             Rel::Filter { input, predicates } => {
                 let input = self.rel(input)?;
                 self.filter(input, predicates)
@@ -117,7 +120,8 @@ impl Lowerer {
                 let shared = self.shared.clone();
                 let op = ModifyOp { spec: Arc::new(spec), schema: schema.clone(), root, shared };
                 let written = self.op(op, schema, vec![source.plan], cols);
-                self.project_onto(written, &modify.returning)
+                let pace = Pace::of(modify.returning.iter().map(|(_, e)| e), false);
+                self.project_onto(written, &modify.returning, pace)
             }
         }
     }
@@ -199,16 +203,23 @@ impl Lowerer {
         Ok(self.op(op, schema, vec![], cols))
     }
 
-    fn project(&mut self, input: &Rel, exprs: &[(Column, Expr)]) -> Result<Lowered> {
+    fn project(&mut self, input: &Rel, exprs: &[(Column, Expr)], limited: bool) -> Result<Lowered> {
         let input = self.rel(input)?;
-        self.project_onto(input, exprs)
+        let pace = Pace::of(exprs.iter().map(|(_, e)| e), limited);
+        self.project_onto(input, exprs, pace)
     }
 
-    fn project_onto(&mut self, input: Lowered, exprs: &[(Column, Expr)]) -> Result<Lowered> {
+    fn project_onto(
+        &mut self,
+        input: Lowered,
+        exprs: &[(Column, Expr)],
+        pace: Pace,
+    ) -> Result<Lowered> {
         let compiled = self.exprs(exprs.iter().map(|(_, e)| e), &input)?;
         let cols = cols_of(exprs.iter().map(|(c, _)| c));
         let schema = schema_of(cols.iter().map(|c| c.1));
-        let op = ProjectOp { exprs: compiled, schema: schema.clone(), shared: self.shared.clone() };
+        let shared = self.shared.clone();
+        let op = ProjectOp { exprs: compiled, schema: schema.clone(), pace, shared };
         Ok(self.op(op, schema, vec![input.plan], cols))
     }
 
@@ -259,6 +270,9 @@ impl Lowerer {
             {
                 let input = self.rel(input)?;
                 self.sort(input, keys, Some(limit.saturating_add(offset).max(1)))?
+            }
+            (Rel::Project { input, exprs }, ..) if !self.measures() => {
+                self.project(input, exprs, true)?
             }
             _ => self.rel(input)?,
         };

@@ -3,7 +3,7 @@
 //! Each row's group is found by the bytes of its key, once per grouping set; then every aggregate
 //! takes the whole batch with the groups of its rows. Counting, and sums, minima and maxima of
 //! integers, run over Arrow's arrays; all other aggregates are the types crate's states, one for
-//! each group.
+//! each group. Rows of groups for which there is no memory are put aside on disk.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,16 +15,18 @@ use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
 use datafusion_physical_plan::ExecutionPlan;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use meridian_types::registry::{AggregateKernel, AggregateState};
 use meridian_types::{CallInfo, Datum, EvalContext, PgError, PgType, Result, oid};
 
+use super::aside::{Aside, Budget};
 use super::basic::{batch_of, column, selected};
-use super::hashing::{ENTRY_BYTES, grow, reservation};
-use super::{BATCH_ROWS, Batches, Operator, generate, input};
+use super::hashing::ENTRY_BYTES;
+use super::{BATCH_ROWS, Batches, Operator, Yielder, generate, input};
 use crate::expr::Eval;
 use crate::keys::Keyer;
 use crate::shared::{Shared, fingerprint};
-use crate::values;
+use crate::values::{self, heap_bytes};
 
 /// What a call does with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +56,23 @@ pub(crate) struct Call {
     /// WITHIN GROUP: the ordered values are arguments too.
     within: bool,
     filter: Option<Eval>,
+    /// Its state holds what it was given.
+    holds: bool,
 }
+
+/// Aggregates whose states grow with their rows.
+const GROWING: [&str; 10] = [
+    "array_agg",
+    "string_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "range_agg",
+    "percentile_cont",
+    "percentile_disc",
+    "mode",
+];
 
 impl Call {
     pub(crate) fn new(
@@ -79,7 +97,8 @@ impl Call {
             _ => kernel.ok(),
         };
         let (distinct, order, filter) = (false, vec![], None);
-        Ok(Call { form, kernel, args, types, ret, distinct, order, within: false, filter })
+        let holds = GROWING.contains(&name);
+        Ok(Call { form, kernel, args, types, ret, distinct, order, within: false, filter, holds })
     }
 
     pub(crate) fn with(
@@ -91,6 +110,11 @@ impl Call {
     ) -> Call {
         (self.distinct, self.order, self.within, self.filter) = (distinct, order, within, filter);
         self
+    }
+
+    /// Whether a group's memory grows with its rows.
+    fn grows(&self) -> bool {
+        self.holds || self.distinct || !self.order.is_empty()
     }
 
     fn info<'a>(&'a self, ctx: &'a EvalContext) -> CallInfo<'a> {
@@ -154,7 +178,12 @@ struct Groups {
     /// The first row's values of the grouping columns; NULL for those not in the set.
     values: Vec<Vec<Datum>>,
     accumulators: Vec<Accumulator>,
+    /// Rows whose groups had no room.
+    aside: Option<Aside>,
 }
+
+/// The group of a row that was put aside.
+const LATER: usize = usize::MAX;
 
 impl Groups {
     fn new(op: &AggregateOp, set: &[usize], ctx: &EvalContext) -> Result<Groups> {
@@ -165,6 +194,7 @@ impl Groups {
             index: HashMap::new(),
             values: vec![],
             accumulators: op.calls.iter().map(Accumulator::new).collect(),
+            aside: None,
         };
         if set.is_empty() {
             // The group of all rows is there even when there are none.
@@ -181,18 +211,34 @@ impl Groups {
         }
     }
 
-    /// The group of every row; bytes newly taken.
-    fn assign(&mut self, op: &AggregateOp, batch: &RecordBatch) -> Result<(Vec<usize>, usize)> {
+    /// The group of every row, [`LATER`] for those that were put aside.
+    fn assign(
+        &mut self,
+        op: &AggregateOp,
+        batch: &RecordBatch,
+        run: &Run,
+        budget: &mut Budget,
+    ) -> Result<Vec<usize>> {
         if self.set.is_empty() {
-            return Ok((vec![0; batch.num_rows()], 0));
+            return Ok(vec![0; batch.num_rows()]);
         }
         let keys = self.keyer.keys(batch)?;
         let mut out = Vec::with_capacity(batch.num_rows());
-        let mut bytes = 0;
+        let mut later = vec![];
         for row in 0..batch.num_rows() {
             let key = keys.get(row);
             if let Some(group) = self.index.get(key) {
                 out.push(*group);
+                continue;
+            }
+            let bytes = key.len() + ENTRY_BYTES + (op.keys.len() + 4 * op.calls.len()) * 24;
+            let full = self.aside.is_some() || budget.size() > run.groups_bytes;
+            if full || !budget.take(bytes) {
+                if self.aside.is_none() {
+                    self.aside = Some(Aside::new(&run.task, batch.schema(), run.level)?);
+                }
+                later.push(u32::try_from(row).unwrap_or(u32::MAX));
+                out.push(LATER);
                 continue;
             }
             let group = self.values.len();
@@ -203,11 +249,22 @@ impl Groups {
                 values[*i] = values::datum_at(batch.column(at), row, ty);
             }
             self.values.push(values);
-            bytes += key.len() + ENTRY_BYTES + (op.keys.len() + 4 * op.calls.len()) * 24;
             out.push(group);
         }
-        Ok((out, bytes))
+        if let Some(aside) = &mut self.aside {
+            aside.put(batch, &keys, &later)?;
+        }
+        Ok(out)
     }
+}
+
+/// One pass over an input: the operator's own, or rows that were put aside.
+struct Run {
+    sets: Vec<Vec<usize>>,
+    level: u32,
+    /// What the table of groups may take, so that states which grow find room.
+    groups_bytes: usize,
+    task: Arc<TaskContext>,
 }
 
 /// The arguments of a call for one batch.
@@ -228,41 +285,16 @@ impl Operator for AggregateOp {
         children: &[Arc<dyn ExecutionPlan>],
         task: Arc<TaskContext>,
     ) -> DfResult<Batches> {
-        let mut rows = input(&children[0], task.clone())?;
+        let rows = input(&children[0], task.clone())?;
         let op = self.clone();
+        let budget = Budget::new("Aggregate", &task);
         Ok(generate(|mut out| async move {
-            let memory = reservation("Aggregate", &task);
-            let frame = op.shared.frame()?;
-            let ctx = &frame.ctx.eval;
-            let mut sets = vec![];
-            for set in &op.sets {
-                sets.push(Groups::new(&op, set, ctx)?);
-            }
-            while let Some(batch) = rows.next().await {
-                let batch = batch?;
-                let mut arguments = vec![];
-                for call in op.calls.iter() {
-                    arguments.push(op.arguments(call, &batch).await?);
-                }
-                for groups in &mut sets {
-                    let (at, bytes) = groups.assign(&op, &batch)?;
-                    grow(&memory, bytes)?;
-                    groups.resize(&op, ctx);
-                    let accumulators = groups.accumulators.iter_mut();
-                    for ((accumulator, call), arguments) in
-                        accumulators.zip(op.calls.iter()).zip(&arguments)
-                    {
-                        let more = update(accumulator, call, &at, arguments, ctx)?;
-                        grow(&memory, more)?;
-                    }
-                }
-            }
-            for mut groups in sets {
-                for batch in op.finish(&mut groups, ctx)? {
-                    out.send(batch).await;
-                }
-            }
-            Ok(())
+            let groups_bytes = match op.calls.iter().any(Call::grows) {
+                true => op.shared.frame()?.ctx.memory_bytes() / 4,
+                false => usize::MAX,
+            };
+            let run = Run { sets: op.sets.clone(), level: 0, groups_bytes, task };
+            op.run(rows, run, budget, &mut out).await
         }))
     }
 }
@@ -274,7 +306,10 @@ fn update(
     arguments: &Arguments,
     ctx: &EvalContext,
 ) -> Result<usize> {
-    let kept = |row: usize| arguments.keep.as_ref().is_none_or(|k| k.is_valid(row) && k.value(row));
+    let kept = |row: usize| {
+        groups[row] != LATER
+            && arguments.keep.as_ref().is_none_or(|k| k.is_valid(row) && k.value(row))
+    };
     match accumulator {
         Accumulator::Counts(counts) => {
             let nulls = arguments.args.first().and_then(|a| a.logical_nulls());
@@ -307,34 +342,49 @@ fn update(
         Accumulator::States(states) => {
             let info = call.info(ctx);
             let mut args = vec![Datum::Null; arguments.args.len()];
+            let mut bytes = 0;
             for (row, group) in groups.iter().enumerate() {
                 if kept(row) {
                     read_row(&arguments.args, &call.args, row, &mut args);
-                    states[*group].update(&info, &args)?;
+                    let state = &mut states[*group];
+                    let before = state.size();
+                    state.update(&info, &args)?;
+                    bytes += state.size().saturating_sub(before);
+                    bytes += if call.holds { args.iter().map(heap_bytes).sum() } else { 0 };
                 }
-            }
-            Ok(0)
-        }
-        Accumulator::Gathering { rows, seen } => {
-            let mut bytes = 0;
-            let order: Vec<Eval> = call.order.iter().map(|o| o.0.clone()).collect();
-            for (row, group) in groups.iter().enumerate() {
-                if !kept(row) {
-                    continue;
-                }
-                let mut args = vec![Datum::Null; arguments.args.len()];
-                read_row(&arguments.args, &call.args, row, &mut args);
-                if call.distinct && !seen.insert((*group, distinct_key(&args, call)?)) {
-                    continue;
-                }
-                let mut sort = vec![Datum::Null; order.len()];
-                read_row(&arguments.order, &order, row, &mut sort);
-                bytes += (args.len() + sort.len()) * 40 + ENTRY_BYTES;
-                rows[*group].push((sort, args));
             }
             Ok(bytes)
         }
+        Accumulator::Gathering { rows, seen } => {
+            let at = groups.iter().enumerate().filter(|(row, _)| kept(*row));
+            gather(rows, seen, call, at, arguments)
+        }
     }
+}
+
+/// Notes the rows of a call with DISTINCT or ORDER BY; bytes taken.
+fn gather<'a>(
+    rows: &mut [Gathered],
+    seen: &mut HashSet<(usize, Vec<u8>)>,
+    call: &Call,
+    at: impl Iterator<Item = (usize, &'a usize)>,
+    arguments: &Arguments,
+) -> Result<usize> {
+    let mut bytes = 0;
+    let order: Vec<Eval> = call.order.iter().map(|o| o.0.clone()).collect();
+    for (row, group) in at {
+        let mut args = vec![Datum::Null; arguments.args.len()];
+        read_row(&arguments.args, &call.args, row, &mut args);
+        if call.distinct && !seen.insert((*group, distinct_key(&args, call)?)) {
+            continue;
+        }
+        let mut sort = vec![Datum::Null; order.len()];
+        read_row(&arguments.order, &order, row, &mut sort);
+        bytes += (args.len() + sort.len()) * 40 + ENTRY_BYTES;
+        bytes += args.iter().chain(&sort).map(heap_bytes).sum::<usize>();
+        rows[*group].push((sort, args));
+    }
+    Ok(bytes)
 }
 
 fn read_row(arrays: &[ArrayRef], evals: &[Eval], row: usize, out: &mut [Datum]) {
@@ -386,6 +436,56 @@ fn sort_rows(rows: &mut Gathered, keys: &[(PgType, bool, bool)], by_args: bool) 
 }
 
 impl AggregateOp {
+    fn run<'a>(
+        &'a self,
+        mut rows: Batches,
+        run: Run,
+        mut budget: Budget,
+        out: &'a mut Yielder,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let frame = self.shared.frame()?;
+            let ctx = &frame.ctx.eval;
+            let mut tables = vec![];
+            for set in &run.sets {
+                tables.push(Groups::new(self, set, ctx)?);
+            }
+            while let Some(batch) = rows.next().await {
+                let batch = batch?;
+                let mut arguments = vec![];
+                for call in self.calls.iter() {
+                    arguments.push(self.arguments(call, &batch).await?);
+                }
+                for groups in &mut tables {
+                    let at = groups.assign(self, &batch, &run, &mut budget)?;
+                    groups.resize(self, ctx);
+                    let accumulators = groups.accumulators.iter_mut();
+                    for ((accumulator, call), arguments) in
+                        accumulators.zip(self.calls.iter()).zip(&arguments)
+                    {
+                        budget.need(update(accumulator, call, &at, arguments, ctx)?)?;
+                    }
+                }
+            }
+            let mut later = vec![];
+            for mut groups in tables {
+                for batch in self.finish(&mut groups, ctx)? {
+                    out.send(batch).await;
+                }
+                let parts = groups.aside.map(Aside::finish).transpose()?;
+                later.extend(parts.into_iter().flatten().map(|part| (part, groups.set.clone())));
+            }
+            budget.free();
+            for (part, set) in later {
+                let (level, task) = (run.level + 1, run.task.clone());
+                let budget = Budget::new("Aggregate", &task);
+                let run = Run { sets: vec![set], level, groups_bytes: run.groups_bytes, task };
+                self.run(part, run, budget, out).await?;
+            }
+            Ok(())
+        })
+    }
+
     async fn arguments(&self, call: &Call, batch: &RecordBatch) -> Result<Arguments> {
         let keep = match &call.filter {
             Some(filter) => Some(selected(filter, batch, &self.shared).await?),

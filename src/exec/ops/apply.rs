@@ -8,12 +8,14 @@ use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
+use datafusion_execution::memory_pool::MemoryReservation;
 use datafusion_physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use meridian_sql::rel::JoinKind;
 use meridian_types::{PgError, PgType};
 
 use super::basic::{batch_of, selected};
+use super::hashing::{grow, reservation};
 use super::scan::{Output, ScanSpec};
 use super::{BATCH_ROWS, Batches, Operator, Yielder, generate, input};
 use crate::error::{from_arrow, from_datafusion};
@@ -62,6 +64,7 @@ impl Operator for ApplyOp {
         children: &[Arc<dyn ExecutionPlan>],
         task: Arc<TaskContext>,
     ) -> DfResult<Batches> {
+        let memory = reservation("Apply", &task);
         let mut left = input(&children[0], task)?;
         let right = children.get(1).cloned();
         let op = self.clone();
@@ -78,7 +81,7 @@ impl Operator for ApplyOp {
                     }
                     let found = match &kept {
                         Some(rows) => rows.clone(),
-                        None => op.rows(right.as_ref()).await?,
+                        None => op.rows(right.as_ref(), &memory).await?,
                     };
                     if op.outer.is_empty() && matches!(op.right, Right::Child) && kept.is_none() {
                         kept = Some(found.clone());
@@ -91,6 +94,9 @@ impl Operator for ApplyOp {
                         let done = std::mem::take(&mut pairs);
                         op.flush(&batch, first..row + 1, done, &mut out).await?;
                         first = row + 1;
+                        if kept.is_none() {
+                            memory.free();
+                        }
                     }
                 }
                 op.flush(&batch, first..batch.num_rows(), pairs, &mut out).await?;
@@ -104,6 +110,7 @@ impl ApplyOp {
     async fn rows(
         &self,
         child: Option<&Arc<dyn ExecutionPlan>>,
+        memory: &MemoryReservation,
     ) -> Result<Vec<RecordBatch>, PgError> {
         let mut out = vec![];
         match (&self.right, child) {
@@ -111,7 +118,9 @@ impl ApplyOp {
             (Right::Child, Some(child)) => {
                 let mut stream = self.shared.start(child)?;
                 while let Some(batch) = stream.next().await {
-                    out.push(batch.map_err(|e| from_datafusion(&e))?);
+                    let batch = batch.map_err(|e| from_datafusion(&e))?;
+                    grow(memory, batch.get_array_memory_size())?;
+                    out.push(batch);
                 }
             }
             (Right::Child, None) => return Err(PgError::internal("an apply lacks its right side")),

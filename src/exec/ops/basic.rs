@@ -10,11 +10,13 @@ use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
 use datafusion_physical_plan::ExecutionPlan;
 use futures::StreamExt;
+use meridian_sql::expr::{Expr, ExprKind};
+use meridian_sql::walk;
 use meridian_types::{Datum, PgError, PgType, SqlState};
 
 use super::{BATCH_ROWS, Batches, Operator, generate, input};
-use crate::error::from_arrow;
-use crate::expr::{BatchRow, Eval, Node};
+use crate::error::{from_arrow, from_datafusion};
+use crate::expr::{BatchRow, Eval};
 use crate::keys::Keyer;
 use crate::shared::Shared;
 use crate::values;
@@ -79,9 +81,41 @@ pub(crate) async fn filter(
     Ok(batch)
 }
 
+/// In which steps a projection is worked out, where that could be noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A column of a batch after the other.
+    Batch,
+    /// Row after row: its volatile calls may depend on each other, as in `nextval('s'), currval('s')`.
+    Row,
+    /// Row after row, and none before it is asked for: what a LIMIT cuts off is not called.
+    Lazy,
+}
+
+impl Pace {
+    /// The pace that these expressions ask for, below a LIMIT or not.
+    pub(crate) fn of<'a>(exprs: impl IntoIterator<Item = &'a Expr>, limited: bool) -> Pace {
+        let mut calls = 0;
+        for e in exprs {
+            walk::visit(e, &mut |e| {
+                let volatile =
+                    matches!(&e.kind, ExprKind::Call { func, .. } if func.volatility == b'v');
+                calls += usize::from(volatile);
+            });
+        }
+        match calls {
+            0 => Pace::Batch,
+            _ if limited => Pace::Lazy,
+            1 => Pace::Batch,
+            _ => Pace::Row,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct ProjectOp {
     pub(crate) exprs: Vec<Eval>,
+    pub(crate) pace: Pace,
     pub(crate) schema: SchemaRef,
     pub(crate) shared: Arc<Shared>,
 }
@@ -97,13 +131,17 @@ impl Operator for ProjectOp {
         task: Arc<TaskContext>,
     ) -> DfResult<Batches> {
         let mut rows = input(&children[0], task)?;
-        let (exprs, schema, shared) =
-            (self.exprs.clone(), self.schema.clone(), self.shared.clone());
+        let (exprs, pace) = (self.exprs.clone(), self.pace);
+        let (schema, shared) = (self.schema.clone(), self.shared.clone());
         Ok(generate(|mut out| async move {
-            let by_row = sequence_calls(&exprs) > 1;
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
-                let step = if by_row { 1 } else { batch.num_rows().max(1) };
+                if pace == Pace::Row {
+                    let columns = rows_of(&exprs, &batch, &shared).await?;
+                    out.send(batch_of(&schema, columns, batch.num_rows())?).await;
+                    continue;
+                }
+                let step = if pace == Pace::Lazy { 1 } else { batch.num_rows().max(1) };
                 for from in (0..batch.num_rows().max(1)).step_by(step) {
                     let part = batch.slice(from, step.min(batch.num_rows() - from));
                     let mut columns = Vec::with_capacity(exprs.len());
@@ -118,21 +156,21 @@ impl Operator for ProjectOp {
     }
 }
 
-/// Number of calls that move or read a sequence. Two of them depend on each other row by row, as in
-/// `nextval('s'), currval('s')`, so that a batch cannot be worked out one column after the other.
-fn sequence_calls(exprs: &[Eval]) -> usize {
-    let count = |e: &Eval| match &e.node {
-        Node::Call(function, args) => {
-            let own = matches!(
-                &*function.prosrc,
-                "nextval_oid" | "currval_oid" | "lastval" | "setval_oid" | "setval3_oid"
-            );
-            usize::from(own) + sequence_calls(args)
+/// Columns of the expressions' values, worked out a row at a time.
+async fn rows_of(
+    exprs: &[Eval],
+    batch: &RecordBatch,
+    shared: &Shared,
+) -> Result<Vec<ArrayRef>, PgError> {
+    let mut builders: Vec<_> =
+        exprs.iter().map(|e| values::Builder::new(e.ty, batch.num_rows())).collect();
+    for row in 0..batch.num_rows() {
+        for (builder, expr) in builders.iter_mut().zip(exprs) {
+            let value = shared.eval_async(|cx| expr.row(&BatchRow { batch, row }, cx)).await?;
+            builder.push(&value)?;
         }
-        Node::Relabel(arg) => sequence_calls(std::slice::from_ref(arg)),
-        _ => 0,
-    };
-    exprs.iter().map(count).sum()
+    }
+    Ok(builders.into_iter().map(values::Builder::finish).collect())
 }
 
 #[derive(Debug)]
@@ -246,7 +284,7 @@ impl Operator for LimitOp {
             }
             let keyer = ties.map(|columns| Keyer::new(&columns)).transpose()?;
             let mut last: Option<Vec<u8>> = None;
-            let mut rows = input(&child, task).map_err(|e| crate::error::from_datafusion(&e))?;
+            let mut rows = input(&child, task).map_err(|e| from_datafusion(&e))?;
             while let Some(batch) = rows.next().await {
                 let mut batch = batch?;
                 let skipped = skip.min(batch.num_rows());
@@ -280,6 +318,25 @@ impl Operator for LimitOp {
     }
 }
 
+/// Hands on what its child gives: an operator of DataFusion's under it gives way as ours do.
+#[derive(Debug)]
+pub(crate) struct PassOp;
+
+impl Operator for PassOp {
+    fn name(&self) -> &'static str {
+        "Pass"
+    }
+
+    fn execute(
+        &self,
+        children: &[Arc<dyn ExecutionPlan>],
+        task: Arc<TaskContext>,
+    ) -> DfResult<Batches> {
+        let rows = children[0].execute(0, task)?;
+        Ok(Box::pin(rows.map(|item| item.map_err(|e| from_datafusion(&e)))))
+    }
+}
+
 /// UNION ALL: the children one after the other, their columns put in order.
 #[derive(Debug)]
 pub(crate) struct UnionOp {
@@ -302,8 +359,7 @@ impl Operator for UnionOp {
         let (columns, schema) = (self.columns.clone(), self.schema.clone());
         Ok(generate(|mut out| async move {
             for (child, columns) in children.iter().zip(&columns) {
-                let mut rows =
-                    input(child, task.clone()).map_err(|e| crate::error::from_datafusion(&e))?;
+                let mut rows = input(child, task.clone()).map_err(|e| from_datafusion(&e))?;
                 while let Some(batch) = rows.next().await {
                     let batch = batch?;
                     let arrays = columns.iter().map(|c| batch.column(*c).clone()).collect();

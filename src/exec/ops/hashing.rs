@@ -3,19 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
 use datafusion_execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion_physical_plan::ExecutionPlan;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use meridian_sql::rel::SetOpKind;
 use meridian_types::{PgError, PgType};
 
+use super::aside::{Aside, Budget};
 use super::basic::batch_of;
-use super::{Batches, Operator, generate, input};
+use super::{Batches, Operator, Yielder, generate, input};
 use crate::error::{from_arrow, from_datafusion};
 use crate::keys::Keyer;
 
@@ -48,33 +50,61 @@ impl Operator for DistinctOp {
         children: &[Arc<dyn ExecutionPlan>],
         task: Arc<TaskContext>,
     ) -> DfResult<Batches> {
-        let memory = reservation("Distinct", &task);
-        let mut rows = input(&children[0], task)?;
+        let rows = input(&children[0], task.clone())?;
+        let budget = Budget::new("Distinct", &task);
         let on = self.on.clone();
-        Ok(generate(|mut out| async move {
-            let keyer = Keyer::new(&on)?;
-            let mut seen: HashSet<Box<[u8]>> = HashSet::new();
-            while let Some(batch) = rows.next().await {
-                let batch = batch?;
-                let keys = keyer.keys(&batch)?;
-                let mut bytes = 0;
-                let keep: BooleanArray = (0..batch.num_rows())
-                    .map(|row| {
-                        let key = keys.get(row);
-                        let new = !seen.contains(key);
-                        if new {
-                            bytes += key.len() + ENTRY_BYTES;
-                            seen.insert(key.into());
-                        }
-                        Some(new)
-                    })
-                    .collect();
-                grow(&memory, bytes)?;
-                out.send(filter_record_batch(&batch, &keep).map_err(from_arrow)?).await;
-            }
-            Ok(())
-        }))
+        Ok(generate(|mut out| async move { distinct(&on, rows, 0, &task, budget, &mut out).await }))
     }
+}
+
+/// Gives the first row of each key; rows for whose keys there is no memory come last.
+fn distinct<'a>(
+    on: &'a [(usize, PgType)],
+    mut rows: Batches,
+    level: u32,
+    task: &'a TaskContext,
+    mut budget: Budget,
+    out: &'a mut Yielder,
+) -> BoxFuture<'a, Result<(), PgError>> {
+    Box::pin(async move {
+        let keyer = Keyer::new(on)?;
+        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        let mut aside: Option<Aside> = None;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let keys = keyer.keys(&batch)?;
+            let (mut keep, mut later) = (vec![], vec![]);
+            for row in 0..batch.num_rows() {
+                let key = keys.get(row);
+                if seen.contains(key) {
+                    continue;
+                }
+                let row = u32::try_from(row).unwrap_or(u32::MAX);
+                if aside.is_some() || !budget.take(key.len() + ENTRY_BYTES) {
+                    if aside.is_none() {
+                        aside = Some(Aside::new(task, batch.schema(), level)?);
+                    }
+                    later.push(row);
+                    continue;
+                }
+                seen.insert(key.into());
+                keep.push(row);
+            }
+            if let Some(aside) = &mut aside {
+                aside.put(&batch, &keys, &later)?;
+            }
+            let kept = take_record_batch(&batch, &UInt32Array::from(keep)).map_err(from_arrow)?;
+            out.send(kept).await;
+        }
+        drop(seen);
+        budget.free();
+        let Some(aside) = aside else { return Ok(()) };
+        for part in aside.finish()? {
+            let budget = Budget::new("Distinct", task);
+            distinct(on, part, level + 1, task, budget, out).await?;
+        }
+        Ok(())
+    })
 }
 
 /// INTERSECT and EXCEPT, with and without ALL.

@@ -53,7 +53,6 @@ impl Target {
         let name = &self.table.desc.name;
         match txn.lock(key, strength, wait).await.map_err(|e| from_lock(e, name))? {
             Locked::Skipped => Ok(false),
-            Locked::Held { changed: true, .. } if self.wait == LockWait::SkipLocked => Ok(false),
             Locked::Held { changed: true, .. } => Err(changed(txn)),
             Locked::Held { newest, .. } => Ok(newest.is_some()),
         }

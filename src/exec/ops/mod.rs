@@ -1,11 +1,12 @@
 //! Meridian's own operators, as DataFusion execution plans.
 //!
 //! An operator implements [`Operator`]: given its children it makes a stream of batches. [`OpExec`]
-//! is the one `ExecutionPlan` around all of them: single partition, children and schema kept,
-//! output counted. Most operators are written as straight asynchronous code with [`generate`].
+//! is the one `ExecutionPlan` around all of them: single partition, children and schema kept.
+//! Most operators are written as straight asynchronous code with [`generate`].
 
 pub(crate) mod aggregate;
 pub(crate) mod apply;
+pub(crate) mod aside;
 pub(crate) mod basic;
 pub(crate) mod cte;
 pub(crate) mod function;
@@ -14,6 +15,7 @@ pub(crate) mod lock;
 pub(crate) mod meter;
 pub(crate) mod modify;
 pub(crate) mod scan;
+pub(crate) mod spool;
 mod stream;
 pub(crate) mod virtuals;
 pub(crate) mod window;
@@ -26,9 +28,7 @@ use datafusion_common::Result as DfResult;
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion_physical_plan::coop::make_cooperative;
 use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion_physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
@@ -37,7 +37,7 @@ use meridian_types::{PgError, PgType};
 use crate::error::{from_datafusion, to_datafusion};
 use crate::values;
 
-pub(crate) use stream::{Batches, Yielder, generate};
+pub(crate) use stream::{Batches, Yielder, Yielding, generate};
 
 /// An operator of ours.
 pub(crate) trait Operator: fmt::Debug + Send + Sync {
@@ -57,7 +57,6 @@ pub(crate) struct OpExec {
     op: Arc<dyn Operator>,
     children: Vec<Arc<dyn ExecutionPlan>>,
     properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
 }
 
 impl OpExec {
@@ -73,12 +72,7 @@ impl OpExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Arc::new(OpExec {
-            op: Arc::new(op),
-            children,
-            properties: Arc::new(properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-        })
+        Arc::new(OpExec { op: Arc::new(op), children, properties: Arc::new(properties) })
     }
 }
 
@@ -118,37 +112,22 @@ impl ExecutionPlan for OpExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(OpExec {
-            op: self.op.clone(),
-            children,
-            properties: self.properties.clone(),
-            metrics: self.metrics.clone(),
-        }))
+        Ok(Arc::new(OpExec { op: self.op.clone(), children, properties: self.properties.clone() }))
     }
 
     fn execute(&self, _: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let metrics = BaselineMetrics::new(&self.metrics, 0);
-        let batches = self.op.execute(&self.children, task)?;
-        let stream = batches.map(move |item| {
-            if let Ok(batch) = &item {
-                metrics.record_output(batch.num_rows());
-            }
-            item.map_err(to_datafusion)
-        });
+        // No metrics here: a set of them grows with every run, and inner plans run once a row.
+        let stream = self.op.execute(&self.children, task)?.map(|item| item.map_err(to_datafusion));
         // A statement that computes for long gives way to others between batches; without that the
         // worker thread would serve no sockets, and nobody could cancel it.
-        let stream = RecordBatchStreamAdapter::new(self.schema(), stream);
-        Ok(make_cooperative(Box::pin(stream)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let stream = Yielding::new(stream);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 }
 
 /// A child's batches, with PostgreSQL errors.
 pub(crate) fn input(child: &Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> DfResult<Batches> {
-    let stream = make_cooperative(child.execute(0, task)?);
+    let stream = Yielding::new(child.execute(0, task)?);
     Ok(Box::pin(stream.map(|item| item.map_err(|e| from_datafusion(&e)))))
 }
 

@@ -39,17 +39,26 @@ impl Operator for ModifyOp {
         Ok(generate(|mut out| async move {
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
-                let spec = op.spec.clone();
-                let (count, columns) = op
-                    .shared
-                    .job(move |driver| Box::pin(async move { spec.apply(&batch, driver).await }))
-                    .await?;
-                if op.root {
-                    op.shared.affected.fetch_add(count, Ordering::Relaxed);
-                }
-                if let Some(columns) = columns {
-                    let rows = usize::try_from(count).unwrap_or(usize::MAX);
-                    out.send(batch_of(&op.schema, columns, rows)?).await;
+                let mut next = Some(0);
+                while let Some(from) = next {
+                    let (spec, shared, batch) = (op.spec.clone(), op.shared.clone(), batch.clone());
+                    let done = op
+                        .shared
+                        .job(move |driver| {
+                            Box::pin(async move { spec.apply(&batch, from, &shared, driver).await })
+                        })
+                        .await?;
+                    if op.root {
+                        op.shared.affected.fetch_add(done.count, Ordering::Relaxed);
+                    }
+                    if let Some(columns) = done.columns {
+                        let rows = usize::try_from(done.count).unwrap_or(usize::MAX);
+                        out.send(batch_of(&op.schema, columns, rows)?).await;
+                    }
+                    next = done.stopped_at;
+                    if next.is_some() {
+                        op.shared.run_pending().await?;
+                    }
                 }
             }
             Ok(())

@@ -6,10 +6,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arrow::record_batch::RecordBatch;
-use futures::Stream;
+use futures::{Stream, StreamExt};
+use meridian_sql::walk::with_stack;
 use meridian_types::PgError;
 use parking_lot::Mutex;
 
@@ -70,4 +71,35 @@ where
     let slot: Slot = Arc::default();
     let future = code(Yielder(slot.clone()));
     Box::pin(Generator { future: Some(Box::pin(future)), slot })
+}
+
+/// A stream that gives way to other tasks: each batch costs a unit of tokio's budget, and the next
+/// one is not asked for before the unit was had.
+///
+/// The unit is paid after a batch, not before each poll as DataFusion's cooperative streams do it:
+/// under more operators than the budget has units, those would use it up on the way down and never
+/// reach the bottom.
+pub(crate) struct Yielding<S> {
+    inner: S,
+    owes: bool,
+}
+
+impl<S> Yielding<S> {
+    pub(crate) fn new(inner: S) -> Yielding<S> {
+        Yielding { inner, owes: false }
+    }
+}
+
+impl<S: Stream + Unpin> Stream for Yielding<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        if self.owes {
+            ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+            self.owes = false;
+        }
+        let next = ready!(with_stack(|| self.inner.poll_next_unpin(cx)));
+        self.owes = true;
+        Poll::Ready(next)
+    }
 }

@@ -2,5 +2,6 @@
 //! values are PostgreSQL 15's.
 
 mod dml;
+mod inner;
 mod queries;
 mod support;

@@ -354,3 +354,16 @@ impl Fixture {
         Ok((rows, out))
     }
 }
+
+/// Each query with the rows that PostgreSQL gives, `·` for NULL.
+pub(super) async fn check(f: &Fixture, cases: &[(&str, &[&str])]) {
+    let mut wrong = vec![];
+    for (sql, expected) in cases {
+        match f.exec(sql).await {
+            Ok(rows) if rows == *expected => {}
+            Ok(rows) => wrong.push(format!("{sql}\n  gave {rows:?}\n  not  {expected:?}")),
+            Err(e) => wrong.push(format!("{sql}\n  {:?}", e.fields())),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}

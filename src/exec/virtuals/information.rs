@@ -105,7 +105,11 @@ fn views(source: &Source<'_>) -> Vec<Vec<Datum>> {
             text(source.schema_name(view.schema)),
             text(&view.name),
             text(super::defs::view_text(view)),
-            text("NONE"),
+            text(match view.check_option {
+                None => "NONE",
+                Some(true) => "CASCADED",
+                Some(false) => "LOCAL",
+            }),
         ];
         row.extend((0..5).map(|_| yes(false)));
         rows.push(row);

@@ -1,12 +1,11 @@
 //! ON CONFLICT: which unique indexes arbitrate, and what DO UPDATE does.
 
-use std::sync::Arc;
-
 use meridian_catalog::{ConstraintKind, IndexDesc, TableDesc};
 use meridian_types::oid::BOOL;
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::same::same;
+use super::write_target::WriteTarget;
 use super::{Binder, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr, ExprKind};
@@ -18,15 +17,16 @@ impl Binder<'_> {
     /// Binds ON CONFLICT of an INSERT into `table`, which is called `alias`.
     pub(crate) fn bind_on_conflict(
         &mut self,
-        table: &Arc<TableDesc>,
+        target: &WriteTarget,
         alias: &str,
         clause: &ast::OnConflict,
     ) -> Result<OnConflict> {
+        let table = &target.table;
         let existing = self.row_ids(table);
         let arbiters = match &clause.conflict_target {
             Some(ast::ConflictTarget::Columns(columns)) => {
-                let target = conflict_target(columns)?;
-                self.infer_arbiters(table, alias, &existing, &target)?
+                let elements = conflict_target(columns)?;
+                self.infer_arbiters(target, alias, &existing, &elements)?
             }
             Some(ast::ConflictTarget::OnConstraint(name)) => vec![self.arbiter(table, name)?],
             None => vec![],
@@ -42,11 +42,13 @@ impl Binder<'_> {
                 }
                 let excluded = self.row_ids(table);
                 let items = vec![
-                    Self::row_item(table, alias, &existing),
-                    Self::row_item(table, "excluded", &excluded),
+                    self.target_item(target, alias, &existing)?,
+                    self.target_item(target, "excluded", &excluded)?,
                 ];
                 self.push_items(items);
-                let set = self.bind_assignments(table, &update.assignments)?;
+                let set = self
+                    .bind_assignments(&target.named, &update.assignments)
+                    .map_err(|e| target.explain(e, "UPDATE"))?;
                 let filter = match &update.selection {
                     Some(e) => Some(self.bind_condition(e, Clause::Where)?),
                     None => None,
@@ -86,21 +88,23 @@ impl Binder<'_> {
     /// Every unique index over exactly these columns and expressions.
     fn infer_arbiters(
         &mut self,
-        table: &TableDesc,
+        target: &WriteTarget,
         alias: &str,
         ids: &[ColumnId],
-        target: &ConflictTarget,
+        inference: &ConflictTarget,
     ) -> Result<Vec<u16>> {
-        self.push_items(vec![Self::row_item(table, alias, ids)]);
+        let table = &*target.table;
+        let item = self.target_item(target, alias, ids)?;
+        self.push_items(vec![item]);
         let mut wanted: Vec<Expr> = Vec::new();
-        for element in &target.elements {
+        for element in &inference.elements {
             let e = self.bind_expr(&element.expr, Clause::IndexExpression)?;
             if !wanted.iter().any(|w| same(w, &e)) {
                 wanted.push(e);
             }
         }
         let mut predicate = Vec::new();
-        if let Some(e) = &target.predicate {
+        if let Some(e) = &inference.predicate {
             let bound = self.bind_condition(e, Clause::IndexPredicate)?;
             walk::conjuncts(bound, &mut predicate);
         }

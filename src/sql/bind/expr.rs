@@ -455,6 +455,13 @@ impl Binder<'_> {
         }
         let kind = match name {
             "coalesce" => ExprKind::Coalesce(args),
+            _ if !self.is_sortable(ty.oid) => {
+                let text = format!(
+                    "could not identify a comparison function for type {}",
+                    self.display_type(ty.oid)
+                );
+                return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, text));
+            }
             _ => ExprKind::MinMax { greatest: name == "greatest", args },
         };
         Ok(Expr { kind, ty })
@@ -469,17 +476,13 @@ impl Binder<'_> {
     ) -> Result<Expr> {
         let l = self.bind_expr(left, clause)?;
         let r = self.bind_expr(right, clause)?;
-        let original = l.clone();
         let (lp, rp) = (self.position(left), self.position(right));
         let eq = self.make_operator("=", Some((l, lp)), (r, rp), position)?;
         let (eq, left, right) = into_comparison(eq)?;
-        let result = match original.ty.oid {
-            oid::UNKNOWN => left.clone(),
-            _ => original,
-        };
-        let ty = result.ty;
+        // What comes back is the operand as the operator takes it: NULLIF(1, 2.5) is numeric.
+        let (ty, result) = (left.ty, Box::new(left.clone()));
         let (left, right) = (Box::new(left), Box::new(right));
-        Ok(Expr { kind: ExprKind::NullIf { eq, left, right, result: Box::new(result) }, ty })
+        Ok(Expr { kind: ExprKind::NullIf { eq, left, right, result }, ty })
     }
 
     /// `x IN (…)`: one comparison with an array when all items are of one kind and read no column,

@@ -100,13 +100,27 @@ impl Binder<'_> {
                 ));
             }
         };
-        // From the last pair backwards: a < b OR (a = b AND rest).
+        // From the last pair backwards: a < b OR (a = b AND rest). A later pair is not looked at when
+        // an earlier one decides or is NULL, which shows when computing it may fail.
+        let simple = |e: &Expr| {
+            let bare = if let ExprKind::Relabel(inner) = &e.kind { inner } else { e };
+            matches!(bare.kind, ExprKind::Column(_) | ExprKind::Const(_) | ExprKind::Param(_))
+        };
+        let mut harmless = true;
         let mut pairs = pairs;
         let Some((l, r)) = pairs.pop() else { return Err(PgError::internal("an empty row")) };
+        let mut last = (l.0.clone(), r.0.clone());
         let mut rest = self.make_operator(op, Some(l), r, None)?;
         while let Some((l, r)) = pairs.pop() {
             let less = self.make_operator(strict, Some(l.clone()), r.clone(), None)?;
+            harmless &= simple(&last.0) && simple(&last.1);
+            last = (l.0.clone(), r.0.clone());
             let equal = self.make_operator("=", Some(l), r, None)?;
+            if !harmless {
+                let (whens, default) = (vec![(equal, rest)], Some(Box::new(less)));
+                rest = boolean(ExprKind::Case { whens, default });
+                continue;
+            }
             let tail = boolean(ExprKind::And(vec![equal, rest]));
             rest = boolean(ExprKind::Or(vec![less, tail]));
         }

@@ -14,13 +14,13 @@ use super::query::{CteName, Refusal, one_row};
 use super::scope::{ScopeColumn, ScopeItem};
 use super::{Binder, BoundQuery};
 use crate::ast;
-use crate::expr::Expr;
+use crate::expr::{Expr, ExprKind};
 use crate::plan::TableLock;
 use crate::rel::{Access, Column, JoinKind, Rel};
 use crate::walk;
 
 /// Deepest nesting of views.
-const VIEW_DEPTH: usize = 64;
+pub(crate) const VIEW_DEPTH: usize = 64;
 
 /// A bound FROM item: its relation and what can be named of it.
 pub(crate) type BoundItem = (Rel, Vec<ScopeItem>);
@@ -152,7 +152,18 @@ impl Binder<'_> {
             };
         }
         apply_alias(&mut item, alias, &table)?;
+        self.note_alias(&item, alias.is_some());
         Ok((rel, vec![item]))
+    }
+
+    /// Notes the alias of an item, for EXPLAIN. A view's own relations keep theirs.
+    pub(crate) fn note_alias(&mut self, item: &ScopeItem, given: bool) {
+        let Some(alias) = item.alias.as_ref().filter(|_| given) else { return };
+        for column in &item.columns {
+            if let ExprKind::Column(id) = column.expr.kind {
+                self.aliases.entry(id).or_insert_with(|| alias.clone());
+            }
+        }
     }
 
     fn schema_of(&self, relation: &Relation) -> Option<Arc<str>> {
@@ -336,6 +347,7 @@ impl Binder<'_> {
         let mut item = ScopeItem::new(Some(cte.name.clone()), visible);
         item.lateral_ok = true;
         apply_alias(&mut item, alias, &cte.name)?;
+        self.note_alias(&item, alias.is_some());
         Ok((Rel::CteScan { cte: cte.id, columns }, vec![item]))
     }
 }

@@ -51,6 +51,7 @@ impl Binder<'_> {
         item.scalar_function = scalar && ordinality.is_none();
         if let Some(alias) = parts.alias {
             apply_alias(&mut item, Some(alias), &first)?;
+            self.note_alias(&item, true);
             // `f(…) AS x` names the only column x as well.
             if scalar && alias.columns.is_empty() {
                 item.columns[0].name = Arc::from(alias.name.value.as_str());

@@ -3,12 +3,13 @@
 //! The source gives one column for each column named; `ModifyKind::Insert::values` fills in the
 //! defaults of the rest. A DEFAULT inside VALUES is replaced where it stands.
 
-use meridian_catalog::{ColumnDesc, Identity, TableDesc};
+use meridian_catalog::{ColumnDesc, Identity};
 use meridian_types::{PgError, Result, SqlState};
 
 use super::query::{Tail, one_row};
 use super::scope::Scope;
 use super::values::is_default;
+use super::write_target::WriteTarget;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr};
@@ -39,11 +40,17 @@ impl Binder<'_> {
         let ast::TableObject::TableName(name) = &insert.table else {
             return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error in INSERT"));
         };
-        let table = self.target_table(name, "INSERT")?;
+        let target = self.write_target(name, "INSERT")?;
+        let table = target.table.clone();
         let overriding = overriding(insert);
-        let targets = self.insert_targets(&table, &insert.columns)?;
+        let targets = self
+            .insert_targets(&target, &insert.columns)
+            .map_err(|e| target.explain(e, "INSERT"))?;
         let explicit = !insert.columns.is_empty();
-        let source = self.bind_insert_source(insert, &targets, explicit, overriding)?;
+        let width = targets.len();
+        let source = self
+            .bind_insert_source(insert, &targets, explicit, overriding)
+            .map_err(|e| if explicit { e } else { target.too_many(e, width + 1) })?;
         let mut values: Vec<Expr> = Vec::with_capacity(table.columns.len());
         for column in &table.columns {
             let at = targets.iter().position(|(t, _)| t.attnum == column.attnum);
@@ -55,11 +62,13 @@ impl Binder<'_> {
                 _ => self.default_value(column)?,
             });
         }
-        let alias = insert_alias(insert).map_or(table.name.as_str(), |a| &a.value);
+        let alias = insert_alias(insert).map_or(target.named.name.as_str(), |a| &a.value);
         let new_columns = self.row_ids(&table);
+        let aliased = target.view.is_none();
+        self.note_alias(&Self::row_item(&table, alias, &new_columns), aliased);
         let on_conflict = match &insert.on {
             None => None,
-            Some(ast::OnInsert::OnConflict(c)) => Some(self.bind_on_conflict(&table, alias, c)?),
+            Some(ast::OnInsert::OnConflict(c)) => Some(self.bind_on_conflict(&target, alias, c)?),
             Some(_) => {
                 return Err(PgError::new(
                     SqlState::SYNTAX_ERROR,
@@ -67,21 +76,23 @@ impl Binder<'_> {
                 ));
             }
         };
-        self.push_items(vec![Self::row_item(&table, alias, &new_columns)]);
+        let item = self.target_item(&target, alias, &new_columns)?;
+        self.push_items(vec![item]);
         let returning = self.bind_returning(insert.returning.as_ref())?;
         self.scopes.pop();
         let kind = ModifyKind::Insert { values, on_conflict };
-        self.modify(table, source.rel, kind, new_columns, returning)
+        self.modify(&target, source.rel, kind, new_columns, returning)
     }
 
     /// The columns that values are given for, in order, and where they were named.
     fn insert_targets<'t>(
         &self,
-        table: &'t TableDesc,
+        target: &'t WriteTarget,
         names: &[ast::ObjectName],
     ) -> Result<Vec<(&'t ColumnDesc, Option<u32>)>> {
+        let table = &*target.named;
         if names.is_empty() {
-            let all = table.columns.iter().filter(|c| !c.dropped && !c.hidden);
+            let all = target.columns.iter().map_while(|attnum| table.column((*attnum)?));
             return Ok(all.map(|c| (c, None)).collect());
         }
         let mut out: Vec<(&ColumnDesc, Option<u32>)> = Vec::with_capacity(names.len());

@@ -49,6 +49,7 @@ mod text;
 mod update;
 mod values;
 mod window;
+mod write_target;
 
 pub use clause::Clause;
 pub use scope::{
@@ -92,6 +93,13 @@ pub trait CatalogView {
         Ok(())
     }
 
+    /// 42501 unless a relation may be written by this role, or by the current one; the letter is the
+    /// privilege's in access lists.
+    fn check_writable(&self, relation: &Relation, role: Option<Oid>, letter: char) -> Result<()> {
+        let _ = (relation, role, letter);
+        Ok(())
+    }
+
     /// Current database.
     fn database(&self) -> &str;
 
@@ -126,6 +134,10 @@ pub struct Binder<'a> {
     pub tables: Vec<(Arc<TableDesc>, TableLock)>,
     /// State of the binder of relations (CTEs in sight and so on).
     pub relations: query::RelationState,
+    /// See [`crate::plan::Query::aliases`].
+    pub(crate) aliases: crate::plan::Aliases,
+    /// See [`crate::plan::Query::trusted`].
+    pub(crate) trusted: std::collections::BTreeSet<Oid>,
     pub(crate) next_column: u32,
     /// Parameters that the text may not name: the statement has none.
     pub(crate) params_open: bool,
@@ -168,6 +180,8 @@ impl<'a> Binder<'a> {
             scopes: Vec::new(),
             tables: Vec::new(),
             relations: query::RelationState::default(),
+            aliases: crate::plan::Aliases::new(),
+            trusted: std::collections::BTreeSet::new(),
             next_column: 0,
             params_open: open,
             outer_log: Vec::new(),

@@ -13,6 +13,7 @@ use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 use super::expr::row_fields;
 use super::scope::{Scope, ScopeColumn, ScopeItem};
 use super::values::is_default;
+use super::write_target::WriteTarget;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::{ColumnId, Expr, ExprKind, FuncRef};
@@ -21,9 +22,9 @@ use crate::rel::{Column, Rel};
 use crate::resolve::CoercionContext;
 
 /// `(constraint name, condition)` pairs.
-type Checks = Vec<(String, Expr)>;
+pub(crate) type Checks = Vec<(String, Expr)>;
 /// Checks, and generated columns by attnum.
-type RowRules = (Checks, Vec<(i16, Expr)>);
+pub(crate) type RowRules = (Checks, Vec<(i16, Expr)>);
 /// RETURNING: its columns with their values, and the table columns that they are.
 pub(crate) type Returning = (Vec<(Column, Expr)>, Vec<Option<(u32, i16)>>);
 
@@ -65,7 +66,7 @@ impl Binder<'_> {
                 Ok(desc)
             }
             Relation::View(_) => {
-                Err(PgError::unsupported(format!("{verb} of a view is not supported yet")))
+                Err(PgError::unsupported(format!("{verb} of a view is not supported here yet")))
             }
             Relation::Virtual(v) => {
                 let text = format!("permission denied: \"{}\" is a system catalog", v.name);
@@ -77,7 +78,7 @@ impl Binder<'_> {
     }
 
     /// One id for each column of the table.
-    pub(crate) fn row_ids(&mut self, table: &TableDesc) -> Vec<ColumnId> {
+    pub fn row_ids(&mut self, table: &TableDesc) -> Vec<ColumnId> {
         table.columns.iter().map(|_| self.new_column_id()).collect()
     }
 
@@ -104,7 +105,7 @@ impl Binder<'_> {
     }
 
     /// The value of a column that none is given for.
-    pub(crate) fn default_value(&mut self, column: &ColumnDesc) -> Result<Expr> {
+    pub fn default_value(&mut self, column: &ColumnDesc) -> Result<Expr> {
         if column.generated {
             return Ok(Expr::constant(Datum::Null, column.ty));
         }
@@ -313,11 +314,7 @@ impl Binder<'_> {
     }
 
     /// Checks and generated columns over the row written.
-    pub(crate) fn bind_row_rules(
-        &mut self,
-        table: &TableDesc,
-        ids: &[ColumnId],
-    ) -> Result<RowRules> {
+    pub fn bind_row_rules(&mut self, table: &TableDesc, ids: &[ColumnId]) -> Result<RowRules> {
         let item = || vec![Self::row_item(table, &table.name, ids)];
         let mut checks = Vec::new();
         for constraint in &table.constraints {
@@ -342,19 +339,25 @@ impl Binder<'_> {
     /// Puts a `Modify` together.
     pub(crate) fn modify(
         &mut self,
-        table: Arc<TableDesc>,
+        target: &WriteTarget,
         source: Rel,
         kind: ModifyKind,
         new_columns: Vec<ColumnId>,
         returning: Returning,
     ) -> Result<BoundQuery> {
+        let table = target.table.clone();
+        let view_checks = match kind {
+            ModifyKind::Delete { .. } => vec![],
+            _ => self.target_row(target, &table.name, &new_columns)?.checks,
+        };
         let (checks, generated) = match kind {
             ModifyKind::Delete { .. } => (vec![], vec![]),
             _ => self.bind_row_rules(&table, &new_columns)?,
         };
         let (returning, origins) = returning;
         let columns = returning.iter().map(|(c, _)| c.clone()).collect();
-        let modify = Modify { table, source, kind, returning, new_columns, checks, generated };
+        let modify =
+            Modify { table, source, kind, returning, new_columns, checks, view_checks, generated };
         Ok(BoundQuery { rel: Rel::Modify(Box::new(modify)), columns, origins })
     }
 

@@ -13,13 +13,18 @@ use crate::expr::{Expr, ExprKind};
 impl Binder<'_> {
     /// A type has an order, or 42883 as PostgreSQL words it.
     pub(crate) fn check_sortable(&self, ty: Oid, position: Option<u32>) -> Result<()> {
-        if ty == UNKNOWN || BtreeFamily::of(ty).is_some() || self.user_type(ty) {
+        if self.is_sortable(ty) {
             return Ok(());
         }
         let text =
             format!("could not identify an ordering operator for type {}", self.display_type(ty));
         let hint = "Use an explicit ordering operator or modify the query.";
         Err(PgError::new(SqlState::UNDEFINED_FUNCTION, text).hint(hint).at(position))
+    }
+
+    /// A type has an order.
+    pub(crate) fn is_sortable(&self, ty: Oid) -> bool {
+        ty == UNKNOWN || BtreeFamily::of(ty).is_some() || self.user_type(ty)
     }
 
     /// A type has an equality, by order or by hash.

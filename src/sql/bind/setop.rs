@@ -3,15 +3,18 @@
 //! Column types are decided pairwise up the tree. A literal of no type takes the other side's;
 //! names come from the leftmost query.
 
-use meridian_types::oid::{TEXT, UNKNOWN};
+use meridian_types::oid::{Oid, TEXT, UNKNOWN};
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::query::{Tail, push_key, refuse_locks, sort_key};
 use super::values::common_typmod;
 use super::{Binder, BoundQuery};
 use crate::ast;
-use crate::expr::Expr;
-use crate::rel::{Rel, SetOpKind};
+use crate::expr::{ColumnId, Expr};
+use crate::rel::{Column, Rel, SetOpKind};
+
+/// INTERSECTs and EXCEPTs one after the other, at most: they make a deep tree.
+const MAX_DEPTH: usize = 500;
 
 impl Binder<'_> {
     /// Binds a set operation with what follows it.
@@ -60,37 +63,45 @@ impl Binder<'_> {
         }
     }
 
+    /// A tree of set operations. The left spine, which is what `a UNION b UNION c …` makes, is walked
+    /// in a loop: generated statements have thousands of arms.
     fn bind_set_tree(&mut self, body: &ast::SetExpr, resolve: bool) -> Result<BoundQuery> {
-        match body {
-            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let all = match set_quantifier {
-                    ast::SetQuantifier::All => true,
-                    ast::SetQuantifier::Distinct | ast::SetQuantifier::None => false,
-                    _ => {
-                        let text = "syntax error at or near \"BY\"";
-                        return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
+        crate::walk::with_stack(|| {
+            let (mut at, mut spine) = (body, Vec::new());
+            let mut query = None;
+            loop {
+                match at {
+                    ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                        spine.push((operation(*op, *set_quantifier)?, &**right));
+                        at = left;
                     }
-                };
-                let kind = match op {
-                    ast::SetOperator::Union => SetOpKind::Union,
-                    ast::SetOperator::Intersect => SetOpKind::Intersect,
-                    ast::SetOperator::Except | ast::SetOperator::Minus => SetOpKind::Except,
-                };
-                let bound_left = self.bind_set_tree(left, false)?;
-                let bound_right = self.bind_set_tree(right, false)?;
-                let positions = [self.first_position(left), self.first_position(right)];
-                let sides = [bound_left, bound_right];
-                self.combine(kind, all, sides, resolve, positions)
+                    ast::SetExpr::Query(q) if q.with.is_none() && Tail::of(q)?.is_empty() => {
+                        at = &q.body;
+                    }
+                    ast::SetExpr::Query(inner) => {
+                        query = Some(self.bind_query_as(inner, resolve && spine.is_empty())?);
+                        break;
+                    }
+                    _ => break,
+                }
             }
-            ast::SetExpr::Query(inner) if inner.with.is_none() && Tail::of(inner)?.is_empty() => {
-                self.bind_set_tree(&inner.body, resolve)
+            let first = match query {
+                Some(query) => query,
+                None => self.bind_query_as(&leaf_query(at), resolve && spine.is_empty())?,
+            };
+            if spine.iter().filter(|((kind, _), _)| *kind != SetOpKind::Union).count() > MAX_DEPTH {
+                return Err(crate::parse::too_deep());
             }
-            ast::SetExpr::Query(inner) => self.bind_query_as(inner, resolve),
-            leaf => {
-                let query = leaf_query(leaf);
-                self.bind_query_as(&query, resolve)
+            let left_at = self.first_position(at);
+            let mut arms = Arms::one(first);
+            while let Some(((kind, all), right)) = spine.pop() {
+                let right_at = self.first_position(right);
+                let right = self.bind_set_tree(right, false)?;
+                let resolve = resolve && spine.is_empty();
+                arms = self.combine(kind, all, (arms, &left_at), (right, &right_at), resolve)?;
             }
-        }
+            Ok(self.joined(arms))
+        })
     }
 
     /// Position of the first output column of a query, for errors.
@@ -116,18 +127,16 @@ impl Binder<'_> {
         }
     }
 
-    /// One set operation over two bound sides.
-    pub(crate) fn combine(
+    /// One set operation more over what is there.
+    fn combine(
         &mut self,
         kind: SetOpKind,
         all: bool,
-        sides: [BoundQuery; 2],
+        (left, left_at): (Arms, &[Option<u32>]),
+        (right, right_at): (BoundQuery, &[Option<u32>]),
         resolve: bool,
-        positions: [Vec<Option<u32>>; 2],
-    ) -> Result<BoundQuery> {
+    ) -> Result<Arms> {
         let name = kind_name(kind);
-        let [left, right] = sides;
-        let [left_at, right_at] = positions;
         let at = |i: usize| right_at.get(i).copied().flatten();
         if left.columns.len() != right.columns.len() {
             let text = format!("each {name} query must have the same number of columns");
@@ -142,25 +151,62 @@ impl Binder<'_> {
             // type are text, unless something above may still decide.
             types.push(if ty.oid == UNKNOWN && resolve { PgType::new(TEXT) } else { ty });
         }
-        let left = self.side(left, &types, name, &left_at)?;
-        let right = self.side(right, &types, name, &right_at)?;
-        let columns: Vec<_> = left
-            .columns
-            .iter()
-            .zip(&types)
-            .map(|(c, ty)| self.new_column(c.name.clone(), *ty))
-            .collect();
-        let ids = |b: &BoundQuery| b.columns.iter().map(|c| c.id).collect();
-        let origins = vec![None; columns.len()];
-        let (left_ids, right_ids) = (ids(&left), ids(&right));
-        let rel = Rel::SetOp {
-            kind,
-            all,
-            columns: columns.clone(),
-            left: (Box::new(left.rel), left_ids),
-            right: (Box::new(right.rel), right_ids),
+        let fits = left.columns.iter().zip(&types).all(|(c, ty)| c.ty.oid == ty.oid);
+        let grows = left.rels.len() > 1 && kind == SetOpKind::Union && fits && (left.all || !all);
+        let mut arms = if grows {
+            left
+        } else {
+            let left = self.joined(left);
+            let mut arms = Arms::one(self.side(left, &types, name, left_at)?);
+            for (column, ty) in arms.columns.iter_mut().zip(&types) {
+                *column = self.new_column(column.name.clone(), *ty);
+            }
+            arms
         };
-        Ok(BoundQuery { rel, columns, origins })
+        let right = self.side(right, &types, name, right_at)?;
+        arms.columns.iter_mut().zip(types).for_each(|(c, ty)| c.ty = ty);
+        arms.origins.fill(None);
+        arms.all = all;
+        arms.rels.push((right.rel, right.columns.iter().map(|c| c.id).collect()));
+        if kind == SetOpKind::Union {
+            return Ok(arms);
+        }
+        let rel = self.tree(kind, all, arms.rels, arms.columns.clone());
+        Ok(Arms::one(BoundQuery { rel, columns: arms.columns, origins: arms.origins }))
+    }
+
+    /// The arms as one query.
+    fn joined(&mut self, mut arms: Arms) -> BoundQuery {
+        let rel = match arms.rels.pop() {
+            Some((rel, _)) if arms.rels.is_empty() => rel,
+            last => {
+                arms.rels.extend(last);
+                self.tree(SetOpKind::Union, arms.all, arms.rels, arms.columns.clone())
+            }
+        };
+        BoundQuery { rel, columns: arms.columns, origins: arms.origins }
+    }
+
+    /// A balanced tree, so that many arms do not make a deep one. Duplicates are removed at its top.
+    fn tree(
+        &mut self,
+        kind: SetOpKind,
+        all: bool,
+        mut arms: Vec<(Rel, Vec<ColumnId>)>,
+        columns: Vec<Column>,
+    ) -> Rel {
+        let right = arms.split_off(arms.len().div_ceil(2));
+        let [left, right] = [arms, right].map(|mut half| match half.len() {
+            1 => half.swap_remove(0),
+            _ => {
+                let own: Vec<Column> =
+                    columns.iter().map(|c| self.new_column(c.name.clone(), c.ty)).collect();
+                let ids = own.iter().map(|c| c.id).collect();
+                (self.tree(kind, true, half, own), ids)
+            }
+        });
+        let [left, right] = [left, right].map(|(rel, ids)| (Box::new(rel), ids));
+        Rel::SetOp { kind, all, columns, left, right }
     }
 
     fn side(
@@ -178,6 +224,38 @@ impl Binder<'_> {
             binder.coerce_to_common(e, PgType::new(types[i].oid), name, position)
         })
     }
+}
+
+/// Queries that a run of UNIONs puts together, not yet a tree.
+struct Arms {
+    rels: Vec<(Rel, Vec<ColumnId>)>,
+    /// Duplicates stay.
+    all: bool,
+    /// What comes out: of a single arm its own columns.
+    columns: Vec<Column>,
+    origins: Vec<Option<(Oid, i16)>>,
+}
+
+impl Arms {
+    fn one(query: BoundQuery) -> Arms {
+        let ids = query.columns.iter().map(|c| c.id).collect();
+        let BoundQuery { rel, columns, origins } = query;
+        Arms { rels: vec![(rel, ids)], all: true, columns, origins }
+    }
+}
+
+fn operation(op: ast::SetOperator, quantifier: ast::SetQuantifier) -> Result<(SetOpKind, bool)> {
+    let all = match quantifier {
+        ast::SetQuantifier::All => true,
+        ast::SetQuantifier::Distinct | ast::SetQuantifier::None => false,
+        _ => return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"BY\"")),
+    };
+    let kind = match op {
+        ast::SetOperator::Union => SetOpKind::Union,
+        ast::SetOperator::Intersect => SetOpKind::Intersect,
+        ast::SetOperator::Except | ast::SetOperator::Minus => SetOpKind::Except,
+    };
+    Ok((kind, all))
 }
 
 /// The word that errors name the operation by.

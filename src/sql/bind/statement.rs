@@ -63,6 +63,7 @@ impl Binder<'_> {
         let mut tables = std::mem::take(&mut self.tables);
         tables.sort_by_key(|(t, _)| t.oid);
         Ok(Query {
+            fails: None,
             writes: writes(&bound.rel),
             rel: bound.rel,
             output: bound.columns,
@@ -71,6 +72,8 @@ impl Binder<'_> {
             origins: bound.origins,
             tables: tables.into_iter().map(|(t, lock)| (Arc::clone(&t), lock)).collect(),
             next_column: self.next_column,
+            aliases: std::mem::take(&mut self.aliases),
+            trusted: std::mem::take(&mut self.trusted),
         })
     }
 }

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use meridian_catalog::TableDesc;
 use meridian_types::{PgError, Result, SqlState};
 
 use super::from::{check_conflicts, cross};
 use super::scope::ScopeItem;
+use super::write_target::WriteTarget;
 use super::{Binder, BoundQuery, Clause};
 use crate::ast;
 use crate::expr::ColumnId;
@@ -19,7 +19,7 @@ use crate::walk;
 
 /// The target of UPDATE or DELETE.
 struct Target {
-    table: Arc<TableDesc>,
+    target: WriteTarget,
     rel: Rel,
     alias: Arc<str>,
     key: ColumnId,
@@ -43,16 +43,18 @@ impl Binder<'_> {
             }
             None => &[],
         };
-        let Target { table, rel, alias, key, old } = target;
+        let Target { target, rel, alias, key, old } = target;
         let source = self.bind_write_source(rel, item, from)?;
-        let set = self.bind_assignments(&table, &update.assignments)?;
+        let set = self
+            .bind_assignments(&target.named, &update.assignments)
+            .map_err(|e| target.explain(e, "UPDATE"))?;
         let source = self.bind_write_filter(source, update.selection.as_ref())?;
-        let new_columns = self.row_ids(&table);
-        self.scope().items[0] = Self::row_item(&table, &alias, &new_columns);
+        let new_columns = self.row_ids(&target.table);
+        self.scope().items[0] = self.target_item(&target, &alias, &new_columns)?;
         let returning = self.bind_returning(update.returning.as_ref())?;
         self.scopes.pop();
         let kind = ModifyKind::Update { key, old, set };
-        self.modify(table, source, kind, new_columns, returning)
+        self.modify(&target, source, kind, new_columns, returning)
     }
 
     /// Binds DELETE.
@@ -68,15 +70,15 @@ impl Binder<'_> {
         }
         let (target, item) = self.bind_write_target(&only.relation, "DELETE")?;
         let using = delete.using.as_deref().unwrap_or(&[]);
-        let Target { table, rel, alias, key, old } = target;
+        let Target { target, rel, alias, key, old } = target;
         let source = self.bind_write_source(rel, item, using)?;
         let source = self.bind_write_filter(source, delete.selection.as_ref())?;
-        let new_columns = self.row_ids(&table);
-        self.scope().items[0] = Self::row_item(&table, &alias, &new_columns);
+        let new_columns = self.row_ids(&target.table);
+        self.scope().items[0] = self.target_item(&target, &alias, &new_columns)?;
         let returning = self.bind_returning(delete.returning.as_ref())?;
         self.scopes.pop();
         let kind = ModifyKind::Delete { key, old };
-        self.modify(table, source, kind, new_columns, returning)
+        self.modify(&target, source, kind, new_columns, returning)
     }
 
     fn bind_write_target(
@@ -88,8 +90,8 @@ impl Binder<'_> {
             let text = format!("syntax error in {verb}");
             return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
         };
-        let table = self.target_table(name, verb)?;
-        let (rel, columns) = self.scan(&table, true);
+        let target = self.write_target(name, verb)?;
+        let (rel, columns) = self.scan(&target.table, true);
         let Rel::Scan { columns: scanned, .. } = &rel else {
             return Err(PgError::internal("a scan is a scan"));
         };
@@ -98,12 +100,18 @@ impl Binder<'_> {
             if *attnum == 0 { key = Some(column.id) } else { old.push(column.id) }
         }
         let key = key.ok_or_else(|| PgError::internal("a scan for writing has a key"))?;
-        let name: &str = alias.as_ref().map_or(&table.name, |a| &a.name.value);
+        let name: &str = alias.as_ref().map_or(&target.named.name, |a| &a.name.value);
         let alias: Arc<str> = Arc::from(name);
+        if target.view.is_some() {
+            let row = self.target_row(&target, name, &old)?;
+            let rel = walk::filtered(rel, row.filters);
+            return Ok((Target { target, rel, alias, key, old }, row.item));
+        }
         let mut item = ScopeItem::new(Some(alias.clone()), columns);
-        item.row_type = table.row_type;
+        item.row_type = target.table.row_type;
         item.lateral_ok = true;
-        Ok((Target { table, rel, alias, key, old }, item))
+        self.note_alias(&item, true);
+        Ok((Target { target, rel, alias, key, old }, item))
     }
 
     /// The target and FROM or USING, in a level that stays on the stack.

@@ -402,15 +402,24 @@ impl Meridian {
             Token::LParen => self.ident_list(p)?,
             _ => vec![],
         };
+        let mut check_option = None;
         if take_word(p, "with") {
-            self.storage_options(p)?;
+            let options = self.storage_options(p)?;
+            let given = options.iter().find(|(name, _)| name == "check_option");
+            check_option = given.map(|(_, value)| value == "cascaded");
         }
         expect_word(p, "as")?;
         let (query, text) = self.sql_query(p)?;
         if take_word(p, "with") {
-            return Ok(self.unsupported(p, "WITH CHECK OPTION"));
+            let local = take_word(p, "local");
+            if !local {
+                take_word(p, "cascaded");
+            }
+            expect_word(p, "check")?;
+            expect_word(p, "option")?;
+            check_option = Some(!local);
         }
-        let view = CreateView { name, or_replace, temp, columns, query, text };
+        let view = CreateView { name, or_replace, temp, columns, query, text, check_option };
         Ok(Ddl::CreateView(Box::new(view)))
     }
 

@@ -185,6 +185,8 @@ pub struct CreateView {
     pub query: ast::Query,
     /// Its text.
     pub text: TextSpan,
+    /// WITH CHECK OPTION: CASCADED (true) or LOCAL.
+    pub check_option: Option<bool>,
 }
 
 /// A key column of CREATE INDEX.

@@ -48,6 +48,9 @@ fn node(
             fields.push(format!("\"Subplan Name\": {}", quoted(heading)));
         }
     }
+    if let Some((verb, _)) = n.title.split_once(" on ").filter(|_| n.kind == "ModifyTable") {
+        fields.insert(1, format!("\"Operation\": {}", quoted(verb)));
+    }
     fields.push("\"Parallel Aware\": false".into());
     fields.push("\"Async Capable\": false".into());
     fields.extend(title_fields(n));
@@ -105,16 +108,14 @@ fn title_fields(n: &Node) -> Vec<String> {
             fields.push(format!("\"Scan Direction\": {}", quoted(direction)));
             fields.push(format!("\"Index Name\": {}", quoted(index)));
         }
-        if n.kind == "ModifyTable" {
-            fields.insert(0, format!("\"Operation\": {}", quoted(head)));
-        }
         let name = match n.kind.as_str() {
             "CTE Scan" => "CTE Name",
             "Function Scan" => "Function Name",
             _ => "Relation Name",
         };
+        let (relation, alias) = relation.split_once(' ').unwrap_or((relation, relation));
         fields.push(format!("{}: {}", quoted(name), quoted(relation)));
-        fields.push(format!("\"Alias\": {}", quoted(relation)));
+        fields.push(format!("\"Alias\": {}", quoted(alias)));
     }
     if matches!(n.kind.as_str(), "Hash Join" | "Nested Loop") {
         let words: Vec<&str> = n.title.split(' ').collect();

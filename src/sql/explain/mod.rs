@@ -35,6 +35,8 @@ pub struct Options {
     pub summary: bool,
     /// FORMAT JSON rather than TEXT.
     pub json: bool,
+    /// DISTRIBUTED, an option of our own: how the statement's writes will be committed.
+    pub distributed: bool,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             timing: true,
             summary: false,
             json: false,
+            distributed: false,
         }
     }
 }
@@ -88,7 +91,9 @@ pub fn explain(
     one_range: Option<bool>,
 ) -> Vec<String> {
     let root = node::build(query, options.verbose);
-    let commit = query.writes.then(|| commit_line(query.command, one_range)).flatten();
+    let commit = (options.distributed && query.writes)
+        .then(|| commit_line(query.command, one_range))
+        .flatten();
     if options.json {
         return vec![json::write(&root, options, run, commit.as_deref())];
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use meridian_catalog::{IndexDesc, TableDesc};
 
 use super::expr::{Names, conjunction, expression};
+use crate::deparse::quote_ident;
 use crate::expr::{ColumnId, Expr, ExprKind};
 use crate::optimise::{Estimate, estimate};
 use crate::plan::{Modify, ModifyKind, Query};
@@ -39,12 +40,12 @@ pub enum Property {
 
 /// The tree of a query.
 pub(super) fn build(query: &Query, verbose: bool) -> Node {
-    let names = Names::of(&query.rel);
+    let names = Names::of(query);
     let mut numbers = BTreeMap::new();
     number(&query.rel, &mut numbers);
-    let mut builder = Builder { names, numbers, ctes: BTreeMap::new(), subplans: 0 };
+    let mut builder = Builder { names, numbers, ctes: BTreeMap::new() };
     let mut root = builder.node(&query.rel);
-    if verbose {
+    if verbose && !query.output.is_empty() {
         let output = query.output.iter().map(|c| builder.names.name(c.id, &c.name)).collect();
         root.properties.insert(0, ("Output", Property::List(output)));
     }
@@ -61,7 +62,6 @@ struct Builder {
     names: Names,
     numbers: BTreeMap<*const Rel, usize>,
     ctes: BTreeMap<u32, String>,
-    subplans: usize,
 }
 
 impl Builder {
@@ -89,13 +89,20 @@ impl Builder {
     }
 
     fn node(&mut self, rel: &Rel) -> Node {
+        walk::with_stack(|| self.node_of(rel))
+    }
+
+    fn node_of(&mut self, rel: &Rel) -> Node {
         match rel {
             Rel::Scan { table, columns, filter, access } => {
                 self.scan(rel, table, columns, filter, access)
             }
-            Rel::Virtual { table, filter, .. } => {
-                let mut node = self.leaf(rel, "Seq Scan", format!("Seq Scan on {}", table.name));
+            Rel::Virtual { table, filter, columns } => {
+                let name = self.names.relation(table.name, columns.first().map(|(c, _)| c.id));
+                let mut node = self.leaf(rel, "Seq Scan", format!("Seq Scan on {name}"));
+                self.names.enter_scan(columns.iter().map(|(c, _)| c));
                 self.condition(&mut node, "Filter", filter);
+                self.names.enter_scan([]);
                 node
             }
             Rel::Values { rows, columns } => match (rows.len(), columns.len()) {
@@ -139,12 +146,15 @@ impl Builder {
             }
             Rel::Function { calls, .. } => {
                 let names: Vec<&str> = calls.iter().map(|c| &*c.func.name).collect();
-                let title = format!("Function Scan on {}", names.join(", "));
+                let first = calls.first().and_then(|c| c.columns.first()).map(|c| c.id);
+                let name = self.names.relation(&names.join(", "), first);
+                let title = format!("Function Scan on {name}");
                 self.leaf(rel, "Function Scan", title)
             }
             Rel::With { ctes, body } => self.with(rel, ctes, body),
-            Rel::CteScan { cte, .. } => {
+            Rel::CteScan { cte, columns } => {
                 let name = self.ctes.get(cte).cloned().unwrap_or_default();
+                let name = self.names.relation(&name, columns.first().map(|c| c.id));
                 self.leaf(rel, "CTE Scan", format!("CTE Scan on {name}"))
             }
             Rel::LockRows { input, .. } => self.over(rel, "LockRows", input),
@@ -173,13 +183,14 @@ impl Builder {
             }
             Access::Full => None,
         };
+        let name = self.names.relation(&table.name, columns.first().map(|(c, _)| c.id));
+        self.names.enter_scan(columns.iter().map(|(c, _)| c));
         let mut node = match (index, access) {
             (Some(index), Access::Index { spans, reverse, .. }) => {
-                let covered =
-                    !index.primary && columns.iter().all(|(_, a)| holds(table, index, *a));
+                let covered = columns.iter().all(|(_, a)| holds(table, index, *a));
                 let kind = if covered { "Index Only Scan" } else { "Index Scan" };
                 let back = if *reverse { " Backward" } else { "" };
-                let title = format!("{kind}{back} using {} on {}", index.name, table.name);
+                let title = format!("{kind}{back} using {} on {name}", quote_ident(&index.name));
                 let mut node = self.leaf(rel, kind, title);
                 let cond = self.index_condition(table, index, columns, spans);
                 if !cond.is_empty() {
@@ -187,9 +198,11 @@ impl Builder {
                 }
                 node
             }
-            _ => self.leaf(rel, "Seq Scan", format!("Seq Scan on {}", table.name)),
+            _ => self.leaf(rel, "Seq Scan", format!("Seq Scan on {name}")),
         };
         self.condition(&mut node, "Filter", filter);
+        self.names.enter_scan([]);
+        self.subqueries(rel, &mut node);
         node
     }
 
@@ -255,7 +268,10 @@ impl Builder {
             node = outer;
         }
         node.estimate = estimate(rel);
+        let leaf = matches!(input, Rel::Scan { .. } | Rel::CteScan { .. } | Rel::Function { .. });
+        self.names.enter_scan(leaf.then(|| walk::output(input)).iter().flatten());
         self.condition(&mut node, "Filter", predicates);
+        self.names.enter_scan([]);
         self.subqueries(rel, &mut node);
         node
     }
@@ -435,7 +451,12 @@ impl Builder {
             ModifyKind::Update { .. } => "Update",
             ModifyKind::Delete { .. } => "Delete",
         };
-        let mut node = self.leaf(rel, "ModifyTable", format!("{verb} on {}", modify.table.name));
+        let target = match &modify.kind {
+            ModifyKind::Insert { .. } => &modify.new_columns,
+            ModifyKind::Update { old, .. } | ModifyKind::Delete { old, .. } => old,
+        };
+        let name = self.names.relation(&modify.table.name, target.first().copied());
+        let mut node = self.leaf(rel, "ModifyTable", format!("{verb} on {name}"));
         if let ModifyKind::Insert { on_conflict: Some(conflict), .. } = &modify.kind {
             let what = if conflict.update.is_some() { "UPDATE" } else { "NOTHING" };
             node.properties.push(("Conflict Resolution", Property::Text(what.into())));
@@ -463,18 +484,18 @@ impl Builder {
     fn subqueries(&mut self, rel: &Rel, node: &mut Node) {
         let mut found = Vec::new();
         walk::each_expr(rel, &mut |e| {
-            walk::visit(e, &mut |e| found.extend(walk::subquery_of(e).cloned()));
+            walk::visit(e, &mut |e| {
+                let set = matches!(e.kind, ExprKind::Quantified { .. });
+                found.extend(walk::subquery_of(e).map(|sub| (sub.clone(), set)));
+            });
         });
-        for sub in found {
-            self.subplans += 1;
-            let (relation, word) = if sub.outer.is_empty() {
-                ("InitPlan", "InitPlan")
-            } else {
-                ("SubPlan", "SubPlan")
+        for (sub, set) in found {
+            let (number, value) = self.names.subplan(&sub, !set && sub.outer.is_empty());
+            let (relation, heading) = match value {
+                Some(value) => ("InitPlan", format!("InitPlan {number} (returns ${value})")),
+                None => ("SubPlan", format!("SubPlan {number}")),
             };
-            let heading = format!("{word} {}", self.subplans);
-            let names = Names::of(&sub.plan);
-            self.names.extend(names);
+            self.names.collect(&sub.plan);
             let child = self.node(&sub.plan);
             node.children.push((relation, Some(heading), child));
         }
@@ -482,6 +503,9 @@ impl Builder {
 
     fn sort_key(&self, key: &SortKey) -> String {
         let mut text = self.names.name(key.column, "?");
+        if text.contains(['(', ' ']) && !text.starts_with(['(', '"']) {
+            text = format!("({text})");
+        }
         if key.desc {
             text.push_str(" DESC");
         }

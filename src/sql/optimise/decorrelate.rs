@@ -61,6 +61,9 @@ fn apply(kind: JoinKind, left: Rel, right: Rel, on: Vec<Expr>, optimiser: &mut O
     let mut candidate = right.clone();
     pull(&mut candidate, &outer, &mut pulled);
     if reads(&candidate, &outer) {
+        if kind == JoinKind::Inner {
+            return inner(left, right, on, &outer, optimiser);
+        }
         return Rel::Apply { kind, left: Box::new(left), right: Box::new(right), on };
     }
     let mut on = on;
@@ -68,7 +71,55 @@ fn apply(kind: JoinKind, left: Rel, right: Rel, on: Vec<Expr>, optimiser: &mut O
     join(kind, left, candidate, on)
 }
 
+/// An inner `Apply` whose right side reads `outer` in more than its conditions: what need not be
+/// run anew for each left row is taken out of it.
+fn inner(
+    left: Rel,
+    right: Rel,
+    mut on: Vec<Expr>,
+    outer: &ColumnSet,
+    optimiser: &mut Optimiser,
+) -> Rel {
+    match right {
+        Rel::Filter { input, predicates } => {
+            on.extend(predicates);
+            walk::filtered(apply(JoinKind::Inner, left, *input, vec![], optimiser), on)
+        }
+        Rel::Project { input, exprs } => {
+            let mut above = passed(&left);
+            above.extend(exprs);
+            let input = Box::new(apply(JoinKind::Inner, left, *input, vec![], optimiser));
+            walk::filtered(Rel::Project { input, exprs: above }, on)
+        }
+        Rel::Values { columns, mut rows } if rows.len() == 1 => {
+            let mut above = passed(&left);
+            above.extend(columns.into_iter().zip(rows.remove(0)));
+            walk::filtered(Rel::Project { input: Box::new(left), exprs: above }, on)
+        }
+        Rel::Join { kind: JoinKind::Inner, left: a, right: b, on: mut both, lookup: false } => {
+            let (a_reads, b_reads) = (reads(&a, outer), reads(&b, outer));
+            on.append(&mut both);
+            let (first, second) = if a_reads { (*a, *b) } else { (*b, *a) };
+            let applied = apply(JoinKind::Inner, left, first, vec![], optimiser);
+            match a_reads && b_reads {
+                true => apply(JoinKind::Inner, applied, second, on, optimiser),
+                false => join(JoinKind::Inner, applied, second, on),
+            }
+        }
+        right => {
+            let (left, right) = (Box::new(left), Box::new(right));
+            Rel::Apply { kind: JoinKind::Inner, left, right, on }
+        }
+    }
+}
+
 fn join(kind: JoinKind, left: Rel, right: Rel, on: Vec<Expr>) -> Rel {
+    if on.is_empty()
+        && matches!(kind, JoinKind::Inner | JoinKind::Left)
+        && matches!(&right, Rel::Values { columns, rows } if columns.is_empty() && rows.len() == 1)
+    {
+        return left;
+    }
     Rel::Join { kind, left: Box::new(left), right: Box::new(right), on, lookup: false }
 }
 

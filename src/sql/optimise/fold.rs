@@ -1,34 +1,45 @@
 //! Constant folding and contradiction.
 //!
 //! Immutable functions of constants are computed once. An error while doing so is not raised here:
-//! the expression is left for the executor, which raises it if the row is ever reached.
+//! the expression is left for the executor, which raises it if the row is ever reached. What is
+//! decided without looking at an operand (a strict function of NULL, `false AND …`) is not decided
+//! over the head of such an error to the left of it, or beside it in a call.
 
-use meridian_types::oid::{self, BOOL};
-use meridian_types::{CallInfo, Datum, EvalContext, PgType, registry};
+use meridian_types::oid::{self, BOOL, Oid};
+use meridian_types::{CallInfo, Datum, EvalContext, PgError, PgType, Result, io, registry};
 
 use crate::expr::{Expr, ExprKind, FuncRef, TruthTest};
 use crate::rel::{JoinKind, Rel};
 use crate::walk;
 
 /// Folds all expressions of a tree and empties what can never give a row.
-pub(super) fn relation(mut rel: Rel) -> Rel {
+pub(super) fn relation(mut rel: Rel, failing: &mut bool) -> Rel {
     let ctx = EvalContext::bare();
-    walk::rewrite_rel(&mut rel, &mut |e| fold_node(e, &ctx));
+    walk::rewrite_rel(&mut rel, &mut |e| fold_node(e, &ctx, failing));
     contradictions(rel)
 }
 
-fn fold_node(e: &mut Expr, ctx: &EvalContext) {
+fn fold_node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
     let ty = e.ty;
     let folded = match &mut e.kind {
-        ExprKind::Call { func, args } => fold_call(func, args, ty, ctx),
+        ExprKind::Call { func, args } => {
+            let folded = fold_call(func, args, ty, ctx);
+            *failing |= folded.is_none() && is_failed(func, args);
+            folded
+        }
         ExprKind::And(args) => junction(args, true),
         ExprKind::Or(args) => junction(args, false),
         ExprKind::Not(arg) => negate(arg),
+        ExprKind::IsNull(arg) if plain_row(arg) => Some(each_field(arg, ExprKind::IsNull)),
+        ExprKind::IsNotNull(arg) if plain_row(arg) => Some(each_field(arg, ExprKind::IsNotNull)),
         ExprKind::IsNull(arg) => is_null(arg).map(boolean),
         ExprKind::IsNotNull(arg) => is_null(arg).map(|b| boolean(!b)),
         ExprKind::Truth(test, arg) => truth(*test, arg),
         ExprKind::Case { whens, default } => case(whens, default, ty),
         ExprKind::Coalesce(args) => coalesce(args),
+        ExprKind::ViaText { arg } => via_text(arg, ty, ctx)
+            .and_then(|d| d.inspect_err(|_| *failing = true).ok())
+            .map(|d| Expr::constant(d, ty)),
         ExprKind::Relabel(arg) => match &arg.kind {
             // Between int4 and oid the bits stay and the representation changes.
             ExprKind::Const(Datum::Int4(v)) if ty.oid != oid::INT4 => {
@@ -41,6 +52,7 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext) {
             ExprKind::Relabel(inner) => Some(Expr { kind: ExprKind::Relabel(inner.clone()), ty }),
             _ => None,
         },
+        ExprKind::Subscript { base, indexes, slice: false } => element(base, indexes, ty),
         ExprKind::Array { elements, nested: false } if elements.iter().all(is_const) => {
             array(elements, ty)
         }
@@ -71,11 +83,15 @@ pub(super) fn constant_truth(e: &Expr) -> Option<Option<bool>> {
 fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Option<Expr> {
     let is_null = |a: &Expr| matches!(a.kind, ExprKind::Const(Datum::Null));
     if func.strict && args.iter().any(is_null) {
-        return Some(Expr::constant(Datum::Null, ty));
+        return (!args.iter().any(raises)).then(|| Expr::constant(Datum::Null, ty));
     }
-    if func.volatility != b'i' || !args.iter().all(is_const) {
+    if !is_immutable(func, args) || !args.iter().all(is_const) {
         return None;
     }
+    compute(func, args, ty, ctx)?.ok().map(|d| Expr::constant(d, ty))
+}
+
+fn compute(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Option<Result<Datum>> {
     let kernel = registry::scalar(&func.prosrc)?;
     let types: Vec<PgType> = args.iter().map(|a| a.ty).collect();
     let values: Vec<Datum> = args
@@ -85,8 +101,95 @@ fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Op
             _ => None,
         })
         .collect();
-    let info = CallInfo { ctx, args: &types, ret: ty };
-    kernel(&info, &values).ok().map(|d| Expr::constant(d, ty))
+    Some(kernel(&CallInfo { ctx, args: &types, ret: ty }, &values))
+}
+
+/// Types whose text forms do not depend on settings.
+const SETTLED: [Oid; 16] = [
+    oid::BOOL,
+    oid::BYTEA,
+    oid::CHAR,
+    oid::NAME,
+    oid::INT2,
+    oid::INT4,
+    oid::INT8,
+    oid::TEXT,
+    oid::OID,
+    oid::FLOAT4,
+    oid::FLOAT8,
+    oid::NUMERIC,
+    oid::BPCHAR,
+    oid::VARCHAR,
+    oid::UUID,
+    oid::JSONB,
+];
+
+/// A constant converted by way of its text.
+fn via_text(arg: &Expr, ty: PgType, ctx: &EvalContext) -> Option<Result<Datum>> {
+    let ExprKind::Const(value) = &arg.kind else { return None };
+    if value.is_null() {
+        return Some(Ok(Datum::Null));
+    }
+    if ![arg.ty.oid, ty.oid].iter().all(|t| SETTLED.contains(t)) {
+        return None;
+    }
+    let text = match io::to_text(value, arg.ty, ctx) {
+        Ok(text) => text,
+        Err(e) => return Some(Err(e)),
+    };
+    Some(io::text_in(ty.oid, ty.typmod, &text, ctx))
+}
+
+/// Whether a function of constants is left in it, which folding would have computed if it gave a
+/// value.
+fn raises(e: &Expr) -> bool {
+    let mut found = false;
+    walk::visit(e, &mut |e| {
+        found |= match &e.kind {
+            ExprKind::Call { func, args } => is_failed(func, args),
+            ExprKind::ViaText { arg } => {
+                via_text(arg, e.ty, &EvalContext::bare()).is_some_and(|r| r.is_err())
+            }
+            _ => false,
+        };
+    });
+    found
+}
+
+/// Immutable, or one of the functions whose definition in SQL is inlined to one that is.
+fn is_immutable(func: &FuncRef, args: &[Expr]) -> bool {
+    let quoting = || matches!(&*func.name, "quote_literal" | "quote_nullable");
+    func.volatility == b'i' || (quoting() && args.iter().all(|a| SETTLED.contains(&a.ty.oid)))
+}
+
+fn is_failed(func: &FuncRef, args: &[Expr]) -> bool {
+    is_immutable(func, args)
+        && !args.is_empty()
+        && args.iter().all(is_const)
+        && registry::scalar(&func.prosrc).is_some()
+}
+
+/// The error of the first function of constants that is left in a plan.
+pub(super) fn first_error(rel: &Rel) -> Option<PgError> {
+    let mut found = None;
+    walk::each_expr(rel, &mut |e| {
+        walk::visit(e, &mut |e| {
+            if found.is_some() {
+                return;
+            }
+            if let ExprKind::Call { func, args } = &e.kind
+                && is_failed(func, args)
+            {
+                found = compute(func, args, e.ty, &EvalContext::bare()).and_then(Result::err);
+            } else if let ExprKind::ViaText { arg } = &e.kind {
+                found = via_text(arg, e.ty, &EvalContext::bare()).and_then(Result::err);
+            } else if let Some(sub) = walk::subquery_of(e) {
+                found = first_error(&sub.plan);
+            }
+        })
+    });
+    walk::each_input(rel, &mut |input| found = found.take().or_else(|| first_error(input)));
+    found
 }
 
 /// AND (`unit` true) or OR: nested ones are flattened, the unit is dropped, its opposite decides.
@@ -98,8 +201,11 @@ fn junction(args: &mut Vec<Expr>, unit: bool) -> Option<Expr> {
             (kind, _) => flat.push(Expr { kind, ty: arg.ty }),
         }
     }
-    if flat.iter().any(|e| constant_truth(e) == Some(Some(!unit))) {
-        return Some(boolean(!unit));
+    if let Some(at) = flat.iter().position(|e| constant_truth(e) == Some(Some(!unit))) {
+        if !flat[..at].iter().any(raises) {
+            return Some(boolean(!unit));
+        }
+        flat.truncate(at + 1);
     }
     flat.retain(|e| constant_truth(e) != Some(Some(unit)));
     match flat.len() {
@@ -131,6 +237,19 @@ fn negate(arg: &mut Expr) -> Option<Expr> {
 /// oids are below the first user type's, are sure not to be rows.
 fn row_like(e: &Expr) -> bool {
     e.ty.oid == meridian_types::oid::RECORD || e.ty.oid >= 10_000
+}
+
+/// A row constructor of which no field is a row.
+fn plain_row(e: &Expr) -> bool {
+    matches!(&e.kind, ExprKind::Row(fields) if !fields.iter().any(|f| row_like(f) || raises(f)))
+}
+
+/// `ROW(a, b) IS NULL` as `a IS NULL AND b IS NULL`, which looks no further than it must.
+fn each_field(row: &Expr, test: impl Fn(Box<Expr>) -> ExprKind) -> Expr {
+    let ExprKind::Row(fields) = &row.kind else { return row.clone() };
+    let ty = PgType::new(BOOL);
+    let tests = fields.iter().map(|f| Expr { kind: test(Box::new(f.clone())), ty }).collect();
+    Expr { kind: ExprKind::And(tests), ty }
 }
 
 fn is_null(arg: &Expr) -> Option<bool> {
@@ -183,6 +302,20 @@ fn coalesce(args: &mut Vec<Expr>) -> Option<Expr> {
         1 => args.pop(),
         _ => None,
     }
+}
+
+/// An element of a constant array.
+fn element(base: &Expr, indexes: &[(Option<Expr>, Option<Expr>)], ty: PgType) -> Option<Expr> {
+    let ExprKind::Const(Datum::Array(array)) = &base.kind else { return None };
+    let mut at = Vec::with_capacity(indexes.len());
+    for (_, index) in indexes {
+        match &index.as_ref()?.kind {
+            ExprKind::Const(Datum::Int4(i)) => at.push(*i),
+            ExprKind::Const(Datum::Null) => return Some(Expr::constant(Datum::Null, ty)),
+            _ => return None,
+        }
+    }
+    Some(Expr::constant(array.element(&at), ty))
 }
 
 fn array(elements: &[Expr], ty: PgType) -> Option<Expr> {
@@ -256,7 +389,8 @@ fn is_empty(rel: &Rel) -> bool {
 fn weed(predicates: Vec<Expr>) -> (bool, Vec<Expr>) {
     let mut flat = Vec::with_capacity(predicates.len());
     predicates.into_iter().for_each(|p| walk::conjuncts(p, &mut flat));
-    let never = flat.iter().any(|p| matches!(constant_truth(p), Some(Some(false) | None)));
+    let false_at = flat.iter().position(|p| matches!(constant_truth(p), Some(Some(false) | None)));
+    let never = false_at.is_some_and(|at| !flat[..at].iter().any(raises));
     flat.retain(|p| constant_truth(p) != Some(Some(true)));
     (never, flat)
 }

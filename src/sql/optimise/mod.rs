@@ -41,6 +41,8 @@ use crate::walk::{self, ColumnSet};
 #[derive(Debug)]
 pub(crate) struct Optimiser {
     next_column: u32,
+    /// A function of constants gave an error.
+    failing: bool,
 }
 
 impl Optimiser {
@@ -54,11 +56,11 @@ impl Optimiser {
     /// All passes over one relation of which `needed` columns are read.
     fn relation(&mut self, mut rel: Rel, needed: &ColumnSet) -> Rel {
         rel = cte::inline(rel);
-        rel = fold::relation(rel);
+        rel = fold::relation(rel, &mut self.failing);
         rel = subquery::remove(rel, self);
         rel = decorrelate::relation(rel, self);
         rel = pushdown::relation(rel);
-        rel = fold::relation(rel);
+        rel = fold::relation(rel, &mut self.failing);
         rel = prune::relation(rel, needed);
         rel = join_order::relation(rel);
         self.inside_expressions(&mut rel);
@@ -90,10 +92,13 @@ impl Optimiser {
 /// The same query, cheaper to run. Projections that only rename are undone first, which makes views
 /// and sub-queries in FROM transparent.
 pub fn optimise(mut query: Query) -> Query {
-    let mut optimiser = Optimiser { next_column: query.next_column };
+    let mut optimiser = Optimiser { next_column: query.next_column, failing: false };
     prune::renames(&mut query);
     let needed = query.output.iter().map(|c| c.id).collect();
     query.rel = optimiser.relation(query.rel, &needed);
     query.next_column = optimiser.next_column;
+    if optimiser.failing {
+        query.fails = fold::first_error(&query.rel);
+    }
     query
 }

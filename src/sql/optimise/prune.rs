@@ -18,6 +18,10 @@ fn uses<'e>(exprs: impl IntoIterator<Item = &'e Expr>, into: &mut ColumnSet) {
 }
 
 fn prune(rel: &mut Rel, needed: &ColumnSet) {
+    walk::with_stack(|| prune_node(rel, needed));
+}
+
+fn prune_node(rel: &mut Rel, needed: &ColumnSet) {
     match rel {
         Rel::Scan { columns, filter, .. } => {
             let mut keep = needed.clone();

@@ -27,6 +27,10 @@ fn touches(e: &Expr, columns: &ColumnSet) -> bool {
 
 /// The relation with `predicates` applied as far down as they go.
 fn push(rel: Rel, predicates: Vec<Expr>) -> Rel {
+    walk::with_stack(|| push_into(rel, predicates))
+}
+
+fn push_into(rel: Rel, predicates: Vec<Expr>) -> Rel {
     match rel {
         Rel::Filter { input, predicates: mine } => {
             if mine.iter().any(walk::is_volatile) {

@@ -122,6 +122,10 @@ pub(super) fn access_rows(table: &TableDesc, access: &Access) -> f64 {
 }
 
 fn measure(rel: &Rel) -> (f64, f64, f64) {
+    walk::with_stack(|| measure_node(rel))
+}
+
+fn measure_node(rel: &Rel) -> (f64, f64, f64) {
     match rel {
         Rel::Scan { table, columns, filter, access } => {
             let read = access_rows(table, access);

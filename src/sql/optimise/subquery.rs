@@ -8,7 +8,7 @@ use meridian_types::Datum;
 
 use super::{Optimiser, keys};
 use crate::expr::{Expr, ExprKind, Quantifier, Subquery};
-use crate::rel::{JoinKind, Rel};
+use crate::rel::{Column, JoinKind, Rel};
 use crate::walk;
 
 /// Removes sub-queries, bottom up.
@@ -25,8 +25,80 @@ pub(super) fn remove(mut rel: Rel, optimiser: &mut Optimiser) -> Rel {
             }
             Rel::Project { input, exprs }
         }
+        Rel::Join { kind, left, right, on, lookup } if on.iter().any(walk::has_subquery) => {
+            join(kind, (*left, *right), on, lookup, optimiser)
+        }
         other => other,
     }
+}
+
+/// Sub-queries in a join's condition. Those of an inner join are conditions on its result, those
+/// that read the padded side alone are conditions on that side; any other sub-query that reads
+/// just one side becomes a column of it.
+fn join(
+    kind: JoinKind,
+    (mut left, mut right): (Rel, Rel),
+    on: Vec<Expr>,
+    lookup: bool,
+    optimiser: &mut Optimiser,
+) -> Rel {
+    let (l, r) = (walk::output_set(&left), walk::output_set(&right));
+    let touches =
+        |e: &Expr, side: &walk::ColumnSet| walk::expr_columns(e).iter().any(|c| side.contains(c));
+    let (mut above, mut to_left, mut to_right, mut rest) = (vec![], vec![], vec![], vec![]);
+    for e in on {
+        if !walk::has_subquery(&e) || walk::is_volatile(&e) {
+            rest.push(e);
+            continue;
+        }
+        match kind {
+            JoinKind::Inner => above.push(e),
+            JoinKind::Left if !touches(&e, &l) => to_right.push(e),
+            JoinKind::Right if !touches(&e, &r) => to_left.push(e),
+            _ => rest.push(e),
+        }
+    }
+    left = filter(left, to_left, optimiser);
+    right = filter(right, to_right, optimiser);
+    let mut made: [Vec<(Column, Expr)>; 2] = [vec![], vec![]];
+    for e in &mut rest {
+        walk::rewrite_outermost(e, &mut |e| {
+            if walk::subquery_of(e).is_none() || walk::is_volatile(e) {
+                return false;
+            }
+            let (in_l, in_r) = (touches(e, &l), touches(e, &r));
+            if in_l && in_r {
+                return false;
+            }
+            let column = Column { id: optimiser.fresh(), name: "subquery".into(), ty: e.ty };
+            let seen = Expr::column(column.id, e.ty);
+            made[usize::from(!in_l)].push((column, std::mem::replace(e, seen)));
+            true
+        });
+    }
+    let [of_left, of_right] = made;
+    left = with_columns(left, of_left, optimiser);
+    right = with_columns(right, of_right, optimiser);
+    let joined = Rel::Join { kind, left: Box::new(left), right: Box::new(right), on: rest, lookup };
+    filter(joined, above, optimiser)
+}
+
+/// The relation with more columns, whose sub-queries are removed in turn.
+fn with_columns(rel: Rel, columns: Vec<(Column, Expr)>, optimiser: &mut Optimiser) -> Rel {
+    if columns.is_empty() {
+        return rel;
+    }
+    let passed = walk::output(&rel).into_iter().map(|c| {
+        let e = Expr::column(c.id, c.ty);
+        (c, e)
+    });
+    let mut exprs: Vec<_> = passed.collect();
+    let mut input = Box::new(rel);
+    for (column, mut e) in columns {
+        scalars(&mut e, &mut input, optimiser);
+        exprs.push((column, e));
+    }
+    Rel::Project { input, exprs }
 }
 
 fn filter(mut input: Rel, predicates: Vec<Expr>, optimiser: &mut Optimiser) -> Rel {

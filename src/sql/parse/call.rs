@@ -272,11 +272,15 @@ impl Meridian {
         let mut args = vec![self.expr(p, 0)?];
         if p.consume_token(&Token::Comma) {
             let form = p.next_token();
-            let Token::Word(w) = form.token else {
+            let name = match &form.token {
+                Token::Word(w) if w.quote_style.is_none() => w.value.to_uppercase(),
+                _ => String::new(),
+            };
+            if !matches!(name.as_str(), "NFC" | "NFD" | "NFKC" | "NFKD") {
                 p.prev_token();
                 return unexpected(p);
-            };
-            let value = Value::SingleQuotedString(w.value.to_uppercase());
+            }
+            let value = Value::SingleQuotedString(name);
             args.push(Expr::Value(ValueWithSpan { value, span: form.span }));
         }
         Ok(system_call("normalize", args, span))

@@ -102,7 +102,7 @@ impl Dialect for Meridian {
         supports_array_typedef_with_brackets supports_set_names supports_alter_column_type_using
         supports_notnull_operator supports_interval_options supports_insert_table_alias
         supports_create_table_like_parenthesized supports_select_expr_star
-        supports_window_clause_named_window_reference supports_group_by_with_modifier
+        supports_window_clause_named_window_reference
     }
 }
 

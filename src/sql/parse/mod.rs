@@ -120,8 +120,10 @@ fn with_parser<T>(
     if nesting > dialect::MAX_DEPTH as usize {
         return Err(too_deep());
     }
-    if nesting > NESTING_SMALL || tokens.len() > TOKENS_SMALL {
-        let bytes = STACK_BYTES + nesting * LEVEL_BYTES;
+    // Joins nest, too, in the mode that reads `a JOIN b JOIN c ON … ON …`.
+    let levels = nesting + joins(tokens).min(dialect::MAX_DEPTH as usize);
+    if levels > NESTING_SMALL || tokens.len() > TOKENS_SMALL {
+        let bytes = STACK_BYTES + levels * LEVEL_BYTES;
         return stacker::grow(bytes, || with_parser_here(text, tokens, &f));
     }
     with_parser_here(text, tokens, &f)
@@ -155,7 +157,7 @@ fn with_parser_here<T>(
     f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
     let rewritten = rewrite::rewrite(text, tokens);
-    let retry = joins(tokens) > 1;
+    let retry = (2..=dialect::MAX_DEPTH as usize).contains(&joins(tokens));
     let spare = if retry { rewritten.clone() } else { Vec::new() };
     let first = run_parser(text, tokens, rewritten, false, f);
     match first {

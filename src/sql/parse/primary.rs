@@ -305,7 +305,10 @@ impl Meridian {
         star && match &p.peek_nth_token_ref(2).token {
             Token::DoubleColon => true,
             Token::Word(w) if w.quote_style.is_none() => {
-                matches!(w.value.as_str(), "is" | "isnull" | "notnull" | "in")
+                matches!(
+                    w.value.as_str(),
+                    "is" | "isnull" | "notnull" | "in" | "returning" | "and" | "or"
+                )
             }
             Token::Mul => false,
             other => super::operators::text(other).is_some(),

@@ -116,7 +116,13 @@ impl Binder<'_> {
             let explicit = context == CoercionContext::Explicit;
             args.push(Expr::constant(Datum::Bool(explicit), PgType::new(oid::BOOL)));
         }
-        Ok(Expr { kind: ExprKind::Call { func: func_ref(row, None), args }, ty: result })
+        let func = func_ref(row, None);
+        // Some casts go by way of a function to a type of the same representation: int2 to oid.
+        if matches!(row.rettype, oid::INT4 | oid::INT8) && row.rettype != ty.oid {
+            let ty = PgType::new(row.rettype);
+            return Ok(relabel(Expr { kind: ExprKind::Call { func, args }, ty }, result));
+        }
+        Ok(Expr { kind: ExprKind::Call { func, args }, ty: result })
     }
 
     fn coerce_array(

@@ -18,15 +18,15 @@ fn selects_bind() {
             (
                 "select count(*), b from t group by b having count(*) > 1",
                 r#"
-                project (count(*)), b
-                  filter ((count(*)) > 1)
+                project count(*), b
+                  filter (count(*) > 1)
                     aggregate [b] count(*)
                       scan t [a, b, c]"#,
             ),
             (
                 "select c + 1, sum(a) from t group by c + 1",
                 r#"
-                project (c + 1), (sum(a))
+                project (c + 1), sum(a)
                   aggregate [(c + 1)] sum(a)
                     project a, b, c, (c + 1)
                       scan t [a, b, c]"#,
@@ -57,7 +57,7 @@ fn selects_bind() {
             (
                 "select a from t union select x from v order by 1",
                 r#"
-                sort a
+                sort t.a
                   union
                     project t.a
                       scan t [a, b, c]
@@ -75,12 +75,12 @@ fn selects_bind() {
             (
                 "select a, (select max(d) from u where u.a = t.a) from t",
                 r#"
-                project a, (SubPlan)
+                project t.a, (SubPlan 1)
                   scan t [a, b, c]
                   sub-query (correlated)
-                    project (max(d))
+                    project max(d)
                       aggregate [] max(d)
-                        filter (a = a)
+                        filter (a = t.a)
                           scan u [a, d, e]"#,
             ),
             (
@@ -103,17 +103,17 @@ fn selects_bind() {
                 with r
                   project 1
                     values ()
-                  project (n + 1)
-                    filter (n < 5)
-                      cte 0 [n]
-                  project n
-                    cte 0 [n]"#,
+                  project (r.n + 1)
+                    filter (r.n < 5)
+                      cte 0 [r.n]
+                  project r.n
+                    cte 0 [r.n]"#,
             ),
             (
                 "select * from tv where k = 1",
                 r#"
-                project k, label
-                  filter (k = 1)
+                project a, (b || '!'::text)
+                  filter (a = 1)
                     project a, (b || '!'::text)
                       project a, (b || '!'::text)
                         filter (c > 0)
@@ -132,8 +132,8 @@ fn selects_bind() {
             (
                 "select a, b, grouping(a, b), count(*) from t group by rollup (a, b)",
                 r#"
-                project a, b, (((($5 >> 1) & 1) << 1) | (($5 >> 0) & 1)), (count(*))
-                  project a, b, (count(*)), $5, (((($5 >> 1) & 1) << 1) | (($5 >> 0) & 1))
+                project a, b, (((($5 >> 1) & 1) << 1) | (($5 >> 0) & 1)), count(*)
+                  project a, b, count(*), $5, (((($5 >> 1) & 1) << 1) | (($5 >> 0) & 1))
                     aggregate [a, b] sets [[0, 1], [0], []] count(*)
                       scan t [a, b, c]"#,
             ),
@@ -152,13 +152,13 @@ fn selects_bind() {
                 "select a from t for update skip locked",
                 r#"
                 lock t Update SkipLocked
-                  project a, row key
+                  project a, "row key"
                     scan t [a, b, c, row key]"#,
             ),
             (
                 "insert into t (a, b) values (1, 'x'), (2, default) on conflict (a) do update set b = excluded.b where t.c > 0 returning *",
                 r#"
-                insert t (a, b, NULL::integer) on conflict [1] set 2 = $9 where ($7 > 0) returning $2, $3, $4
+                insert t ("*VALUES*".a, "*VALUES*".b, NULL::integer) on conflict [1] set 2 = excluded.b where (t.c > 0) returning $2, $3, $4
                   values (1, 'x'::text), (2, NULL::text)"#,
             ),
             (
@@ -200,8 +200,8 @@ fn selects_bind() {
             (
                 "insert into g (w) select a from t",
                 r#"
-                insert g ((nextval('16403'::regclass))::integer, a, NULL::integer, DEFAULT)
-                  project a
+                insert g ((nextval('16403'::regclass))::integer, t.a, NULL::integer, DEFAULT)
+                  project t.a
                     scan t [a, b, c]"#,
             ),
         ],

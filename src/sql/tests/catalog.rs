@@ -323,6 +323,7 @@ impl TestCatalog {
             owner: 10,
             columns: named.collect(),
             query: create.text.of(text),
+            check_option: create.check_option,
             depends_on: vec![],
             temp_session: None,
             acl: vec![],

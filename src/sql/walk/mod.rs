@@ -21,6 +21,12 @@ pub const ELEMENT: ColumnId = ColumnId(u32::MAX);
 /// A set of columns.
 pub type ColumnSet = BTreeSet<ColumnId>;
 
+/// Runs a step of a recursion over a tree, on more stack where little is left: what a client sends
+/// may nest hundreds of relations.
+pub fn with_stack<T>(f: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(256 << 10, 4 << 20, f)
+}
+
 /// Calls `f` on each operand. Sub-queries are not entered; the test of a quantified one is.
 pub fn each_operand<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
     match &expr.kind {
@@ -63,8 +69,8 @@ pub fn each_operand<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter().flat_map(|(l, u)| l.iter().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);
@@ -116,8 +122,8 @@ pub fn each_operand_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(result);
         }
         ExprKind::Subscript { base, indexes, .. } => {
+            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(&mut *f);
             f(base);
-            indexes.iter_mut().flat_map(|(l, u)| l.iter_mut().chain(u)).for_each(f);
         }
         ExprKind::ArrayCoerce { arg, element } => {
             f(arg);
@@ -151,6 +157,10 @@ pub fn subquery_of_mut(expr: &mut Expr) -> Option<&mut Subquery> {
 
 /// Calls `f` on each input of a relation.
 pub fn each_input<'a>(rel: &'a Rel, f: &mut dyn FnMut(&'a Rel)) {
+    with_stack(|| inputs(rel, f));
+}
+
+fn inputs<'a>(rel: &'a Rel, f: &mut dyn FnMut(&'a Rel)) {
     match rel {
         Rel::Scan { .. }
         | Rel::Virtual { .. }
@@ -187,6 +197,10 @@ pub fn each_input<'a>(rel: &'a Rel, f: &mut dyn FnMut(&'a Rel)) {
 
 /// Calls `f` on each input of a relation, to change it.
 pub fn each_input_mut(rel: &mut Rel, f: &mut dyn FnMut(&mut Rel)) {
+    with_stack(|| inputs_mut(rel, f));
+}
+
+fn inputs_mut(rel: &mut Rel, f: &mut dyn FnMut(&mut Rel)) {
     match rel {
         Rel::Scan { .. }
         | Rel::Virtual { .. }
@@ -285,7 +299,7 @@ fn modify_exprs<'a>(modify: &'a Modify, f: &mut dyn FnMut(&'a Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter().for_each(|(_, e)| f(e));
-    modify.checks.iter().for_each(|(_, e)| f(e));
+    modify.checks.iter().chain(&modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter().for_each(|(_, e)| f(e));
 }
 
@@ -353,7 +367,7 @@ fn modify_exprs_mut(modify: &mut Modify, f: &mut dyn FnMut(&mut Expr)) {
         ModifyKind::Delete { .. } => {}
     }
     modify.returning.iter_mut().for_each(|(_, e)| f(e));
-    modify.checks.iter_mut().for_each(|(_, e)| f(e));
+    modify.checks.iter_mut().chain(&mut modify.view_checks).for_each(|(_, e)| f(e));
     modify.generated.iter_mut().for_each(|(_, e)| f(e));
 }
 
@@ -361,6 +375,13 @@ fn modify_exprs_mut(modify: &mut Modify, f: &mut dyn FnMut(&mut Expr)) {
 pub fn visit<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
     f(expr);
     each_operand(expr, &mut |e| visit(e, f));
+}
+
+/// Offers an expression to `f`, then, where it was not taken, its operands.
+pub fn rewrite_outermost(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr) -> bool) {
+    if !f(expr) {
+        each_operand_mut(expr, &mut |e| rewrite_outermost(e, f));
+    }
 }
 
 /// Calls `f` on every node, operands first, sub-queries' own trees not entered.

@@ -54,6 +54,7 @@ pub fn format_type(type_oid: Oid, typmod: i32) -> String {
         oid::TIMESTAMPTZ => precision("timestamp", " with time zone"),
         oid::INTERVAL => format_interval(typmod),
         _ => match type_by_oid(type_oid) {
+            Some(row) if typmod >= 0 => format!("{}({typmod})", row.name),
             Some(row) => row.name.to_owned(),
             None => "???".into(),
         },

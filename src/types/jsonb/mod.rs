@@ -30,7 +30,7 @@ use crate::{PgError, Result, SqlState};
 
 /// Reads a `jsonb`.
 pub fn jsonb_in(text: &str) -> Result<Bytes> {
-    Ok(Value::parse(text)?.to_bytes())
+    Value::parse(text)?.to_bytes()
 }
 
 /// Appends the text of a `jsonb`.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::parse::{Kind, Node};
 use super::view::Ref;
-use crate::Result;
 use crate::numeric::Numeric;
+use crate::{PgError, Result, SqlState};
 
 /// A JSON value.
 ///
@@ -110,13 +110,13 @@ impl Value {
     }
 
     /// The binary form.
-    pub fn to_bytes(&self) -> Bytes {
+    pub fn to_bytes(&self) -> Result<Bytes> {
         let mut out = Vec::with_capacity(64);
-        self.encode(&mut out);
-        Bytes::from(out)
+        self.encode(&mut out)?;
+        Ok(Bytes::from(out))
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Value::Null => out.push(NULL),
             Value::Bool(b) => out.push(if *b { TRUE } else { FALSE }),
@@ -125,6 +125,12 @@ impl Value {
                 n.encode(out);
             }
             Value::String(s) => {
+                if s.len() > PART_BYTES_MAX {
+                    return Err(too_long("string too long to represent as jsonb string").detail(
+                        "Due to an implementation restriction, jsonb strings cannot exceed \
+                         268435455 bytes.",
+                    ));
+                }
                 out.push(STRING);
                 out.extend_from_slice(s.as_bytes());
             }
@@ -133,8 +139,9 @@ impl Value {
                 let table = reserve_table(out, items.len(), items.len());
                 let start = out.len();
                 for (i, item) in items.iter().enumerate() {
-                    item.encode(out);
+                    item.encode(out)?;
                     set_end(out, table + 4 * i, start);
+                    check_total(out.len() - start, "array")?;
                 }
             }
             Value::Object(pairs) => {
@@ -146,12 +153,30 @@ impl Value {
                     set_end(out, table + 4 * i, start);
                 }
                 for (i, (_, value)) in pairs.iter().enumerate() {
-                    value.encode(out);
+                    value.encode(out)?;
                     set_end(out, table + 4 * (pairs.len() + i), start);
+                    check_total(out.len() - start, "object")?;
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// Longest string, and longest contents of an array or object.
+const PART_BYTES_MAX: usize = 0x0fff_ffff;
+
+fn too_long(message: impl Into<String>) -> PgError {
+    PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
+}
+
+fn check_total(bytes: usize, what: &str) -> Result<()> {
+    if bytes <= PART_BYTES_MAX {
+        return Ok(());
+    }
+    Err(too_long(format!(
+        "total size of jsonb {what} elements exceeds the maximum of {PART_BYTES_MAX} bytes"
+    )))
 }
 
 /// Writes a count and leaves room for so many offsets; returns where these stand.

@@ -113,7 +113,7 @@ fn dims_text(a: &ArrayValue) -> Option<String> {
 
 /// A one-based dimension of an array that has it.
 fn dimension(a: &ArrayValue, n: i32) -> Option<usize> {
-    usize::try_from(n - 1).ok().filter(|&i| i < a.dims.len())
+    usize::try_from(n.checked_sub(1)?).ok().filter(|&i| i < a.dims.len())
 }
 
 const SHAPE: Table = &[
@@ -143,10 +143,15 @@ fn position(_: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     let [array, value, rest @ ..] = args else { return Err(mismatch(args)) };
     let Some(a) = array_or_null(array)? else { return Ok(Datum::Null) };
     one_dimensional(a, "searching for elements in")?;
+    if a.elements.is_empty() {
+        return Ok(Datum::Null);
+    }
     let low = a.lower_bounds.first().copied().unwrap_or(1);
     let start = match rest.first() {
         Some(Datum::Null) => return Err(no_nulls("initial position must not be null")),
-        Some(Datum::Int4(start)) => usize::try_from(start - low).unwrap_or(0),
+        Some(Datum::Int4(start)) => {
+            usize::try_from(i64::from(*start) - i64::from(low)).unwrap_or(0)
+        }
         _ => 0,
     };
     let found = a.elements.iter().skip(start).position(|e| same(a.element_type, e, value));
@@ -211,6 +216,12 @@ fn integers(datum: &Datum) -> Result<Vec<i32>> {
 
 fn fill(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     let [value, dims, rest @ ..] = args else { return Err(mismatch(args)) };
+    if dims.is_null() || rest.iter().any(Datum::is_null) {
+        return Err(PgError::new(
+            SqlState::NULL_VALUE_NOT_ALLOWED,
+            "dimension array or low bound array cannot be null",
+        ));
+    }
     let dims = integers(dims)?;
     let lower_bounds = match rest.first() {
         Some(bounds) => integers(bounds)?,

@@ -165,16 +165,30 @@ fn is_utf8(name: &str) -> bool {
     name.eq_ignore_ascii_case("utf8") || name.eq_ignore_ascii_case("unicode")
 }
 
-/// Conversion from and to the only encoding there is.
-fn same_encoding(name: &str) -> Result<()> {
+/// Names of encodings that PostgreSQL knows, without the signs that it passes over.
+const ENCODINGS: &str = " abc alt big5 euccn eucjis2004 eucjp euckr euctw gb18030 gbk iso88591 \
+    iso885910 iso885913 iso885914 iso885915 iso885916 iso88592 iso88593 iso88594 iso88595 iso88596 \
+    iso88597 iso88598 iso88599 johab koi8 koi8r koi8u latin1 latin10 latin2 latin3 latin4 latin5 \
+    latin6 latin7 latin8 latin9 mskanji muleinternal shiftjis shiftjis2004 sjis sqlascii tcvn \
+    tcvn5712 uhc vscii win win1250 win1251 win1252 win1253 win1254 win1255 win1256 win1257 win1258 \
+    win866 win874 win932 win936 win949 win950 windows1250 windows1251 windows1252 windows1253 \
+    windows1254 windows1255 windows1256 windows1257 windows1258 windows866 windows874 windows932 \
+    windows936 windows949 windows950 ";
+
+/// Conversion from and to the only encoding there is; `role` names the argument in errors.
+fn same_encoding(name: &str, role: &str) -> Result<()> {
     if is_utf8(name) {
         return Ok(());
+    }
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    if plain.is_empty() || !ENCODINGS.contains(&format!(" {} ", plain.to_ascii_lowercase())) {
+        return Err(invalid_parameter(format!("invalid {role}encoding name \"{name}\"")));
     }
     Err(PgError::unsupported(format!("encoding \"{name}\" is not supported yet")))
 }
 
-fn convert_from(b: &[u8], name: &str) -> Result<String> {
-    same_encoding(name)?;
+fn convert_from(b: &[u8], name: &str, role: &str) -> Result<String> {
+    same_encoding(name, role)?;
     String::from_utf8(b.to_vec()).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         PgError::new(
@@ -219,14 +233,26 @@ const DIGESTS: Table = &[
     ("sha384_bytea", fun!(|b: &[u8]| sha2::Sha384::digest(b).to_vec())),
     ("sha512_bytea", fun!(|b: &[u8]| sha2::Sha512::digest(b).to_vec())),
     ("gen_random_uuid", |_, _| Ok(crate::Datum::Uuid(random_uuid()))),
-    ("pg_convert_from", fun!(|b: &[u8], name: &str| convert_from(b, name))),
+    ("pg_convert_from", fun!(|b: &[u8], name: &str| convert_from(b, name, "source "))),
     (
         "pg_convert_to",
-        fun!(|s: &str, name: &str| { same_encoding(name).map(|()| s.as_bytes().to_vec()) }),
+        fun!(|s: &str, name: &str| {
+            same_encoding(name, "destination ").map(|()| s.as_bytes().to_vec())
+        }),
+    ),
+    (
+        "pg_convert",
+        fun!(|b: &[u8], from: &str, to: &str| {
+            same_encoding(from, "source ")?;
+            same_encoding(to, "destination ")?;
+            convert_from(b, from, "source ").map(String::into_bytes)
+        }),
     ),
     (
         "length_in_encoding",
-        fun!(|b: &[u8], name: &str| { convert_from(b, name).map(|s| len_i32(s.chars().count())) }),
+        fun!(|b: &[u8], name: &str| {
+            convert_from(b, name, "").map(|s| len_i32(s.chars().count()))
+        }),
     ),
 ];
 

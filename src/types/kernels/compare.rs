@@ -44,6 +44,22 @@ fn blank_padded(a: &str, b: &str) -> Ordering {
     bpchar_body(a).cmp(bpchar_body(b))
 }
 
+/// The difference of the first bytes that differ, else the order of the lengths, as `memcmp` and
+/// then the lengths give it to PostgreSQL.
+fn bytewise(a: &[u8], b: &[u8]) -> i32 {
+    let differing = a.iter().zip(b).find(|(x, y)| x != y);
+    differing.map_or(same(a.len(), b.len()) as i32, |(x, y)| i32::from(*x) - i32::from(*y))
+}
+
+/// The same over strings that a zero byte ends, as `strcoll` of the locale "C.UTF-8" gives it.
+fn collated(a: &str, b: &str) -> i32 {
+    let next = |s: &str| s.as_bytes().get(a.len().min(b.len())).map_or(0, |b| i32::from(*b));
+    match bytewise(&a.as_bytes()[..a.len().min(b.len())], &b.as_bytes()[..a.len().min(b.len())]) {
+        0 => next(a) - next(b),
+        order => order,
+    }
+}
+
 fn unsigned(a: i64, b: i64) -> Ordering {
     a.cast_unsigned().cmp(&b.cast_unsigned())
 }
@@ -75,11 +91,13 @@ fn array_cmp(a: &ArrayValue, b: &ArrayValue) -> Result<i32> {
     Ok(compare_arrays(a, b) as i32)
 }
 
-/// The greater or smaller of two values; the first when they are equal.
+/// The greater or smaller of two values. Equal ones may look different (1.0 and 1.00): then it is
+/// the second, except for `char(n)`.
 fn pick(args: &[Datum], type_oid: u32, want: Ordering) -> Result<Datum> {
     let [a, b] = args else { return Err(mismatch(args)) };
     let order = by_order(type_oid, a, b);
-    Ok(if order == want || order.is_eq() { a.clone() } else { b.clone() })
+    let first = order == want || (order.is_eq() && type_oid == oid::BPCHAR);
+    Ok(if first { a.clone() } else { b.clone() })
 }
 
 fn larger(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
@@ -102,7 +120,7 @@ const IRREGULAR: Table = &[
     ("xideq", fun!(|a: u32, b: &Datum| xid_matches(a, b))),
     ("cideq", fun!(|a: u32, b: u32| a == b)),
     ("btboolcmp", fun!(|a: bool, b: bool| same(a, b) as i32)),
-    ("btint2cmp", fun!(|a: i16, b: i16| same(a, b) as i32)),
+    ("btint2cmp", fun!(|a: i16, b: i16| i32::from(a) - i32::from(b))),
     ("btint4cmp", fun!(|a: i32, b: i32| same(a, b) as i32)),
     ("btint8cmp", fun!(|a: i64, b: i64| same(a, b) as i32)),
     ("btint24cmp", fun!(|a: i16, b: i32| wide(a, b) as i32)),
@@ -117,17 +135,22 @@ const IRREGULAR: Table = &[
     ("btfloat84cmp", fun!(|a: f64, b: f32| float(a, b) as i32)),
     ("btoidcmp", fun!(|a: u32, b: u32| same(a, b) as i32)),
     ("btoidvectorcmp", fun!(|a: &Datum, b: &Datum| vectors(a, b) as i32)),
-    ("btcharcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttextcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btnamecmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btnametextcmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttextnamecmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("bttext_pattern_cmp", fun!(|a: &str, b: &str| same(a, b) as i32)),
-    ("btbpchar_pattern_cmp", fun!(|a: &str, b: &str| blank_padded(a, b) as i32)),
-    ("bpcharcmp", fun!(|a: &str, b: &str| blank_padded(a, b) as i32)),
-    ("byteacmp", fun!(|a: &[u8], b: &[u8]| same(a, b) as i32)),
+    ("btcharcmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("bttextcmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("btnamecmp", fun!(|a: &str, b: &str| collated(a, b))),
+    ("btnametextcmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("bttextnamecmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("bttext_pattern_cmp", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("gin_compare_jsonb", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    ("gin_cmp_tslexeme", fun!(|a: &str, b: &str| bytewise(a.as_bytes(), b.as_bytes()))),
+    (
+        "btbpchar_pattern_cmp",
+        fun!(|a: &str, b: &str| bytewise(bpchar_body(a).as_bytes(), bpchar_body(b).as_bytes())),
+    ),
+    ("bpcharcmp", fun!(|a: &str, b: &str| collated(bpchar_body(a), bpchar_body(b)))),
+    ("byteacmp", fun!(|a: &[u8], b: &[u8]| bytewise(a, b))),
     ("numeric_cmp", fun!(|a: &Numeric, b: &Numeric| a.compare(b) as i32)),
-    ("uuid_cmp", fun!(|a: [u8; 16], b: [u8; 16]| same(a, b) as i32)),
+    ("uuid_cmp", fun!(|a: [u8; 16], b: [u8; 16]| bytewise(&a, &b))),
     ("xid8cmp", fun!(|a: i64, b: i64| unsigned(a, b) as i32)),
     ("cash_cmp", fun!(|a: i64, b: i64| same(a, b) as i32)),
     ("pg_lsn_cmp", fun!(|a: i64, b: i64| unsigned(a, b) as i32)),

@@ -102,15 +102,25 @@ fn timetz_plus((t, west): (i64, i32), add: i64) -> Result<Datum> {
     Ok(Datum::TimeTz(time_plus(t, add), west))
 }
 
+/// PostgreSQL 15 knows no infinite intervals: it counts from "infinity" as from the last microsecond
+/// of its range, and fails for "-infinity", which lies before the first day.
+fn countable(t: i64) -> bool {
+    t == i64::MAX || timestamp_valid(t)
+}
+
 fn timestamp_age(a: i64, b: i64) -> Result<Datum> {
-    if !timestamp_valid(a) || !timestamp_valid(b) {
+    if !countable(a) || !countable(b) {
         return Err(timestamp_out_of_range());
     }
     Ok(Datum::Interval(age(&Fields::of_timestamp(a), &Fields::of_timestamp(b))))
 }
 
 fn timestamptz_age(call: &CallInfo<'_>, a: i64, b: i64) -> Result<Datum> {
-    let (late, early) = (local_fields(a, zone(call))?, local_fields(b, zone(call))?);
+    let local = |t| match t {
+        i64::MAX => Ok(Fields::of_timestamp(t)),
+        t => local_fields(t, zone(call)),
+    };
+    let (late, early) = (local(a)?, local(b)?);
     Ok(Datum::Interval(age(&late, &early)))
 }
 
@@ -206,18 +216,30 @@ fn date_and_timetz(d: i32, (t, west): (i64, i32)) -> Result<Datum> {
 /// `AT TIME ZONE`
 pub(crate) const ZONES: &[(&str, Kernel)] = &[
     ("timestamp_zone", |_, a| {
+        if let Some(same) = unmoved(&a[1])? {
+            return Ok(Datum::TimestampTz(same));
+        }
         let (name, t) = (named(text(&a[0])?)?, ts(&a[1])?);
         shifted(t, -i64::from(name.east_of_local(t.div_euclid(USECS_PER_SEC))))
             .map(Datum::TimestampTz)
     }),
     ("timestamptz_zone", |_, a| {
+        if let Some(same) = unmoved(&a[1])? {
+            return Ok(Datum::Timestamp(same));
+        }
         let (name, t) = (named(text(&a[0])?)?, ts(&a[1])?);
         shifted(t, i64::from(name.east_at(t.div_euclid(USECS_PER_SEC)))).map(Datum::Timestamp)
     }),
     ("timestamp_izone", |_, a| {
+        if let Some(same) = unmoved(&a[1])? {
+            return Ok(Datum::TimestampTz(same));
+        }
         shifted(ts(&a[1])?, -interval_offset(span(&a[0])?)?).map(Datum::TimestampTz)
     }),
     ("timestamptz_izone", |_, a| {
+        if let Some(same) = unmoved(&a[1])? {
+            return Ok(Datum::Timestamp(same));
+        }
         shifted(ts(&a[1])?, interval_offset(span(&a[0])?)?).map(Datum::Timestamp)
     }),
     ("timetz_zone", |c, a| {
@@ -235,10 +257,12 @@ fn named(name: &str) -> Result<ZoneName> {
     ZoneName::parse(name).ok_or_else(|| unknown_zone(name))
 }
 
+/// An infinity, which is the same in every zone: the zone isn't even looked at.
+fn unmoved(d: &Datum) -> Result<Option<i64>> {
+    ts(d).map(|t| timestamp_infinite(t).then_some(t))
+}
+
 fn shifted(t: i64, seconds: i64) -> Result<i64> {
-    if timestamp_infinite(t) {
-        return Ok(t);
-    }
     let moved = t.checked_add(seconds * USECS_PER_SEC).filter(|v| timestamp_valid(*v));
     moved.ok_or_else(timestamp_out_of_range)
 }

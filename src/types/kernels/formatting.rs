@@ -133,7 +133,7 @@ fn roman(v: Option<i64>) -> String {
 
 fn numeric_to_char(n: &Numeric, template: &str) -> Result<Datum> {
     if template.is_empty() {
-        return Ok(Datum::Null);
+        return Ok(Datum::text(""));
     }
     let mut t = Template::parse(template)?;
     if t.roman {
@@ -195,7 +195,7 @@ fn scientific(n: &Numeric, t: &Template) -> Result<String> {
 
 fn float_to_char(v: f64, precision: usize, template: &str) -> Result<Datum> {
     if template.is_empty() {
-        return Ok(Datum::Null);
+        return Ok(Datum::text(""));
     }
     let mut t = Template::parse(template)?;
     if t.roman {
@@ -214,16 +214,16 @@ fn float_to_char(v: f64, precision: usize, template: &str) -> Result<Datum> {
         v *= 10_f64.powi(t.multi as i32);
         t.pre += t.multi;
     }
-    if !v.is_finite() {
-        let name = if v.is_nan() { "NaN" } else { "Infinity" };
-        return Ok(Datum::text(formatting_number::write(&t, name, v < 0.0)));
-    }
-    // A float has only so many digits that mean something.
-    let whole = format!("{:.0}", v.abs()).len();
+    let name = if v.is_nan() { "NaN" } else { "Infinity" };
+    // A float has only so many digits that mean something; the letters of a name count as some.
+    let whole = if v.is_finite() { format!("{:.0}", v.abs()).len() } else { name.len() };
     if whole >= precision {
         t.post = 0;
     } else {
         t.post = t.post.min(precision - whole);
+    }
+    if !v.is_finite() {
+        return Ok(Datum::text(formatting_number::write(&t, name, v < 0.0)));
     }
     let text = format!("{:.*}", t.post, v.abs());
     Ok(Datum::text(formatting_number::write(&t, &text, v.is_sign_negative())))

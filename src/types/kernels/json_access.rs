@@ -80,10 +80,12 @@ fn field<'a>(v: Ref<'a>, key: &str) -> Option<&'a [u8]> {
     }
 }
 
-fn element(v: Ref<'_>, index: i64) -> Option<&[u8]> {
-    match v {
+/// An element of an array; a bare scalar counts as an array of one.
+fn element(bytes: &[u8], index: i64) -> Option<&[u8]> {
+    match Ref::new(bytes) {
         Ref::Array(a) => a.element(index),
-        _ => None,
+        Ref::Object(_) => None,
+        _ => matches!(index, 0 | -1).then_some(bytes),
     }
 }
 
@@ -144,8 +146,8 @@ fn opt_text(found: Option<&[u8]>) -> Datum {
 pub(crate) const PARTS: &[(&str, Kernel)] = &[
     ("jsonb_object_field", |_, a| Ok(part(field(view(&a[0])?, string(&a[1])?)))),
     ("jsonb_object_field_text", |_, a| Ok(opt_text(field(view(&a[0])?, string(&a[1])?)))),
-    ("jsonb_array_element", |_, a| Ok(part(element(view(&a[0])?, int(&a[1])?)))),
-    ("jsonb_array_element_text", |_, a| Ok(opt_text(element(view(&a[0])?, int(&a[1])?)))),
+    ("jsonb_array_element", |_, a| Ok(part(element(bytes(&a[0])?, int(&a[1])?)))),
+    ("jsonb_array_element_text", |_, a| Ok(opt_text(element(bytes(&a[0])?, int(&a[1])?)))),
     ("jsonb_extract_path", |_, a| Ok(part(walk(bytes(&a[0])?, &texts(&a[1])?)))),
     ("jsonb_extract_path_text", |_, a| Ok(opt_text(walk(bytes(&a[0])?, &texts(&a[1])?)))),
     ("json_object_field", |_, a| {

@@ -61,7 +61,7 @@ impl AggregateState for JsonbArray {
 
     fn finish(&self, _: &CallInfo<'_>) -> Result<Datum> {
         let Some(items) = &self.items else { return Ok(Datum::Null) };
-        Ok(Datum::Jsonb(Value::Array(items.clone()).to_bytes()))
+        Value::Array(items.clone()).to_bytes().map(Datum::Jsonb)
     }
 
     fn size(&self) -> usize {
@@ -124,7 +124,7 @@ impl AggregateState for JsonbObject {
 
     fn finish(&self, _: &CallInfo<'_>) -> Result<Datum> {
         let Some(pairs) = &self.pairs else { return Ok(Datum::Null) };
-        Ok(Datum::Jsonb(Value::object(pairs.clone()).to_bytes()))
+        Value::object(pairs.clone()).to_bytes().map(Datum::Jsonb)
     }
 
     fn size(&self) -> usize {

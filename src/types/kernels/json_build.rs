@@ -11,8 +11,8 @@ fn json(out: Vec<u8>) -> Datum {
     Datum::text(text::into_string(out))
 }
 
-fn jsonb(v: &Value) -> Datum {
-    Datum::Jsonb(v.to_bytes())
+fn jsonb(v: &Value) -> Result<Datum> {
+    v.to_bytes().map(Datum::Jsonb)
 }
 
 fn owned(d: &Datum) -> Result<Value> {
@@ -34,7 +34,7 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     ("array_to_json_pretty", to_json),
     ("row_to_json", to_json),
     ("row_to_json_pretty", to_json),
-    ("to_jsonb", |c, a| Ok(jsonb(&tree(&a[0], arg_type(c, 0, &a[0]), c.ctx)?))),
+    ("to_jsonb", |c, a| jsonb(&tree(&a[0], arg_type(c, 0, &a[0]), c.ctx)?)),
     ("json_build_array", |c, a| {
         let args = spread(c, a);
         let mut out = vec![b'['];
@@ -69,9 +69,9 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     ("json_build_object_noargs", |_, _| Ok(Datum::text("{}"))),
     ("jsonb_build_array", |c, a| {
         let items = spread(c, a).into_iter().map(|(v, ty)| tree(&v, ty, c.ctx));
-        Ok(jsonb(&Value::Array(items.collect::<Result<_>>()?)))
+        jsonb(&Value::Array(items.collect::<Result<_>>()?))
     }),
-    ("jsonb_build_array_noargs", |_, _| Ok(jsonb(&Value::Array(vec![])))),
+    ("jsonb_build_array_noargs", |_, _| jsonb(&Value::Array(vec![]))),
     ("jsonb_build_object", |c, a| {
         let args = pairs_of(spread(c, a), "jsonb_build_object")?;
         let pairs = args.chunks_exact(2).enumerate().map(|(i, pair)| {
@@ -81,9 +81,9 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
             let key = key_text(&pair[0].0, pair[0].1, c.ctx)?;
             Ok((key, tree(&pair[1].0, pair[1].1, c.ctx)?))
         });
-        Ok(jsonb(&Value::object(pairs.collect::<Result<_>>()?)))
+        jsonb(&Value::object(pairs.collect::<Result<_>>()?))
     }),
-    ("jsonb_build_object_noargs", |_, _| Ok(jsonb(&Value::Object(vec![])))),
+    ("jsonb_build_object_noargs", |_, _| jsonb(&Value::Object(vec![]))),
     ("json_object", |_, a| object_json(&pairs_of_array(array(&a[0])?)?)),
     ("json_object_two_arg", |_, a| object_json(&zipped(array(&a[0])?, array(&a[1])?)?)),
     ("jsonb_object", |_, a| object_jsonb(pairs_of_array(array(&a[0])?)?)),
@@ -169,35 +169,35 @@ fn object_json(pairs: &[TextPair]) -> Result<Datum> {
 
 fn object_jsonb(pairs: Vec<TextPair>) -> Result<Datum> {
     let pairs = pairs.into_iter().map(|(k, v)| (k, v.map_or(Value::Null, Value::String)));
-    Ok(jsonb(&Value::object(pairs.collect())))
+    jsonb(&Value::object(pairs.collect()))
 }
 
 /// Changes.
 pub(crate) const CHANGES: &[(&str, Kernel)] = &[
-    ("jsonb_concat", |_, a| Ok(jsonb(&edit::concat(owned(&a[0])?, owned(&a[1])?)))),
-    ("jsonb_delete", |_, a| Ok(jsonb(&edit::delete_keys(owned(&a[0])?, &[string(&a[1])?])?))),
+    ("jsonb_concat", |_, a| jsonb(&edit::concat(owned(&a[0])?, owned(&a[1])?))),
+    ("jsonb_delete", |_, a| jsonb(&edit::delete_keys(owned(&a[0])?, &[string(&a[1])?])?)),
     ("jsonb_delete_array", |_, a| {
         let keys: Vec<&str> = texts(&a[1])?.into_iter().flatten().collect();
-        Ok(jsonb(&edit::delete_keys(owned(&a[0])?, &keys)?))
+        jsonb(&edit::delete_keys(owned(&a[0])?, &keys)?)
     }),
     ("jsonb_delete_idx", |_, a| {
         let index = a[1].as_i64().and_then(|i| i32::try_from(i).ok()).unwrap_or(0);
-        Ok(jsonb(&edit::delete_index(owned(&a[0])?, index)?))
+        jsonb(&edit::delete_index(owned(&a[0])?, index)?)
     }),
     ("jsonb_delete_path", |_, a| {
         let path = path_of(&a[1])?;
-        Ok(jsonb(&edit::change(owned(&a[0])?, &path, None, Change::Delete)?))
+        jsonb(&edit::change(owned(&a[0])?, &path, None, Change::Delete)?)
     }),
     ("jsonb_set", |_, a| set(&a[0], &a[1], &a[2], flag(a, 3, true))),
     ("jsonb_set_lax", |_, a| set_lax(a)),
     ("jsonb_insert", |_, a| {
         let how = if flag(a, 3, false) { Change::InsertAfter } else { Change::InsertBefore };
         let new = owned(&a[2])?;
-        Ok(jsonb(&edit::change(owned(&a[0])?, &path_of(&a[1])?, Some(&new), how)?))
+        jsonb(&edit::change(owned(&a[0])?, &path_of(&a[1])?, Some(&new), how)?)
     }),
     ("jsonb_strip_nulls", |_, a| {
         bytes(&a[0])?;
-        Ok(jsonb(&edit::strip_nulls(owned(&a[0])?)))
+        jsonb(&edit::strip_nulls(owned(&a[0])?))
     }),
     ("json_strip_nulls", |_, a| {
         let json_text = string(&a[0])?;
@@ -222,7 +222,7 @@ fn path_of(d: &Datum) -> Result<Vec<Option<&str>>> {
 fn set(target: &Datum, path: &Datum, new: &Datum, create: bool) -> Result<Datum> {
     let how = if create { Change::ReplaceOrCreate } else { Change::Replace };
     let new = owned(new)?;
-    Ok(jsonb(&edit::change(owned(target)?, &path_of(path)?, Some(&new), how)?))
+    jsonb(&edit::change(owned(target)?, &path_of(path)?, Some(&new), how)?)
 }
 
 fn set_lax(a: &[Datum]) -> Result<Datum> {
@@ -247,12 +247,12 @@ fn set_lax(a: &[Datum]) -> Result<Datum> {
                 .hint("To avoid, either change the null_value_treatment argument or ensure that an SQL NULL is not passed."))
         }
         "use_json_null" => {
-            let null = Datum::Jsonb(Value::Null.to_bytes());
+            let null = jsonb(&Value::Null)?;
             set(&a[0], &a[1], &null, flag(a, 3, true))
         }
         "delete_key" => {
             let path = path_of(&a[1])?;
-            Ok(jsonb(&edit::change(owned(&a[0])?, &path, None, Change::Delete)?))
+            jsonb(&edit::change(owned(&a[0])?, &path, None, Change::Delete)?)
         }
         "return_target" => Ok(a[0].clone()),
         _ => Err(refuse(

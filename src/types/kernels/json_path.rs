@@ -52,8 +52,8 @@ fn found(a: &[Datum], silent: bool) -> Result<(Path, Vec<Value>, bool)> {
     }
 }
 
-fn jsonb(v: &Value) -> Datum {
-    Datum::Jsonb(v.to_bytes())
+fn jsonb(v: &Value) -> Result<Datum> {
+    v.to_bytes().map(Datum::Jsonb)
 }
 
 /// In lax mode the first value answers; errors after it are never met.
@@ -82,13 +82,13 @@ fn matches(a: &[Datum], silent: bool) -> Result<Datum> {
 }
 
 fn array(a: &[Datum]) -> Result<Datum> {
-    Ok(jsonb(&Value::Array(found(a, silent(a))?.1)))
+    jsonb(&Value::Array(found(a, silent(a))?.1))
 }
 
 fn first(a: &[Datum]) -> Result<Datum> {
-    Ok(found(a, silent(a))?.1.first().map_or(Datum::Null, jsonb))
+    found(a, silent(a))?.1.first().map_or(Ok(Datum::Null), jsonb)
 }
 
 fn rows(a: &[Datum]) -> Result<Vec<Datum>> {
-    Ok(found(a, silent(a))?.1.iter().map(jsonb).collect())
+    found(a, silent(a))?.1.iter().map(jsonb).collect()
 }

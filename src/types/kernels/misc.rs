@@ -187,6 +187,8 @@ const SEND: Table = &[
     ("oidsend", send),
     ("float4send", send),
     ("float8send", send),
+    ("anyarray_send", send),
+    ("anycompatiblearray_send", send),
     ("numeric_send", send),
     ("date_send", send),
     ("time_send", send),

@@ -26,6 +26,8 @@ mod formatting_number;
 mod formatting_number_in;
 mod formatting_template;
 mod groups;
+mod hash;
+mod identifier;
 mod integer;
 mod json_access;
 mod json_aggregate;
@@ -36,6 +38,7 @@ mod json_value;
 mod like;
 mod misc;
 mod numbers;
+mod range_helpers;
 mod regex;
 mod regex_syntax;
 mod series;
@@ -44,6 +47,7 @@ mod tests;
 mod text;
 mod text_array;
 mod text_quote;
+mod unicode;
 mod vectors;
 
 pub(crate) use groups::{AGGREGATE_GROUPS, SCALAR_GROUPS, SET_GROUPS};
@@ -74,6 +78,10 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     datetime_trunc::KERNELS,
     datetime_make::KERNELS,
     formatting::KERNELS,
+    hash::KERNELS,
+    identifier::KERNELS,
+    range_helpers::KERNELS,
+    unicode::KERNELS,
     json_access::PARTS,
     json_access::TESTS,
     json_access::CASTS,

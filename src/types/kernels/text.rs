@@ -68,11 +68,12 @@ fn in_set(set: &str) -> impl Fn(char) -> bool + '_ {
 
 fn pad(s: &str, len: i32, fill: &str, left: bool) -> Result<String> {
     let len = usize::try_from(len).unwrap_or(0);
-    if len > MAX_LENGTH {
+    let has = s.chars().count();
+    let len = if fill.is_empty() { len.min(has) } else { len };
+    if len > (MAX_LENGTH - 4) / 4 {
         return Err(limit_error("requested length too large"));
     }
-    let has = s.chars().count();
-    if has >= len || fill.is_empty() {
+    if has >= len {
         return Ok(s[..offset(s, len)].to_owned());
     }
     let padding = fill.chars().cycle().take(len - has);
@@ -234,6 +235,9 @@ fn unistr(s: &str) -> Result<String> {
 }
 
 fn coerced(text: &std::sync::Arc<str>, oid: u32, typmod: i32, explicit: bool) -> Result<Datum> {
+    if oid == crate::oid::BPCHAR && typmod.saturating_sub(4) > MAX_LENGTH as i32 {
+        return Err(PgError::internal(format!("invalid memory alloc request size {typmod}")));
+    }
     let ty = crate::PgType::with_typmod(oid, typmod);
     crate::io::apply_typmod(Datum::Text(text.clone()), ty, explicit)
 }

@@ -266,14 +266,12 @@ const KERNELS: Table = &[
     ("quote_literal", fun!(|s: &str| quote_literal(s))),
     (
         "quote_literal(anyelement)",
-        fun!(call, |v: &Datum| {
-            text_of(call, v, type_of(call, 0, v)).map(|s| quote_literal(&s))
-        }),
+        fun!(call, |v: &Datum| cast_text(call, 0, v).map(|s| quote_literal(&s))),
     ),
     ("quote_nullable", quote_nullable),
     ("quote_nullable(anyelement)", |call, args| match args {
         [Datum::Null] => Ok(Datum::text("NULL")),
-        [v] => text_of(call, v, type_of(call, 0, v)).map(|s| Datum::text(quote_literal(&s))),
+        [v] => cast_text(call, 0, v).map(|s| Datum::text(quote_literal(&s))),
         _ => Err(mismatch(args)),
     }),
     ("text_format", format_text),

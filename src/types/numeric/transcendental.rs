@@ -258,7 +258,8 @@ impl Numeric {
 
     fn power_ln(&self, exponent: &Numeric, base_scale: u16) -> Result<Numeric> {
         let weight = self.ln_weight();
-        let rough = self.ln_to((8 - weight).max(0))?.mul(exponent)?.approximate();
+        let digits = (8 - weight).clamp(0, MAX_RESULT_SCALE);
+        let rough = self.ln_to(digits)?.mul(exponent)?.round(digits)?.approximate();
         if rough.abs() > 2000.0 * 3.01 {
             if rough > 0.0 {
                 return Err(overflow());

@@ -7,7 +7,7 @@ use super::{CatalogHost, oid_arg, text_arg};
 use crate::virtuals::rows;
 
 /// PostgreSQL's version that clients are told of.
-pub(super) const SERVER_VERSION: &str = "15.0";
+pub(super) const SERVER_VERSION: &str = "15.18";
 
 fn unknown_setting(name: &str) -> PgError {
     PgError::new(

@@ -13,7 +13,11 @@ fn query(value: &str, path: &str) -> String {
     let mut found = Vec::new();
     let result = run(&path, &value, &Value::Object(vec![]), &mut found);
     match result {
-        Ok(()) => found.iter().map(|v| to_text(&v.to_bytes())).collect::<Vec<_>>().join(" "),
+        Ok(()) => found
+            .iter()
+            .map(|v| to_text(&v.to_bytes().expect("short")))
+            .collect::<Vec<_>>()
+            .join(" "),
         Err(Stop::Soft(e) | Stop::Hard(e)) => e.to_string(),
     }
 }
