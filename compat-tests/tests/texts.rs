@@ -39,8 +39,11 @@ async fn literals_mean_the_same_when_their_plan_is_shared() -> Result<()> {
         let text = format!("SELECT id, b FROM lifted WHERE id >= 0 ORDER BY {order} LIMIT 1");
         assert_eq!(rows(&client, &text).await?, [first], "{text}");
     }
-    for text in ["SELECT pg_typeof('a'), pg_typeof(1)", "SELECT pg_typeof('b'), pg_typeof(2)"] {
-        assert_eq!(rows(&client, text).await?, ["unknown|integer"]);
+    for (text, means) in [
+        ("SELECT pg_typeof(1), pg_typeof(5000000000), concat('a', 1)", "integer|bigint|a1"),
+        ("SELECT pg_typeof(2), pg_typeof(5000000001), concat('b', 2)", "integer|bigint|b2"),
+    ] {
+        assert_eq!(rows(&client, text).await?, [means]);
     }
     let text = "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND 5 < 6";
     assert_eq!(rows(&client, text).await?, [text]);
