@@ -169,6 +169,7 @@ pub fn plain_role(oid: Oid, name: &str) -> RoleDesc {
         password: None,
         valid_until: None,
         member_of: Vec::new(),
+        memberships: Vec::new(),
         settings: Vec::new(),
     }
 }

@@ -93,9 +93,46 @@ pub struct RoleDesc {
     /// Roles that this one is a member of.
     #[serde(default)]
     pub member_of: Vec<Oid>,
+    /// How it came to be a member of them, where that is more than a plain grant by the bootstrap
+    /// superuser.
+    #[serde(default)]
+    pub memberships: Vec<Membership>,
     /// `ALTER ROLE … SET` settings.
     #[serde(default)]
     pub settings: Vec<(String, String)>,
+}
+
+/// How a role is a member of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The other role.
+    pub role: Oid,
+    /// Who granted it.
+    pub grantor: Oid,
+    /// WITH ADMIN OPTION
+    pub admin: bool,
+}
+
+impl RoleDesc {
+    /// How it is a member of this role; `None` when it is none.
+    pub fn membership(&self, role: Oid) -> Option<Membership> {
+        let plain = Membership { role, grantor: crate::builtin::BOOTSTRAP_ROLE, admin: false };
+        let known = self.memberships.iter().find(|m| m.role == role).copied();
+        self.member_of.contains(&role).then(|| known.unwrap_or(plain))
+    }
+
+    /// Makes it a member.
+    pub fn join(&mut self, membership: Membership) {
+        self.leave(membership.role);
+        self.member_of.push(membership.role);
+        self.memberships.push(membership);
+    }
+
+    /// Ends its membership of a role.
+    pub fn leave(&mut self, role: Oid) {
+        self.member_of.retain(|of| *of != role);
+        self.memberships.retain(|m| m.role != role);
+    }
 }
 
 /// How an identity column behaves.

@@ -270,19 +270,33 @@ impl TableCodec {
     /// The key of a row, given all its values by attnum.
     pub fn row_key(&self, values: &[Datum]) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(PREFIX_LEN + 10 * self.key_attnums.len());
+        self.row_key_into(values, &mut out)?;
+        Ok(out)
+    }
+
+    /// The key of a row, written over `out`.
+    pub fn row_key_into(&self, values: &[Datum], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
         out.extend_from_slice(self.primary.prefix());
         for (at, kind) in self.key_attnums.iter().zip(&self.key_kinds) {
-            crate::key::push_value(&mut out, *kind, &values[*at])?;
+            crate::key::push_value(out, *kind, &values[*at])?;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The value of a row, given all its values by attnum (dropped columns included, as NULL).
     pub fn encode(&self, values: &[Datum]) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.encode_into(values, &mut out)?;
+        Ok(out)
+    }
+
+    /// The value of a row, written over `out`.
+    pub fn encode_into(&self, values: &[Datum], out: &mut Vec<u8>) -> Result<()> {
         let Some(layout) = self.layouts.last() else {
             return Err(PgError::internal("a table without layout"));
         };
-        layout.encode(self.version, values)
+        layout.encode(self.version, values, out)
     }
 
     /// A view of one row.
@@ -359,12 +373,13 @@ impl Layout {
         Ok(Layout { version, fixed_end: offset, vars, slots })
     }
 
-    fn encode(&self, version: u16, values: &[Datum]) -> Result<Vec<u8>> {
+    fn encode(&self, version: u16, values: &[Datum], out: &mut Vec<u8>) -> Result<()> {
         if values.len() != self.slots.len() {
             return Err(PgError::internal("a row has other columns than its table"));
         }
         let ends_at = self.fixed_end;
-        let mut out = Vec::with_capacity(ends_at + self.vars * 16);
+        out.clear();
+        out.reserve(ends_at + self.vars * 16);
         out.resize(ends_at + 2 * self.vars, 0);
         out[..2].copy_from_slice(&version.to_le_bytes());
         let data_at = out.len();
@@ -377,14 +392,14 @@ impl Layout {
                     if value.is_null() {
                         out[HEADER + bit / 8] |= 1 << (bit % 8);
                     } else {
-                        put_fixed(&mut out, *offset, *repr, value)?;
+                        put_fixed(out, *offset, *repr, value)?;
                     }
                 }
                 Slot::Var { ordinal, bit, repr } => {
                     if value.is_null() {
                         out[HEADER + bit / 8] |= 1 << (bit % 8);
                     } else {
-                        put_var(&mut out, *repr, value)?;
+                        put_var(out, *repr, value)?;
                     }
                     let end = out.len() - data_at;
                     match many.get_mut(*ordinal) {
@@ -395,8 +410,8 @@ impl Layout {
             }
         }
         let ends = if many.is_empty() { &ends[..self.vars] } else { &many[..] };
-        self.put_ends(&mut out, ends);
-        Ok(out)
+        self.put_ends(out, ends);
+        Ok(())
     }
 
     fn put_ends(&self, out: &mut Vec<u8>, ends: &[usize]) {

@@ -248,6 +248,15 @@ impl Catalog {
         false
     }
 
+    /// Whether a role may give membership of `of` away: superusers may, and who has it, directly or
+    /// not, WITH ADMIN OPTION.
+    pub fn is_admin(&self, role: Oid, of: Oid) -> bool {
+        self.role(role).is_some_and(|r| r.superuser)
+            || self.roles.values().any(|holder| {
+                holder.membership(of).is_some_and(|m| m.admin) && self.is_member(role, holder.oid)
+            })
+    }
+
     // ---- relations ----
 
     /// The relation with this `pg_class` oid, system relations and indexes included.

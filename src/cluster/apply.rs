@@ -12,7 +12,7 @@ use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::Command;
 use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
-use meridian_storage::{StorageError, mvcc};
+use meridian_storage::{Stale, StorageError, mvcc};
 
 use crate::core::Core;
 
@@ -109,13 +109,18 @@ impl EntryApplier {
 }
 
 impl Applier for EntryApplier {
-    fn prepare_piece(&self, piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
-        // The cache may know versions above the snapshot, as the engine does: readers look in `hist`.
-        // What makes a commit of it (its timestamp) comes with the last piece.
-        let mut prepared = self.decode(vec![piece], ops)?;
-        prepared.newest = None;
+    fn prepare_piece(&self, mut piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        // What makes a commit of it (its timestamp) comes with the last piece. What is loaded in bulk
+        // does not go through the cache: it would drive out what is read.
         let core = Arc::clone(&self.core);
-        Ok(Box::new(move || EntryApplier::publish(&core, &prepared)))
+        let mut stale = Stale::default();
+        while !piece.is_empty() {
+            let command = Command::decode(&mut piece)
+                .map_err(|error| StorageError::Corruption(error.to_string()))?;
+            core.read.cache.note_stale(command.writes.iter().map(|w| &w.key[..]), &mut stale);
+            command.bulk_ops(ops);
+        }
+        Ok(Box::new(move || core.read.cache.forget(&stale)))
     }
 
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {

@@ -13,6 +13,7 @@ use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use meridian_kv::api::{Bytes, Key, KvError, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_kv::range::{Command, CommitRequest, Newest, Sequencer, Version};
+use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -20,11 +21,30 @@ use tokio::sync::{Notify, oneshot};
 use crate::core::Core;
 use crate::proposer::{ProposeError, Proposer};
 
+/// The row locks of a commit.
+#[derive(Default)]
+pub(crate) struct Locks {
+    pub(crate) rows: BTreeMap<Key, LockedKey>,
+    pub(crate) runs: Vec<Arc<Run>>,
+}
+
+impl Locks {
+    pub(crate) fn release(&self, core: &Core, owner: Owner) {
+        // A run goes first: what it has shown in the table may lie above a lock of its own.
+        for run in &self.runs {
+            core.locks.release_run(owner, run);
+        }
+        for key in self.rows.keys() {
+            core.locks.release_row(key, owner, 0);
+        }
+    }
+}
+
 /// A commit between its sequencing and its end.
 pub(crate) struct Flight {
     ts: Timestamp,
     owner: Owner,
-    locks: BTreeMap<Key, LockedKey>,
+    locks: Locks,
     done: oneshot::Sender<Result<Timestamp, KvError>>,
 }
 
@@ -32,9 +52,7 @@ impl Flight {
     /// Gives the locks back, then tells the committing task. A task that has gone away (its client
     /// disconnected) changes nothing about the commit.
     pub(crate) fn finish(self, core: &Core, outcome: Result<(), KvError>) {
-        for key in self.locks.keys() {
-            core.locks.release_row(key, self.owner, 0);
-        }
+        self.locks.release(core, self.owner);
         let _ = self.done.send(outcome.map(|()| self.ts));
     }
 }
@@ -85,7 +103,7 @@ impl CommitPipeline {
         &self,
         core: &Core,
         submission: Submission<'_>,
-        take_locks: impl FnOnce() -> BTreeMap<Key, LockedKey>,
+        take_locks: impl FnOnce() -> Locks,
     ) -> Result<oneshot::Receiver<Result<Timestamp, KvError>>, KvError> {
         let Submission { request, owner } = submission;
         let olds = request
@@ -240,9 +258,9 @@ pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
         let timestamps: Vec<_> = commands.iter().map(|command| command.ts).collect();
         let size = commands.iter().map(Command::size).sum();
         let outcome = if size > ENTRY_BYTES_MAX {
+            // The one command that does not fit into an entry.
             let pieces = commands.into_iter().flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
-            let encoded = pieces.map(|piece| encode(std::slice::from_ref(&piece), piece.size()));
-            proposer.propose_pieces(Box::new(encoded)).await
+            proposer.propose_pieces(Box::new(pieces)).await
         } else {
             proposer.propose(encode(&commands, size)).await
         };

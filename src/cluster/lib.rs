@@ -20,6 +20,7 @@
 
 mod advisory;
 mod apply;
+mod bulk;
 mod cancel;
 mod commit;
 mod config;
@@ -41,12 +42,15 @@ pub use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, RetryReason, Span, Strength, TableLockMode, Timestamp,
     WaitPolicy,
 };
+pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
+#[cfg(test)]
+mod bulk_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::CancelToken;
+use crate::bulk::BulkLocks;
 
 const ROW_SHARDS: usize = 64;
 const TABLE_SHARDS: usize = 8;
@@ -43,6 +44,10 @@ impl<K, M> Default for Shard<K, M> {
 }
 
 impl<K: Ord + Clone, M: LockMode> Shard<K, M> {
+    pub(crate) fn table(&self) -> &LockTable<K, M> {
+        &self.table
+    }
+
     /// Wakes those that were let in. The channel holds the grant even if its task is just giving up.
     fn wake(&mut self, grants: Vec<Grant<K>>) {
         for grant in grants {
@@ -113,6 +118,7 @@ pub(crate) struct LockManager {
     rows: Box<[Mutex<Shard<Key, Strength>>]>,
     tables: Box<[Mutex<Shard<u32, TableLockMode>>]>,
     advisory: Mutex<Shard<AdvisoryKey, AdvisoryMode>>,
+    pub(crate) bulk: BulkLocks,
     next_waiter: AtomicU64,
     /// How many waits each session has; taken inside a shard's lock, never around one.
     waiting: Mutex<BTreeMap<u64, u32>>,
@@ -135,11 +141,17 @@ impl LockManager {
             rows: (0..ROW_SHARDS).map(|_| Mutex::default()).collect(),
             tables: (0..TABLE_SHARDS).map(|_| Mutex::default()).collect(),
             advisory: Mutex::default(),
+            bulk: BulkLocks::default(),
             next_waiter: AtomicU64::new(1),
             waiting: Mutex::default(),
             check_delay,
             deadlocks: AtomicU64::new(0),
         }
+    }
+
+    /// All shards of row locks.
+    pub(crate) fn row_shards(&self) -> &[Mutex<Shard<Key, Strength>>] {
+        &self.rows
     }
 
     fn row(&self, key: &[u8]) -> &Mutex<Shard<Key, Strength>> {
@@ -158,7 +170,10 @@ impl LockManager {
         strength: Strength,
         policy: WaitPolicy,
     ) -> Result<Acquired, WaitGuard<'_, Key, Strength>> {
-        self.request(self.row(key), key, owner, strength, policy)
+        let shard = self.row(key);
+        let mut locked = shard.lock();
+        self.bulk.show(key, &mut locked.table);
+        self.request(shard, locked, key, owner, strength, policy)
     }
 
     /// Asks for a table lock without waiting; `Err` carries the place in the queue.
@@ -169,7 +184,8 @@ impl LockManager {
         mode: TableLockMode,
         policy: WaitPolicy,
     ) -> Result<Acquired, WaitGuard<'_, u32, TableLockMode>> {
-        self.request(self.table(table), &table, owner, mode, policy)
+        let shard = self.table(table);
+        self.request(shard, shard.lock(), &table, owner, mode, policy)
     }
 
     /// Asks for an advisory lock without waiting; `Err` carries the place in the queue.
@@ -180,19 +196,19 @@ impl LockManager {
         mode: AdvisoryMode,
         policy: WaitPolicy,
     ) -> Result<Acquired, WaitGuard<'_, AdvisoryKey, AdvisoryMode>> {
-        self.request(&self.advisory, &key, owner, mode, policy)
+        self.request(&self.advisory, self.advisory.lock(), &key, owner, mode, policy)
     }
 
     fn request<'a, K: Ord + Clone, M: LockMode>(
         &'a self,
         shard: &'a Mutex<Shard<K, M>>,
+        mut locked: MutexGuard<'a, Shard<K, M>>,
         key: &K,
         owner: Owner,
         mode: M,
         policy: WaitPolicy,
     ) -> Result<Acquired, WaitGuard<'a, K, M>> {
         let waiter = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
-        let mut locked = shard.lock();
         match locked.table.acquire(key, owner, mode, policy, waiter) {
             Acquire::Reentrant => Ok(Acquired::Reentrant),
             Acquire::Granted { before } => Ok(Acquired::Granted { before }),

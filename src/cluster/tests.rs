@@ -217,16 +217,16 @@ async fn counters_never_repeat_and_shutdown_refuses_later_commits() {
 }
 
 /// A directory that goes with the test.
-struct Dir(std::path::PathBuf);
+pub(crate) struct Dir(pub(crate) std::path::PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Dir {
+    pub(crate) fn new(name: &str) -> Dir {
         let dir = std::env::temp_dir().join(format!("meridian-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         Dir(dir)
     }
 
-    async fn open(&self) -> Arc<Store> {
+    pub(crate) async fn open(&self) -> Arc<Store> {
         Store::open(StoreConfig::at(&self.0)).await.expect("opens")
     }
 }

@@ -10,16 +10,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::limits::ENTRY_BYTES_MAX;
 use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Span, Strength, TableLockMode, Timestamp, WaitPolicy,
 };
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest};
+use meridian_kv::run::Run;
 use meridian_kv::txn::{SavepointId, TxnState};
 
 use crate::CancelToken;
 use crate::advisory::Level;
-use crate::commit::Submission;
+use crate::commit::{Locks, Submission};
 use crate::core::Core;
 use crate::locking::{Acquired, WaitLimits};
 use crate::scan::Scan;
@@ -58,12 +60,15 @@ struct Mark {
     savepoint: SavepointId,
     tables: usize,
     advisory: usize,
+    claimed: usize,
 }
 
 /// A transaction on a store.
 pub struct Txn {
-    core: Arc<Core>,
-    state: TxnState,
+    pub(crate) core: Arc<Core>,
+    pub(crate) state: TxnState,
+    /// Runs whose keys are locked.
+    pub(crate) claimed: Vec<Arc<Run>>,
     /// Registered with garbage collection; `None` once the transaction has ended.
     snapshot: Option<SnapshotSlot>,
     read_only: bool,
@@ -85,6 +90,7 @@ impl Txn {
             tables: Vec::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
+            claimed: Vec::new(),
             core,
         }
     }
@@ -144,7 +150,7 @@ impl Txn {
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         if let Some(own) = self.state.own(key) {
-            return Ok(own.cloned());
+            return Ok(own);
         }
         self.state.note_read(key);
         self.core.read.get(key, self.state.read_ts())
@@ -153,11 +159,10 @@ impl Txn {
     /// The rows of a span at the snapshot, own writes so far included.
     pub fn scan(&mut self, span: Span, reverse: bool) -> Result<Scan, KvError> {
         self.state.note_scan(&span);
-        let copy = |(key, value): (&Key, Option<&Bytes>)| (key.clone(), value.cloned());
-        let own: Vec<_> = match reverse {
-            false => self.state.own_span(&span).map(copy).collect(),
-            true => self.state.own_span(&span).rev().map(copy).collect(),
-        };
+        let mut own = self.state.own_span(&span);
+        if reverse {
+            own.reverse();
+        }
         Ok(Scan::new(&self.core, &span, own, reverse, self.state.read_ts()))
     }
 
@@ -179,12 +184,15 @@ impl Txn {
     }
 
     /// Takes the lock; false when it isn't free and the policy is not to wait.
-    async fn acquire_row(
+    pub(crate) async fn acquire_row(
         &mut self,
         key: &[u8],
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<bool, KvError> {
+        if self.claimed.iter().any(|run| run.find(key).is_some()) {
+            return Ok(true);
+        }
         let key = Key::copy_from_slice(key);
         let before = match self.core.locks.try_row(&key, self.state.owner(), strength, wait) {
             Ok(Acquired::Granted { before }) => before,
@@ -199,7 +207,7 @@ impl Txn {
     fn read_locked(&mut self, key: &[u8]) -> Result<Locked, KvError> {
         let read_ts = self.state.read_ts();
         if let Some(own) = self.state.own(key) {
-            return Ok(Locked::Held { newest: own.map(|r| (read_ts, r.clone())), changed: false });
+            return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
         self.state.note_read(key);
         let Some(version) = self.core.read.newest(key)? else {
@@ -225,20 +233,25 @@ impl Txn {
     pub fn savepoint(&mut self) -> SavepointId {
         let savepoint = self.state.savepoint();
         let (tables, advisory) = (self.tables.len(), self.advisory.len());
-        self.marks.push(Mark { savepoint, tables, advisory });
+        let claimed = self.claimed.len();
+        self.marks.push(Mark { savepoint, tables, advisory, claimed });
         savepoint
     }
 
     /// Undoes all writes and gives back all locks since the savepoint, which stays.
     pub fn rollback_to(&mut self, savepoint: SavepointId) {
+        let Some(at) = self.marks.iter().position(|mark| mark.savepoint == savepoint) else {
+            debug_assert!(false, "the session knows its savepoints");
+            return;
+        };
         let (core, owner) = (&self.core, self.state.owner());
+        for run in self.claimed.drain(self.marks[at].claimed..) {
+            core.locks.release_run(owner, &run);
+        }
         let found = self.state.rollback_to(savepoint, |key, remains| {
             core.locks.release_row(key, owner, remains);
         });
-        debug_assert!(found, "the session knows its savepoints");
-        let Some(at) = self.marks.iter().position(|mark| mark.savepoint == savepoint) else {
-            return;
-        };
+        debug_assert!(found, "marks and savepoints agree");
         self.marks.truncate(at + 1);
         let mark = self.marks[at];
         self.release_tables(mark.tables);
@@ -348,13 +361,16 @@ impl Txn {
             self.state.note_newest(&key, newest);
         }
         let owner = self.state.owner();
+        let runs = self.state.take_runs(ENTRY_BYTES_MAX);
         let writes = self.state.take_writes();
         // The locks leave the state under the sequencer's mutex, when the commit is sure to fly.
-        let mut locks = self.state.take_locks();
+        let rows = self.state.take_locks();
+        let mut locks = Locks { rows, runs: std::mem::take(&mut self.claimed) };
         let request = CommitRequest {
             isolation: self.state.isolation(),
             read_ts: self.state.read_ts(),
             writes,
+            runs,
             reads: self.state.reads(),
         };
         let submission = Submission { request, owner };
@@ -363,9 +379,7 @@ impl Txn {
         let outcome = match flying {
             Ok(outcome) => outcome,
             Err(error) => {
-                for key in locks.keys() {
-                    core.locks.release_row(key, owner, 0);
-                }
+                locks.release(core, owner);
                 return Err(error);
             }
         };
@@ -392,9 +406,8 @@ impl Txn {
         self.state.discard_writes();
         self.marks.clear();
         let owner = self.state.owner();
-        for key in self.state.take_locks().into_keys() {
-            self.core.locks.release_row(&key, owner, 0);
-        }
+        let (rows, runs) = (self.state.take_locks(), std::mem::take(&mut self.claimed));
+        Locks { rows, runs }.release(&self.core, owner);
         if let Some(snapshot) = self.snapshot.take() {
             self.core.snapshots.leave(snapshot);
         }

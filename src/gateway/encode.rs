@@ -2,8 +2,8 @@
 
 use bytes::BufMut;
 use meridian_session::client::{ResultColumn, Severity};
-use meridian_types::builtin;
 use meridian_types::error::Fields;
+use meridian_types::{builtin, oid, shape};
 
 /// Appends one message: the type byte, the body that `fill` writes, and its length.
 pub(crate) fn message(buf: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -50,7 +50,9 @@ pub(crate) fn row_description(buf: &mut Vec<u8>, columns: &[ResultColumn]) {
             b.put_i16(attnum);
             b.put_u32(column.ty.oid);
             b.put_i16(builtin::type_by_oid(column.ty.oid).map_or(-1, |t| t.len));
-            b.put_i32(column.ty.typmod);
+            // The modifier of a row type is a number of our own.
+            let row = column.ty.oid == oid::RECORD || shape::is_row_type(column.ty.oid);
+            b.put_i32(if row { -1 } else { column.ty.typmod });
             b.put_i16(i16::from(column.binary));
         }
     });

@@ -7,6 +7,7 @@
 //! | [`deadlock`] | cycle search in the wait-for graph, with PostgreSQL's report |
 //! | [`txn`] | one transaction: write buffer, savepoints, version tags, read set |
 //! | [`range`] | the sequencer: commit order, validation, commands for the log |
+//! | [`run`] | many new rows in one piece of memory |
 //!
 //! Nothing here waits, sends, reads a clock or draws a random number: state and an event go in,
 //! effects come out, and the caller (the async shell in `cluster`, or the simulator) carries them
@@ -18,6 +19,7 @@ pub mod api;
 pub mod deadlock;
 pub mod locks;
 pub mod range;
+pub mod run;
 pub mod txn;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! vote        term:u64 │ node:u64 │ committed:u8
 //! entry       log id │ kind:u8 │ payload            kind 0 blank, 1 command, 2 membership,
 //!                                                  3 piece, 4 last piece: number:u32 │ payload
+//!                                                  5 piece in LZ4: number:u32 │ size:u32 │ payload
 //! membership  n │ n × (m │ m × node:u64) │ k │ k × (node:u64 │ len │ address)       counts are u32
 //! ```
 
@@ -23,6 +24,7 @@ const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const PIECE: u8 = 3;
 const LAST_PIECE: u8 = 4;
+const PACKED_PIECE: u8 = 5;
 
 fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
     out.put_u64_le(id.committed_leader_id().term);
@@ -126,9 +128,10 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     };
     match &entry.payload {
         EntryPayload::Blank => head(&mut out, BLANK, 0),
-        EntryPayload::Normal(Payload { bytes, part }) => {
+        EntryPayload::Normal(Payload { bytes, part, packed }) => {
             let (kind, number) = match part {
                 Part::Whole => (COMMAND, None),
+                Part::Piece(number) if *packed => (PACKED_PIECE, Some(*number)),
                 Part::Piece(number) => (PIECE, Some(*number)),
                 Part::Last(number) => (LAST_PIECE, Some(*number)),
             };
@@ -156,11 +159,11 @@ pub(crate) fn decode_entry(mut bytes: Bytes) -> Option<Entry> {
     let log_id = take_log_id(&mut bytes)?;
     let payload = match bytes.try_get_u8().ok()? {
         BLANK => EntryPayload::Blank,
-        COMMAND => EntryPayload::Normal(Payload { bytes, part: Part::Whole }),
-        kind @ (PIECE | LAST_PIECE) => {
+        COMMAND => EntryPayload::Normal(Payload::plain(bytes, Part::Whole)),
+        kind @ (PIECE | PACKED_PIECE | LAST_PIECE) => {
             let number = bytes.try_get_u32_le().ok()?;
-            let part = if kind == PIECE { Part::Piece(number) } else { Part::Last(number) };
-            EntryPayload::Normal(Payload { bytes, part })
+            let part = if kind == LAST_PIECE { Part::Last(number) } else { Part::Piece(number) };
+            EntryPayload::Normal(Payload { bytes, part, packed: kind == PACKED_PIECE })
         }
         MEMBERSHIP => EntryPayload::Membership(take_membership(&mut bytes)?),
         _ => return None,

@@ -1,6 +1,6 @@
 //! The handle of a raft group, and its threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use crate::checkpoint::{Checkpointer, Raft};
 use crate::codec;
 use crate::log_store::LogStore;
 use crate::network::NoNetwork;
+use crate::pieces::Pieces;
 use crate::state_machine::{self, Applier, Shared, StateMachine};
 use crate::types::{LeaderId, LogId, Part, Payload, Types};
 
@@ -52,6 +53,9 @@ impl GroupConfig {
         }
     }
 }
+
+/// Pieces on their way to the disk at once: one is written while the next one is made.
+const PIECES_IN_FLIGHT: usize = 4;
 
 /// Why a proposal was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +188,7 @@ impl RaftGroup {
             engine: Arc::clone(&engine),
             applier,
             shared: Arc::clone(&shared),
-            pieces: Vec::new(),
+            pieces: Pieces::default(),
             late: None,
         };
         let last_index = log.bounds(group).map_or(0, |(_, last)| last);
@@ -227,7 +231,7 @@ impl RaftGroup {
     /// # Errors
     /// See [`ProposeError`]: only `Unknown` leaves the outcome open.
     pub async fn propose(&self, entry: Bytes) -> Result<(), ProposeError> {
-        self.append(Payload { bytes: entry, part: Part::Whole }).await
+        self.append(Payload::plain(entry, Part::Whole)).await
     }
 
     /// Appends a proposal that is too large for one entry: all of its pieces are applied, or none. Takes
@@ -244,28 +248,46 @@ impl RaftGroup {
         pieces: &mut (dyn Iterator<Item = Bytes> + Send),
     ) -> Result<(), ProposeError> {
         let mut bytes = pieces.next().expect("a proposal has a piece");
-        let mut number = 0;
+        let (mut number, mut flying) = (0, VecDeque::new());
         for next in pieces {
-            self.append(Payload { bytes, part: Part::Piece(number) }).await?;
+            flying.push_back(self.submit(Payload::piece(bytes, number)).await?);
             (bytes, number) = (next, number + 1);
+            if flying.len() == PIECES_IN_FLIGHT
+                && let Some(first) = flying.pop_front()
+            {
+                first.await?;
+            }
         }
-        self.append(Payload { bytes, part: Part::Last(number) }).await
+        for piece in flying {
+            piece.await?;
+        }
+        self.append(Payload::plain(bytes, Part::Last(number))).await
     }
 
     pub(crate) async fn append(&self, payload: Payload) -> Result<(), ProposeError> {
+        self.submit(payload).await?.await
+    }
+
+    /// Hands an entry to raft; the future is its outcome.
+    async fn submit(
+        &self,
+        payload: Payload,
+    ) -> Result<impl Future<Output = Result<(), ProposeError>> + use<>, ProposeError> {
         if self.log.disk_full() || self.failed() {
             return Err(ProposeError::DiskFull);
         }
-        let unknown = |why: String| ProposeError::Unknown(why);
         let (responder, done) = ProgressResponder::complete_only();
         let write = self.raft.write(payload).with_leader(self.leader).responder(responder);
+        let unknown = |why: String| ProposeError::Unknown(why);
         write.await.map_err(|fatal| unknown(fatal.to_string()))?;
-        match done.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
-            Ok(Err(other)) => Err(unknown(other.to_string())),
-            Err(_) => Err(unknown("the range has stopped".into())),
-        }
+        Ok(async move {
+            match done.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
+                Ok(Err(other)) => Err(unknown(other.to_string())),
+                Err(_) => Err(unknown("the range has stopped".into())),
+            }
+        })
     }
 
     /// Makes the engine durable and purges the log, now. Blocks.

@@ -32,6 +32,7 @@ mod codec;
 mod group;
 mod log_store;
 mod network;
+mod pieces;
 mod state_machine;
 mod types;
 

@@ -13,15 +13,11 @@
 //! already has are repeated, which changes nothing.
 //!
 //! # Proposals in pieces
-//! A proposal that is too large for an entry comes as several. They are held until the last one is
-//! committed, so that a proposal that was cut off (by a crash, by a full disk) leaves no trace. Then each
-//! becomes an engine batch, and only the last batch has the markers: a crash in between repeats all of
-//! them. Readers see nothing of it before the end, since the applier's timestamps are above all snapshots.
+//! A proposal that is too large for an entry comes as several, see [`crate::pieces`].
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -32,10 +28,11 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 
 use crate::codec;
+use crate::pieces::{Pieces, Target};
 use crate::types::{LogId, Part, Payload, StoredMembership, Types};
 
 /// What is left to do once the engine has a batch: caches, snapshots, waiters.
-pub type Publish = Box<dyn FnOnce() + Send>;
+pub type Publish = Box<dyn FnOnce() + Send + Sync>;
 
 /// Gives entries their meaning. Called on the raft thread only, in log order.
 pub trait Applier: Send + Sync + 'static {
@@ -85,7 +82,7 @@ pub(crate) struct StateMachine {
     pub(crate) applier: Arc<dyn Applier>,
     pub(crate) shared: Arc<Shared>,
     /// Pieces of a proposal whose last one is not committed yet.
-    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) pieces: Pieces,
     /// A membership that was committed between them, to be written with the last one.
     pub(crate) late: Option<StoredMembership>,
 }
@@ -115,9 +112,6 @@ pub(crate) fn recover(engine: &dyn Engine, group: RangeId) -> Result<Applied, St
     Ok(Applied { log_id, membership })
 }
 
-/// How long a batch waits before it looks again whether the engine has caught up.
-const STALL_POLL: Duration = Duration::from_millis(2);
-
 /// Entries on their way into one engine batch.
 #[derive(Default)]
 struct Gathered {
@@ -129,69 +123,56 @@ struct Gathered {
 }
 
 impl StateMachine {
-    /// Waits until the engine can take a batch without putting this thread to sleep.
-    async fn room(&self) {
-        while self.engine.would_stall() {
-            self.shared.stalls.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(STALL_POLL).await;
-        }
-    }
-
-    /// Writes a piece that is not the last, without markers.
-    async fn write_piece(&self, piece: Bytes) -> Result<(), StorageError> {
-        self.room().await;
-        let bytes = piece.len() as u64;
-        let mut batch = WriteBatch::default();
-        let publish = self.applier.prepare_piece(piece, &mut batch.ops)?;
-        self.engine.apply(batch)?;
-        self.shared.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.batches.fetch_add(1, Ordering::Relaxed);
-        publish();
-        // Other tasks of this thread (raft itself) get their turn.
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-
     /// Takes note of a command; true when it is to be written now.
     async fn gather(
         &mut self,
         gathered: &mut Gathered,
         last: LogId,
-        Payload { bytes, part }: Payload,
+        payload: Payload,
     ) -> Result<bool, StorageError> {
+        let part = payload.part;
+        let damaged = || StorageError::Corruption(format!("entry {} is damaged", last.index()));
+        let bytes = payload.unpacked().ok_or_else(damaged)?;
         match part {
-            Part::Whole => {
-                // Whatever is held was cut off: its proposer has given up.
-                self.pieces.clear();
-            }
+            // Whatever is held was cut off: its proposer has given up.
+            Part::Whole => self.pieces = Pieces::default(),
             Part::Piece(0) => {
                 self.write_gathered(gathered).await?;
-                self.pieces = vec![bytes];
+                self.pieces = Pieces::default();
+                self.pieces.take(0, bytes, &self.target()).await?;
                 return Ok(false);
             }
-            Part::Piece(number) | Part::Last(number) => {
-                if self.pieces.len() != number as usize {
-                    let what = format!(
-                        "entry {} of {} is a piece without the others",
-                        last.index(),
-                        self.group
-                    );
-                    return Err(StorageError::Corruption(what));
-                }
-                if part == Part::Piece(number) {
-                    self.pieces.push(bytes);
-                    return Ok(false);
-                }
+            Part::Piece(number) => {
+                self.check_number(last, number)?;
+                let target = self.target();
+                self.pieces.take(number, bytes, &target).await?;
+                return Ok(false);
+            }
+            Part::Last(number) => {
+                self.check_number(last, number)?;
                 self.write_gathered(gathered).await?;
-                for piece in std::mem::take(&mut self.pieces) {
-                    self.write_piece(piece).await?;
-                }
+                let pieces = std::mem::take(&mut self.pieces);
+                pieces.finish(&self.target()).await?;
             }
         }
         gathered.last = Some(last);
         gathered.bytes += bytes.len();
         gathered.entries.push(bytes);
         Ok(part != Part::Whole || gathered.bytes >= limits::ENTRY_BYTES_MAX)
+    }
+
+    fn target(&self) -> Target {
+        let (engine, applier) = (Arc::clone(&self.engine), Arc::clone(&self.applier));
+        Target { engine, applier, shared: Arc::clone(&self.shared) }
+    }
+
+    fn check_number(&self, at: LogId, number: u32) -> Result<(), StorageError> {
+        if self.pieces.count() == number {
+            return Ok(());
+        }
+        let (at, group) = (at.index(), self.group);
+        let what = format!("entry {at} of {group} is a piece without the others");
+        Err(StorageError::Corruption(what))
     }
 
     async fn write_gathered(&self, gathered: &mut Gathered) -> Result<(), StorageError> {
@@ -203,7 +184,7 @@ impl StateMachine {
 
     async fn write(&self, gathered: Gathered) -> Result<(), StorageError> {
         let Some(last) = gathered.last else { return Ok(()) };
-        self.room().await;
+        self.target().room().await;
         let mut batch = WriteBatch::with_capacity(gathered.entries.len() * 4 + 3);
         let publish = self.applier.prepare(gathered.entries, &mut batch.ops)?;
         let marker = codec::encode_log_id(&last);
@@ -250,7 +231,7 @@ impl RaftStateMachine<Types> for StateMachine {
             let full = match entry.payload {
                 // A leader begins with a blank entry; its predecessor's proposals are over.
                 EntryPayload::Blank => {
-                    self.pieces.clear();
+                    self.pieces = Pieces::default();
                     gathered.last = Some(entry.log_id);
                     false
                 }
@@ -262,7 +243,7 @@ impl RaftStateMachine<Types> for StateMachine {
                     let stored = StoredMembership::new(Some(entry.log_id), membership);
                     gathered.membership = Some(stored);
                     // Redo must begin before the pieces that are held.
-                    if self.pieces.is_empty() {
+                    if self.pieces.count() == 0 {
                         gathered.last = Some(entry.log_id);
                     }
                     false

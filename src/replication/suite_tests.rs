@@ -36,7 +36,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, tempfile::TempDir> for Builder 
             engine: Arc::new(MemEngine::new()),
             applier: Arc::new(Nothing),
             shared: Arc::new(Shared::default()),
-            pieces: Vec::new(),
+            pieces: crate::pieces::Pieces::default(),
             late: None,
         };
         Ok((dir, LogStore::new(log, RangeId(1)), machine))

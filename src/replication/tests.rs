@@ -35,11 +35,23 @@ impl Applier for Numbers {
             ops.push(Op::put(Keyspace::Cur, key(&entry[..8]), entry.clone()));
             ops.push(Op::put(Keyspace::Cur, &b"last"[..], entry));
         }
+        Ok(self.publish(count))
+    }
+
+    fn prepare_piece(&self, piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
+        ops.push(Op::put(Keyspace::Hist, key(&piece[..8]), piece.clone()));
+        ops.push(Op::put(Keyspace::Cur, key(&piece[..8]), piece));
+        Ok(self.publish(1))
+    }
+}
+
+impl Numbers {
+    fn publish(&self, count: u64) -> Publish {
         self.prepared.fetch_add(count, Ordering::SeqCst);
         let published = Arc::clone(&self.published);
-        Ok(Box::new(move || {
+        Box::new(move || {
             published.fetch_add(count, Ordering::SeqCst);
-        }))
+        })
     }
 }
 
@@ -135,7 +147,8 @@ fn pieces_are_applied_together_or_not_at_all() {
     propose(&group, 0..3);
     let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
     let append = |bytes, part| {
-        futures::executor::block_on(group.append(Payload { bytes, part })).expect("acknowledged");
+        futures::executor::block_on(group.append(Payload::plain(bytes, part)))
+            .expect("acknowledged");
     };
     // Cut off after two pieces: the next proposal begins anew.
     append(number(90), Part::Piece(0));
@@ -220,6 +233,48 @@ fn fjall_restarts_with_everything() {
         group.stop_threads();
         log.close();
     }
+}
+
+/// Many pieces become files of the engine: none of them is seen when the last is missing, all are when it
+/// is there, also after a restart that finds the files without the markers.
+#[test]
+fn bulk_writes_are_there_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
+    let open_all = |at: &Path| {
+        let mut config = FjallConfig::new(at.join("engine"));
+        config.worker_threads = 1;
+        let engine = FjallEngine::open(&config, &GcHandle::new()).expect("opens");
+        let log = seg_log(at);
+        let (group, applier) = open(&log, Arc::new(engine.clone())).expect("opens");
+        (engine, log, group, applier)
+    };
+    let (engine, log, group, applier) = open_all(dir.path());
+    propose(&group, 0..3);
+    futures::executor::block_on(group.propose_pieces(&mut (3..40).map(number))).expect("whole");
+    check(&engine, 40);
+    assert_eq!(applier.published.load(Ordering::SeqCst), 40);
+    for n in 0..20 {
+        let payload = Payload::plain(number(40 + n), Part::Piece(n as u32));
+        futures::executor::block_on(group.append(payload)).expect("acknowledged");
+    }
+    let seen = engine.range(Keyspace::Cur, &Span::prefix(b"D"), false).count();
+    assert_eq!(seen, 40, "what was cut off is not there");
+    propose(&group, 40..41);
+    futures::executor::block_on(group.propose_pieces(&mut (41..90).map(number))).expect("whole");
+    check(&engine, 90);
+    group.stop_threads();
+    log.close();
+    drop((engine, group, log));
+    let (engine, log, group, _) = open_all(dir.path());
+    check(&engine, 90);
+    group.stop_threads();
+    log.close();
+    drop((engine, group, log));
+    // Without the engine everything is made anew from the log.
+    std::fs::remove_dir_all(dir.path().join("engine")).expect("removed");
+    let (engine, ..) = open_all(dir.path());
+    check(&engine, 90);
 }
 
 /// An entry that cannot be applied stops the group; the proposer is told that the outcome is unknown.
@@ -311,9 +366,10 @@ fn entries_come_back_from_their_bytes() {
     let membership = Membership::new(vec![voters], nodes).expect("voters are nodes");
     for payload in [
         EntryPayload::Blank,
-        EntryPayload::Normal(Payload { bytes: Bytes::from_static(b"row"), part: Part::Whole }),
-        EntryPayload::Normal(Payload { bytes: Bytes::from_static(b"row"), part: Part::Piece(7) }),
-        EntryPayload::Normal(Payload { bytes: Bytes::new(), part: Part::Last(8) }),
+        EntryPayload::Normal(Payload::plain(Bytes::from_static(b"row"), Part::Whole)),
+        EntryPayload::Normal(Payload::piece(Bytes::from_static(b"row"), 7)),
+        EntryPayload::Normal(Payload::piece(Bytes::from(vec![7; 1000]), 8)),
+        EntryPayload::Normal(Payload::plain(Bytes::new(), Part::Last(9))),
         EntryPayload::Membership(membership),
     ] {
         let entry = Entry { log_id, payload };

@@ -9,6 +9,34 @@ use bytes::Bytes;
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) part: Part,
+    /// The bytes are compressed; only pieces that are not the last.
+    pub(crate) packed: bool,
+}
+
+impl Payload {
+    /// Bytes as they are.
+    pub(crate) const fn plain(bytes: Bytes, part: Part) -> Self {
+        Self { bytes, part, packed: false }
+    }
+
+    /// A piece, compressed if that makes it smaller: bulk loads would otherwise spend most of their time
+    /// on the log's disk.
+    pub(crate) fn piece(bytes: Bytes, number: u32) -> Self {
+        let packed = lz4_flex::compress_prepend_size(&bytes);
+        let part = Part::Piece(number);
+        match packed.len() < bytes.len() / 8 * 7 {
+            true => Self { bytes: packed.into(), part, packed: true },
+            false => Self::plain(bytes, part),
+        }
+    }
+
+    /// What was proposed; `None` when the bytes are damaged.
+    pub(crate) fn unpacked(self) -> Option<Bytes> {
+        if !self.packed {
+            return Some(self.bytes);
+        }
+        lz4_flex::decompress_size_prepended(&self.bytes).ok().map(Bytes::from)
+    }
 }
 
 /// Which part of a proposal an entry is. One that is too large for an entry travels as several; none of

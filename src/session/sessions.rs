@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meridian_exec::Node;
+use meridian_exec::virtuals::privileges;
 use meridian_types::{PgError, Result, SqlState};
 
 use crate::host::Peers;
@@ -88,6 +89,11 @@ impl Sessions {
                 SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("database \"{}\" is not currently accepting connections", database.name),
             ));
+        }
+        if !privileges::database_privilege(&catalog, role.oid, database, 'c') {
+            let text = format!("permission denied for database \"{}\"", database.name);
+            return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text)
+                .detail("User does not have CONNECT privilege."));
         }
         let mut settings = Settings::default();
         for (name, value) in database.settings.iter().chain(&role.settings) {

@@ -4,10 +4,13 @@
 //! one, compares the newest versions with the snapshot, runs the statement again in READ COMMITTED,
 //! gives up with 40001 above it, and hands its writes to the sequencer.
 
+use std::sync::Arc;
+
 use meridian_kv::api::{Isolation, Key, KvError, Row, Strength, Timestamp, WaitPolicy};
 use meridian_kv::locks::{Acquire, Grant, ModeSet, Owner, WaiterId};
 use meridian_kv::range::{CommitRequest, Newest};
-use meridian_kv::txn::{TxnState, VersionTag};
+use meridian_kv::run::{Run, RunBuilder};
+use meridian_kv::txn::{TxnState, VersionTag, Write};
 
 use crate::history::{Event, Outcome, TxnRecord};
 use crate::node::{InEngine, Node};
@@ -183,7 +186,7 @@ impl Running {
 
     fn get(&mut self, node: &Node, key: &Key) -> Option<Row> {
         if let Some(own) = self.txn.own(key) {
-            return own.cloned();
+            return own;
         }
         self.txn.note_read(key);
         if self.bug == Some(Bug::DirtyReads) {
@@ -260,11 +263,16 @@ impl Running {
             isolation = Isolation::ReadCommitted;
             writes.iter_mut().for_each(|write| write.expect = VersionTag::Blind);
         }
+        let runs = match now.0 % 3 {
+            0 => bulk(&mut writes),
+            _ => Vec::new(),
+        };
         let validates = self.bug != Some(Bug::NoReadValidation);
         let request = CommitRequest {
             isolation,
             read_ts: self.txn.read_ts(),
             writes,
+            runs,
             reads: self.txn.reads().filter(|_| validates),
         };
         match node.sequencer.sequence(now, request, &InEngine(&node.engine)) {
@@ -290,5 +298,21 @@ impl Running {
             node.locks.restore(&key, owner, 0, grants);
         }
         node.snapshots.unprotect(self.txn.read_ts());
+    }
+}
+
+/// Makes a run of the rows that are new, as a bulk load would have.
+fn bulk(writes: &mut Vec<Write>) -> Vec<Arc<Run>> {
+    let mut builder = RunBuilder::default();
+    writes.retain(|write| match (&write.value, write.expect) {
+        (Some(row), VersionTag::Newest(Timestamp::MIN)) => {
+            builder.push(&write.key, row);
+            false
+        }
+        _ => true,
+    });
+    match builder.is_empty() {
+        true => Vec::new(),
+        false => vec![Arc::new(builder.build().expect("writes have different keys").0)],
     }
 }

@@ -78,7 +78,11 @@ impl Node {
     pub(crate) fn propose(&mut self) {
         let mut entry = Vec::new();
         for command in self.queue.drain(..) {
-            command.encode(&mut entry);
+            match command.runs.is_empty() {
+                true => command.encode(&mut entry),
+                // Pieces as small as can be.
+                false => command.pieces(32).for_each(|piece| entry.extend_from_slice(&piece)),
+            }
         }
         self.log.entries.push(entry.into());
     }
@@ -165,7 +169,10 @@ fn apply(engine: &MemEngine, log: &Log, index: usize, bug: Option<Bug>) -> Vec<T
     while !entry.is_empty() {
         let command = Command::decode(&mut entry).expect("own log");
         command.ops(&mut batch.ops);
-        commits.push(command.ts);
+        // Pieces of one commit have one timestamp.
+        if commits.last() != Some(&command.ts) {
+            commits.push(command.ts);
+        }
     }
     let applied = u32::try_from(index + 1).expect("short runs").to_le_bytes();
     if bug == Some(Bug::TornApply) {

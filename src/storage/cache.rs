@@ -110,6 +110,12 @@ pub struct RecordCache {
     shard_bytes_max: usize,
 }
 
+/// Keys to be forgotten, as the cache remembers them.
+#[derive(Debug, Default)]
+pub struct Stale {
+    hashes: Vec<Vec<u64>>,
+}
+
 /// Permission to fill in what was not found, unless the shard is written before.
 #[derive(Clone, Copy, Debug)]
 pub struct Miss {
@@ -191,6 +197,26 @@ impl RecordCache {
         shard.set(hash, key, value, self.shard_bytes_max);
     }
 
+    /// Takes note of keys that are being written, for [`RecordCache::forget`].
+    pub fn note_stale<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, stale: &mut Stale) {
+        stale.hashes.resize_with(SHARDS, Vec::new);
+        for key in keys {
+            let hash = self.hasher.hash_one(key);
+            stale.hashes[(hash >> 40) as usize % SHARDS].push(hash);
+        }
+    }
+
+    /// The apply path wrote these keys in bulk: what is known of them is no longer true.
+    pub fn forget(&self, stale: &Stale) {
+        for (shard, hashes) in self.shards.iter().zip(&stale.hashes) {
+            if !hashes.is_empty() {
+                let mut shard = shard.write();
+                shard.writes += 1;
+                hashes.iter().for_each(|hash| shard.remove(*hash));
+            }
+        }
+    }
+
     /// Forgets everything: the store's content was replaced, or a span of it dropped.
     pub fn clear(&self) {
         for shard in &self.shards {
@@ -231,6 +257,20 @@ impl Shard {
         }
         while self.bytes > bytes_max && !self.table.is_empty() {
             self.evict_one();
+        }
+    }
+
+    /// Removes what has this hash: that may be more than the key meant, which does no harm.
+    fn remove(&mut self, hash: u64) {
+        let slots = &self.slots;
+        let is = |i: &u32| slots[*i as usize].as_ref().is_some_and(|s| s.hash == hash);
+        if let Ok(entry) = self.table.find_entry(hash, is) {
+            let (at, _) = entry.remove();
+            if let Some(slot) = self.slots[at as usize].take() {
+                self.bytes -= slot.size();
+            }
+            self.free.push(at);
+            self.remove(hash);
         }
     }
 

@@ -150,6 +150,25 @@ impl Pressure {
     }
 }
 
+/// Called with the outcome of [`Ingest::finish`], on a thread of the engine.
+pub type Ingested = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+/// New content of `cur` in bulk, written straight into sorted files: no journal, no memtable, no later
+/// flush. Nothing of it is visible before the end; dropped without an end, it never was.
+pub trait Ingest: Send + Sync {
+    /// Takes puts of `cur`; keys ascend over all calls.
+    ///
+    /// # Errors
+    /// Keys that don't ascend, or a failure of the disk.
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError>;
+
+    /// Bytes that were taken and are still to be written.
+    fn backlog(&self) -> usize;
+
+    /// Everything becomes visible at once, and durable, before `done` is called.
+    fn finish(self: Box<Self>, done: Ingested);
+}
+
 /// An ordered, atomic, snapshot-capable key-value engine.
 pub trait Engine: Reader + 'static {
     /// Makes a batch visible, atomically for snapshots. Not durable until [`Engine::persist`]. Within
@@ -161,6 +180,15 @@ pub trait Engine: Reader + 'static {
     /// # Errors
     /// I/O, or a poisoned engine.
     fn apply(&self, batch: WriteBatch) -> Result<(), StorageError>;
+
+    /// Begins a bulk write, if the engine has a better way for it than batches. Until it is finished, its
+    /// keys must not be written otherwise.
+    ///
+    /// # Errors
+    /// I/O.
+    fn ingest(&self) -> Result<Option<Box<dyn Ingest>>, StorageError> {
+        Ok(None)
+    }
 
     /// A view of everything applied so far.
     fn snapshot(&self) -> Snapshot;

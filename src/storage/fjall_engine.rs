@@ -32,7 +32,8 @@ use fjall::{
 };
 use meridian_base::Span;
 
-use crate::engine::{Engine, Keyspace, KvIter, Pressure, Reader, Snapshot, WriteBatch};
+use crate::engine::{Engine, Ingest, Keyspace, KvIter, Pressure, Reader, Snapshot, WriteBatch};
+use crate::fjall_ingest::FjallIngest;
 use crate::gc::GcHandle;
 use crate::{StorageError, gc_filter, journal};
 
@@ -304,6 +305,11 @@ impl Engine for FjallEngine {
         }
         write.commit().map_err(|e| engine_error("write the engine", e))?;
         self.tend_journals(bytes)
+    }
+
+    fn ingest(&self) -> Result<Option<Box<dyn Ingest>>, StorageError> {
+        let ingest = FjallIngest::start(self.keyspace(Keyspace::Cur).clone())?;
+        Ok(Some(Box::new(ingest)))
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -20,6 +20,7 @@ mod dir_lock;
 pub mod engine;
 mod error;
 pub mod fjall_engine;
+mod fjall_ingest;
 pub mod gc;
 mod gc_filter;
 mod journal;
@@ -30,9 +31,9 @@ pub mod mvcc;
 #[cfg(test)]
 mod engine_tests;
 
-pub use cache::RecordCache;
+pub use cache::{RecordCache, Stale};
 pub use dir_lock::DataDirLock;
-pub use engine::{Engine, Keyspace, KvIter, Op, Pressure, Reader, WriteBatch};
+pub use engine::{Engine, Ingest, Keyspace, KvIter, Op, Pressure, Reader, WriteBatch};
 pub use error::StorageError;
 pub use fjall_engine::{FjallConfig, FjallEngine};
 pub use gc::GcHandle;

@@ -179,6 +179,29 @@ pub fn write_ops(
     out.push(Op::put(Keyspace::Cur, physical, encode_cur(ts, new)));
 }
 
+/// The engine writes of many rows that supersede nothing, in memory that they share.
+pub fn new_row_ops<'a>(
+    rows: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    ts: Timestamp,
+) -> impl Iterator<Item = Op> {
+    let bytes = rows.clone().map(|(key, row)| 1 + key.len() + HEADER_BYTES + row.len()).sum();
+    let mut memory = BytesMut::with_capacity(bytes);
+    let mut lengths = Vec::new();
+    for (key, row) in rows {
+        memory.put_u8(DATA);
+        memory.put_slice(key);
+        memory.put_u8(KIND_ROW);
+        memory.put_u64_le(ts.0);
+        memory.put_slice(row);
+        lengths.push((1 + key.len(), HEADER_BYTES + row.len()));
+    }
+    let mut memory = memory.freeze();
+    lengths.into_iter().map(move |(key, value)| {
+        let key = memory.split_to(key);
+        Op { keyspace: Keyspace::Cur, key, value: Some(memory.split_to(value)) }
+    })
+}
+
 /// Rows of a span of logical keys as of one timestamp, in key order, a batch at a time.
 ///
 /// One engine snapshot is taken at the start, so the scan sees all or nothing of every engine batch.

@@ -117,4 +117,77 @@ impl ArrayValue {
         out.dims[0] = i32::try_from(total).unwrap_or(i32::MAX);
         Ok(out)
     }
+
+    /// `a[i:j] = value`: the elements of `value` in order, as many as the slice has.
+    pub fn with_slice(&self, bounds: &[Bounds], value: &ArrayValue) -> Result<ArrayValue> {
+        if bounds.is_empty() || bounds.len() > MAX_DIMENSIONS {
+            return Err(subscript_error("wrong number of array subscripts"));
+        }
+        let new = self.dims.is_empty();
+        if !new && bounds.len() > self.dims.len() {
+            return Err(subscript_error("wrong number of array subscripts"));
+        }
+        let mut ranges = Vec::with_capacity(bounds.len());
+        for i in 0..if new { bounds.len() } else { self.dims.len() } {
+            let given = bounds.get(i).copied().unwrap_or((None, None));
+            let (low, high) = match given {
+                (Some(low), Some(high)) => (low, high),
+                _ if new => {
+                    let detail = "When assigning to a slice of an empty array value, slice \
+                                  boundaries must be fully specified.";
+                    return Err(subscript_error(
+                        "array slice subscript must provide both boundaries",
+                    )
+                    .detail(detail.to_owned()));
+                }
+                (low, high) => {
+                    (low.unwrap_or(self.lower_bounds[i]), high.unwrap_or(self.upper_bound(i)))
+                }
+            };
+            if i64::from(low) > i64::from(high) + i64::from(new) {
+                return Err(subscript_error("upper bound cannot be less than lower bound"));
+            }
+            if ranges_outside(self, i, (low, high)) {
+                return Err(subscript_error("array subscript out of range"));
+            }
+            ranges.push((low, high));
+        }
+        let length = |(low, high): &(i32, i32)| i64::from(*high) - i64::from(*low) + 1;
+        let count: i64 = ranges.iter().map(length).product();
+        if count > value.elements.len() as i64 {
+            return Err(subscript_error("source array too small"));
+        }
+        if new && count == 0 {
+            return Ok(self.clone());
+        }
+        let mut out = self.clone();
+        if new {
+            out.dims =
+                ranges.iter().map(|r| i32::try_from(length(r)).unwrap_or(i32::MAX)).collect();
+            out.lower_bounds = ranges.iter().map(|r| r.0).collect();
+            out.elements = value.elements[..usize::try_from(count).unwrap_or(0)].to_vec();
+            return Ok(out);
+        }
+        let mut at: Vec<i32> = ranges.iter().map(|r| r.0).collect();
+        for element in &value.elements {
+            out = match out.position(&at) {
+                Some(place) => {
+                    out.elements[place] = element.clone();
+                    out
+                }
+                None => out.with_element(&at, element.clone())?,
+            };
+            let Some(i) = (0..at.len()).rev().find(|&i| at[i] < ranges[i].1) else { break };
+            at[i] += 1;
+            for j in i + 1..at.len() {
+                at[j] = ranges[j].0;
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Only a one-dimensional array grows.
+fn ranges_outside(array: &ArrayValue, i: usize, (low, high): (i32, i32)) -> bool {
+    array.dims.len() > 1 && (low < array.lower_bounds[i] || high > array.upper_bound(i))
 }

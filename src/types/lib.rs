@@ -24,6 +24,7 @@ pub mod oid;
 pub mod order;
 pub mod pgtype;
 pub mod registry;
+pub mod shape;
 
 pub use context::{EvalContext, Host, Settings};
 pub use datum::{ArrayValue, Datum, Interval};

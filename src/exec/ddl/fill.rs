@@ -5,12 +5,14 @@ use std::sync::Arc;
 use meridian_catalog::{
     ColumnDesc, ConstraintDesc, ConstraintKind, IndexDesc, IndexState, TableDesc,
 };
+use meridian_cluster::{RunBuilder, Twice};
 use meridian_types::{Datum, PgError, Result, SqlState};
 
 use super::DdlContext;
 use super::internal::Item;
-use crate::catalog_store::{kv, quote_ident};
+use crate::catalog_store::quote_ident;
 use crate::codecs::Table;
+use crate::dml::RUN_BYTES;
 use crate::error::ExecError;
 
 /// What reads an index's key from a row.
@@ -20,6 +22,14 @@ fn index_items(index: &IndexDesc) -> Vec<Item> {
         (None, expr) => Item::Sql(expr.clone().unwrap_or_default(), Some(c.ty)),
     };
     index.columns.iter().map(item).collect()
+}
+
+/// A row of a filling query: the key of the table's row, and what the index computes of it.
+fn key_and_values(row: &[Datum]) -> Result<(&[u8], &[Datum])> {
+    match row.split_first() {
+        Some((Datum::Bytea(key), values)) => Ok((key, values)),
+        _ => Err(PgError::internal("a row without key")),
+    }
 }
 
 /// `(a, b)` of an index, for messages.
@@ -67,32 +77,48 @@ impl DdlContext<'_> {
         let mut without = TableDesc::clone(table);
         without.indexes.retain(|i| i.index_id != index_id);
         let query = self.table_query(&Arc::new(without), &items, &conditions)?;
+        let codec = &codecs.indexes[at];
+        let mut rows = self.run_query(query.clone()).await?;
+        let mut builder = RunBuilder::default();
+        let mut twice = None;
+        while let (None, Some(batch)) = (&twice, rows.next(self.txn).await?) {
+            for row in batch {
+                let (row_key, values) = key_and_values(&row)?;
+                let (key, value) = codec.entry(values, row_key)?;
+                builder.push(&key, &value);
+            }
+            if builder.size() >= RUN_BYTES {
+                twice = self.put_new(&mut builder).err();
+            }
+        }
+        let Some(Twice { key: double, .. }) = twice.or_else(|| self.put_new(&mut builder).err())
+        else {
+            return Ok(());
+        };
+        // Which values those are, the rows tell.
         let mut rows = self.run_query(query).await?;
         while let Some(batch) = rows.next(self.txn).await? {
             for row in batch {
-                let Some((Datum::Bytea(row_key), values)) = row.split_first() else {
-                    return Err(PgError::internal("a row without key").into());
-                };
-                self.put_entry(table, &codecs, at, values, row_key)?;
+                let (row_key, values) = key_and_values(&row)?;
+                if codec.entry(values, row_key)?.0 == double {
+                    return Err(self.duplicate(table, index, values).into());
+                }
             }
         }
-        Ok(())
+        Err(PgError::internal("a duplicate of a unique index is gone").into())
     }
 
-    fn put_entry(
-        &mut self,
-        table: &TableDesc,
-        codecs: &Table,
-        at: usize,
-        values: &[Datum],
-        row_key: &[u8],
-    ) -> Result<()> {
-        let codec = &codecs.indexes[at];
-        let (key, value) = codec.entry(values, row_key)?;
-        if codec.is_unique_for(values) && self.txn.get(&key).map_err(kv)?.is_some() {
-            return Err(self.duplicate(table, &table.indexes[at], values));
+    /// Buffers rows under keys that nobody else can know yet. The error is one that comes twice.
+    fn put_new(&mut self, builder: &mut RunBuilder) -> Result<(), Twice> {
+        if builder.is_empty() {
+            return Ok(());
         }
-        self.txn.put(key.into(), value.into());
+        let (run, _) = std::mem::take(builder).build()?;
+        if let Some(number) = self.txn.own_clash(&run) {
+            let (key, row) = (run.shared_key(number), run.row(number));
+            return Err(Twice { number, key, row });
+        }
+        self.txn.put_run(Arc::new(run));
         Ok(())
     }
 
@@ -109,6 +135,7 @@ impl DdlContext<'_> {
         let query = self.table_query(old, &read, &[])?;
         let mut rows = self.run_query(query).await?;
         let mut rowid = 0_i64;
+        let mut builder = RunBuilder::default();
         while let Some(batch) = rows.next(self.txn).await? {
             for row in batch {
                 let mut given = row.into_iter();
@@ -123,34 +150,44 @@ impl DdlContext<'_> {
                         values[at] = Datum::Int8(rowid);
                     }
                 }
-                self.put_row(new, &codecs, &values)?;
+                self.check_not_null(new, &values)?;
+                builder.push(&codecs.codec.row_key(&values)?, &codecs.codec.encode(&values)?);
+            }
+            if builder.size() >= RUN_BYTES {
+                self.put_rows(new, &codecs, &mut builder)?;
             }
         }
+        self.put_rows(new, &codecs, &mut builder)?;
         for index in new.indexes.iter().skip(1).filter(|i| i.state == IndexState::Public) {
             self.fill_index(new, index.index_id).await?;
         }
         Ok(())
     }
 
-    fn put_row(&mut self, table: &TableDesc, codecs: &Table, values: &[Datum]) -> Result<()> {
+    fn check_not_null(&self, table: &TableDesc, values: &[Datum]) -> Result<()> {
         for (column, value) in table.columns.iter().zip(values) {
             if column.not_null && !column.dropped && value.is_null() {
                 return Err(self.contains_nulls(table, column));
             }
         }
-        let key = codecs.codec.row_key(values)?;
-        if self.txn.get(&key).map_err(kv)?.is_some() {
-            let primary = table.primary();
-            let at = |c: &meridian_catalog::IndexColumn| {
-                let at = usize::try_from(c.attnum.unwrap_or(1) - 1).unwrap_or(0);
-                values[at].clone()
-            };
-            let shown: Vec<Datum> = primary.columns.iter().map(at).collect();
-            return Err(self.duplicate(table, primary, &shown));
-        }
-        let value = codecs.codec.encode(values)?;
-        self.txn.put(key.into(), value.into());
         Ok(())
+    }
+
+    fn put_rows(
+        &mut self,
+        table: &TableDesc,
+        codecs: &Table,
+        builder: &mut RunBuilder,
+    ) -> Result<()> {
+        let Err(Twice { key, row, .. }) = self.put_new(builder) else { return Ok(()) };
+        let values = codecs.codec.decode(&key, &row)?;
+        let primary = table.primary();
+        let at = |c: &meridian_catalog::IndexColumn| {
+            let at = usize::try_from(c.attnum.unwrap_or(1) - 1).unwrap_or(0);
+            values[at].clone()
+        };
+        let shown: Vec<Datum> = primary.columns.iter().map(at).collect();
+        Err(self.duplicate(table, primary, &shown))
     }
 
     /// 23502 of a column that is to be NOT NULL.

@@ -3,7 +3,7 @@
 use meridian_catalog::desc::Acl;
 use meridian_catalog::{DatabaseDesc, Descriptor, Relation, SchemaDesc};
 use meridian_catalog::{SequenceDesc, TableDesc, ViewDesc};
-use meridian_sql::ddl::{GrantStatement, GrantTarget, Grantee};
+use meridian_sql::ddl::{GrantStatement, GrantTarget, Grantee, Grantor};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState};
 
@@ -114,6 +114,11 @@ impl Object {
 
 impl DdlContext<'_> {
     pub(super) fn grant(&mut self, grant: &GrantStatement) -> Result<&'static str> {
+        if let Some(Grantor::Role(name)) = &grant.by
+            && self.role_oid(name)? != self.identity.user
+        {
+            return Err(PgError::unsupported("grantor must be current user"));
+        }
         let objects = self.objects(&grant.target)?;
         let mut roles = Vec::new();
         for grantee in &grant.grantees {

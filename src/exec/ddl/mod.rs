@@ -107,7 +107,9 @@ impl DdlContext<'_> {
             Ddl::AlterRole { name, options } => self.alter_role(name, options)?,
             Ddl::AlterRoleSet { name, setting } => self.alter_role_set(name, setting)?,
             Ddl::DropRole { names, if_exists } => self.drop_role(names, *if_exists)?,
-            Ddl::GrantRole { grant, roles, members } => self.grant_role(*grant, roles, members)?,
+            Ddl::GrantRole { grant, roles, members, admin, by } => {
+                self.grant_role(*grant, roles, members, *admin, by.as_ref())?
+            }
             Ddl::Grant(grant) => self.grant(grant)?,
             Ddl::Drop { kind, names, if_exists, cascade } => {
                 self.drop_objects(*kind, names, *if_exists, *cascade).await?
@@ -137,9 +139,7 @@ impl DdlContext<'_> {
                 self.comment(*kind, name, sub.as_deref(), text.clone()).await?
             }
             Ddl::Maintain { tag, names } => {
-                for name in names {
-                    self.relation(name)?;
-                }
+                names.iter().try_for_each(|name| self.relation(name).map(drop))?;
                 tag
             }
             Ddl::Analyze { tag, names } => self.analyze(tag, names).await?,

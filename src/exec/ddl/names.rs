@@ -154,6 +154,16 @@ impl DdlContext<'_> {
         if let Some(schema) = self.catalog().schema_by_name(self.identity.database, &name) {
             return Ok(schema.oid);
         }
+        let (database, user) = (self.identity.database, self.identity.user);
+        if let Some(desc) = self.catalog().database(database)
+            && !privileges::database_privilege(self.catalog(), user, desc, 'T')
+        {
+            let text = format!(
+                "permission denied to create temporary tables in database \"{}\"",
+                desc.name
+            );
+            return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text));
+        }
         let schema = SchemaDesc {
             oid: self.oids(1).await?,
             database: self.identity.database,

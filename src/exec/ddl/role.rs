@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use meridian_catalog::desc::Membership;
 use meridian_catalog::{Descriptor, RoleDesc, builtin};
-use meridian_sql::ddl::{RoleOption, Setting};
-use meridian_types::oid::{self, Oid};
+use meridian_sql::ddl::{Grantor, RoleOption, Setting};
+use meridian_types::oid;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use super::DdlContext;
@@ -54,13 +55,19 @@ impl DdlContext<'_> {
         let members = self.apply_options(&mut role, options)?;
         let oid = role.oid;
         self.overlay.put(Descriptor::Role(role.into()));
-        for member in members {
-            self.add_member(oid, &member)?;
+        for (member, admin) in members {
+            let grantor = self.identity.user;
+            self.add_member(&member, Membership { role: oid, grantor, admin })?;
         }
         Ok("CREATE ROLE")
     }
 
-    fn apply_options(&self, role: &mut RoleDesc, options: &[RoleOption]) -> Result<Vec<String>> {
+    /// Applies options; the answer is the members to add, and whether with the admin option.
+    fn apply_options(
+        &self,
+        role: &mut RoleDesc,
+        options: &[RoleOption],
+    ) -> Result<Vec<(String, bool)>> {
         let mut members = Vec::new();
         for option in options {
             match option {
@@ -91,31 +98,39 @@ impl DdlContext<'_> {
                 RoleOption::InRole(roles) => {
                     for name in roles {
                         let of = self.role_oid(name)?;
-                        if !role.member_of.contains(&of) {
-                            role.member_of.push(of);
-                        }
+                        let grantor = self.identity.user;
+                        role.join(Membership { role: of, grantor, admin: false });
                     }
                 }
-                RoleOption::Members(names) => members.extend(names.iter().cloned()),
+                RoleOption::Members(names) => {
+                    members.extend(names.iter().map(|n| (n.clone(), false)));
+                }
+                RoleOption::Admins(names) => {
+                    members.extend(names.iter().map(|n| (n.clone(), true)));
+                }
             }
         }
         Ok(members)
     }
 
-    fn add_member(&mut self, role: Oid, member: &str) -> Result<()> {
+    fn add_member(&mut self, member: &str, membership: Membership) -> Result<()> {
+        let role = membership.role;
         let mut desc = RoleDesc::clone(&*self.role_named(member)?);
+        let of = self.catalog().role(role).map(|r| r.name.clone()).unwrap_or_default();
         if role == desc.oid
             || self.catalog().role(role).is_some_and(|r| !r.superuser)
                 && self.catalog().is_member(role, desc.oid)
         {
-            let of = self.catalog().role(role).map(|r| r.name.clone()).unwrap_or_default();
-            let text = format!("role \"{member}\" is a member of role \"{of}\"");
+            let text = format!("role \"{of}\" is a member of role \"{member}\"");
             return Err(PgError::new(SqlState::from_code("0LP01"), text));
         }
-        if !desc.member_of.contains(&role) {
-            desc.member_of.push(role);
-            self.overlay.put(Descriptor::Role(desc.into()));
+        if desc.membership(role).is_some_and(|old| old.admin || !membership.admin) {
+            let text = format!("role \"{member}\" is already a member of role \"{of}\"");
+            self.notice(SqlState::from_code("00000"), text);
+            return Ok(());
         }
+        desc.join(membership);
+        self.overlay.put(Descriptor::Role(desc.into()));
         Ok(())
     }
 
@@ -138,8 +153,9 @@ impl DdlContext<'_> {
         let members = self.apply_options(&mut role, options)?;
         let oid = role.oid;
         self.overlay.put(Descriptor::Role(role.into()));
-        for member in members {
-            self.add_member(oid, &member)?;
+        for (member, admin) in members {
+            let grantor = self.identity.user;
+            self.add_member(&member, Membership { role: oid, grantor, admin })?;
         }
         Ok("ALTER ROLE")
     }
@@ -207,7 +223,7 @@ impl DdlContext<'_> {
                 .collect();
             for member in members {
                 let mut member = RoleDesc::clone(&member);
-                member.member_of.retain(|of| *of != role.oid);
+                member.leave(role.oid);
                 self.overlay.put(Descriptor::Role(member.into()));
             }
             self.overlay.remove(Descriptor::Role(role).id());
@@ -248,28 +264,49 @@ impl DdlContext<'_> {
         grant: bool,
         roles: &[String],
         members: &[String],
+        admin: bool,
+        by: Option<&Grantor>,
     ) -> Result<&'static str> {
+        let user = self.identity.user;
+        let grantor = match by {
+            Some(Grantor::Role(name)) => self.role_oid(name)?,
+            Some(Grantor::Current) | None => user,
+        };
         for name in roles {
-            let role = self.role_oid(name)?;
-            if !self.may_create_roles() {
-                let text = format!("must have admin option on role \"{name}\"");
-                return Err(denied(&text));
+            let role = self.role_named(name)?;
+            if role.superuser && !self.is_superuser() {
+                return Err(denied("must be superuser to alter superusers"));
+            }
+            if !self.may_create_roles() && !self.catalog().is_admin(user, role.oid) {
+                return Err(denied(&format!("must have admin option on role \"{name}\"")));
+            }
+            if grantor != user && !self.is_superuser() {
+                return Err(denied("must be superuser to set grantor"));
             }
             for member in members {
                 if grant {
-                    self.add_member(role, member)?;
-                    continue;
+                    self.add_member(member, Membership { role: role.oid, grantor, admin })?;
+                } else {
+                    self.remove_member(member, &role, admin)?;
                 }
-                let mut desc = RoleDesc::clone(&*self.role_named(member)?);
-                if !desc.member_of.contains(&role) {
-                    let text = format!("role \"{member}\" is not a member of role \"{name}\"");
-                    self.notice(SqlState::WARNING, text);
-                    continue;
-                }
-                desc.member_of.retain(|of| *of != role);
-                self.overlay.put(Descriptor::Role(desc.into()));
             }
         }
         Ok(if grant { "GRANT ROLE" } else { "REVOKE ROLE" })
+    }
+
+    /// Ends a membership, or takes its admin option away.
+    fn remove_member(&mut self, member: &str, role: &RoleDesc, admin: bool) -> Result<()> {
+        let mut desc = RoleDesc::clone(&*self.role_named(member)?);
+        match desc.membership(role.oid) {
+            None => {
+                let text = format!("role \"{member}\" is not a member of role \"{}\"", role.name);
+                self.notice(SqlState::WARNING, text);
+                return Ok(());
+            }
+            Some(old) if admin => desc.join(Membership { admin: false, ..old }),
+            Some(_) => desc.leave(role.oid),
+        }
+        self.overlay.put(Descriptor::Role(desc.into()));
+        Ok(())
     }
 }

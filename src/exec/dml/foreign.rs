@@ -67,6 +67,14 @@ impl Event {
         Event { child: child.clone(), constraint, what: What::Parent(parent.clone(), old, new) }
     }
 
+    /// A new child row's values of the referencing columns.
+    pub(super) fn child_values(&self) -> &[Datum] {
+        match &self.what {
+            What::Child(values) => values,
+            What::Parent(..) => &[],
+        }
+    }
+
     fn desc(&self) -> &ConstraintDesc {
         &self.child.constraints[self.constraint]
     }

@@ -10,6 +10,7 @@
 //! A row is locked before it is changed. When its newest version is above the snapshot, READ
 //! COMMITTED runs the whole statement again at a new snapshot, keeping its locks.
 
+mod bulk;
 mod describe;
 mod foreign;
 mod indexes;
@@ -29,6 +30,7 @@ use meridian_types::PgError;
 use crate::context::StatementContext;
 use crate::error::{ExecError, from_kv, retry};
 
+pub(crate) use bulk::{Bulk, RUN_BYTES};
 pub(crate) use foreign::Event;
 pub use foreign::{Deferred, check_deferred};
 pub(crate) use modify::ModifySpec;
@@ -36,6 +38,7 @@ pub(crate) use table::TableWriter;
 
 /// A unique key that was taken when its row was written. It may be free when the statement has
 /// ended, as in `UPDATE t SET i = i + 1`.
+#[derive(Debug)]
 pub(crate) struct Late {
     key: Bytes,
     value: Bytes,
@@ -44,13 +47,15 @@ pub(crate) struct Late {
 }
 
 /// What a statement has written so far.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(crate) struct Writes {
     pub(crate) rows: HashMap<Bytes, Option<Bytes>>,
     /// Keys of rows that this statement inserted or changed.
     pub(crate) touched: HashSet<Bytes>,
     /// Foreign keys to be checked when the statement has ended.
     pub(crate) events: Vec<Event>,
+    /// New rows in bulk, by table.
+    pub(crate) bulk: Vec<Bulk>,
     /// Unique keys that wait for the statement's end.
     pub(crate) late: Vec<Late>,
 }
@@ -82,6 +87,9 @@ impl Writes {
         if let Some(own) = self.rows.get(key) {
             return Ok(Newest { row: own.clone(), changed: false });
         }
+        if let Some(own) = self.bulk.iter().find_map(|bulk| bulk.has(key)) {
+            return Ok(Newest { row: Some(own), changed: false });
+        }
         match locked {
             Locked::Held { newest, changed } => {
                 Ok(Newest { row: newest.map(|(_, row)| row), changed })
@@ -90,6 +98,35 @@ impl Writes {
                 Err(PgError::internal("a lock was skipped that was to be waited for"))
             }
         }
+    }
+
+    /// The new rows in bulk of a table.
+    pub(crate) fn bulk_of(&mut self, writer: &Arc<TableWriter>) -> &mut Bulk {
+        let table = writer.table.desc.oid;
+        let at = self.bulk.iter().position(|bulk| bulk.table() == table).unwrap_or_else(|| {
+            self.bulk.push(Bulk::new(writer.clone()));
+            self.bulk.len() - 1
+        });
+        &mut self.bulk[at]
+    }
+
+    /// Has this table new rows in bulk?
+    pub(crate) fn has_bulk(&self, table: u32) -> bool {
+        self.bulk.iter().any(|bulk| bulk.table() == table)
+    }
+
+    /// Locks and looks up the new rows in bulk: those of full runs, or all.
+    pub(crate) async fn seal(
+        &mut self,
+        all: bool,
+        txn: &mut Txn,
+        ctx: &StatementContext,
+    ) -> Result<(), PgError> {
+        for bulk in self.bulk.iter_mut().filter(|bulk| all || bulk.is_full()) {
+            bulk.seal(&self.rows, txn, ctx).await?;
+            self.events.append(&mut bulk.events);
+        }
+        Ok(())
     }
 
     /// Writes a unique key that another row holds, unless it still does at the statement's end.
@@ -110,6 +147,7 @@ impl Writes {
 
     /// Hands everything to the transaction.
     pub(crate) fn flush(&mut self, txn: &mut Txn) {
+        self.bulk.drain(..).for_each(|mut bulk| bulk.flush(txn));
         for (key, row) in self.rows.drain() {
             match row {
                 Some(row) => txn.put(key, row),
@@ -134,6 +172,7 @@ pub(crate) async fn finish(
     txn: &mut Txn,
     ctx: &Arc<StatementContext>,
 ) -> Result<(), ExecError> {
+    writes.seal(true, txn, ctx).await?;
     writes.settle()?;
     let events = std::mem::take(&mut writes.events);
     if events.is_empty() {

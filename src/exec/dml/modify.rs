@@ -53,10 +53,13 @@ enum Kind {
     },
 }
 
+/// Rows of a batch from which on they are written in bulk.
+const BULK_ROWS: usize = 64;
+
 /// A compiled `Modify` over the columns of its (extended) source.
 #[derive(Debug)]
 pub(crate) struct ModifySpec {
-    pub(crate) writer: TableWriter,
+    pub(crate) writer: Arc<TableWriter>,
     kind: Kind,
     /// WITH CHECK OPTION of views: (view, condition over the new row).
     view_checks: Vec<(String, Eval)>,
@@ -118,7 +121,7 @@ impl Lowerer {
             ModifyKind::Delete { .. } => Pace::Batch,
         };
         let source = self.extend_at(source, extra, pace);
-        let writer = self.writer(modify)?;
+        let writer = Arc::new(self.writer(modify)?);
         let returning = !modify.returning.is_empty();
         let map = modify.new_columns.iter().enumerate().map(|(i, c)| (*c, i)).collect();
         let types = modify.table.columns.iter().map(|c| c.ty);
@@ -184,6 +187,11 @@ impl ModifySpec {
     ) -> Result<Applied> {
         let ctx = driver.ctx.clone();
         let cx = shared.cx(&ctx);
+        if self.is_bulk(batch, driver) {
+            return self.insert_bulk(batch, &cx, driver).await;
+        }
+        // Rows in bulk become visible to lookups of this statement.
+        driver.writes.seal(true, driver.txn, &ctx).await?;
         let mut written = Written::default();
         let mut count = 0;
         let mut stopped_at = None;
@@ -213,6 +221,34 @@ impl ModifySpec {
         }
         let columns = self.returning.then(|| self.columns(batch, written)).transpose()?;
         Ok(Applied { count, columns, stopped_at })
+    }
+
+    /// Are the rows of this batch better written together?
+    fn is_bulk(&self, batch: &RecordBatch, driver: &Driver<'_>) -> bool {
+        let plain = matches!(&self.kind, Kind::Insert { conflict: None, .. })
+            && !self.returning
+            && self.view_checks.is_empty();
+        let many = batch.num_rows() >= BULK_ROWS;
+        plain && (many || driver.writes.has_bulk(self.table().oid))
+    }
+
+    async fn insert_bulk(
+        &self,
+        batch: &RecordBatch,
+        cx: &Cx<'_>,
+        driver: &mut Driver<'_>,
+    ) -> Result<Applied> {
+        let Kind::Insert { values, .. } = &self.kind else {
+            return Err(PgError::internal("only new rows are written in bulk"));
+        };
+        let ctx = driver.ctx.clone();
+        for row in 0..batch.num_rows() {
+            let mut new = row_of(batch, row, values);
+            self.writer.check_row(&mut new, cx, &ctx)?;
+            driver.writes.bulk_of(&self.writer).push(&new)?;
+        }
+        driver.writes.seal(false, driver.txn, &ctx).await?;
+        Ok(Applied { count: batch.num_rows() as u64, columns: None, stopped_at: None })
     }
 
     fn columns(

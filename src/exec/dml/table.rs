@@ -70,9 +70,14 @@ impl TableWriter {
         Ok(TableWriter { table, checks, generated, foreign, referencing, key_columns, exprs, eval })
     }
 
+    /// Foreign keys of this table: positions in its constraints.
+    pub(super) fn foreign(&self) -> &[usize] {
+        &self.foreign
+    }
+
     /// Values of an index's columns in a row; `None` when the row is not in the index.
     #[expect(clippy::ptr_arg, reason = "a row is evaluated over as the trait object of a `Vec`")]
-    fn entry_values(&self, at: usize, row: &Vec<Datum>) -> Result<Option<Vec<Datum>>> {
+    pub(super) fn entry_values(&self, at: usize, row: &Vec<Datum>) -> Result<Option<Vec<Datum>>> {
         self.exprs[at].values(&self.table.desc.indexes[at], row, &self.eval)
     }
 

@@ -234,6 +234,7 @@ impl KeyPlan {
         }
         let (returning, output) = returning(query, modify, &new)?;
         let writer = TableWriter::new(table.clone(), checks, generated, catalog).ok()?;
+        let writer = Arc::new(writer);
         let kind = Kind::Write(Box::new(Write { writer, what, returning }));
         Some(KeyPlan { table, kind, output })
     }

@@ -24,7 +24,7 @@ pub use meridian_types::arrow::Format;
 
 use crate::codecs::Table;
 use crate::context::StatementContext;
-use crate::dml::Writes;
+use crate::dml::TableWriter;
 use crate::error::{ExecError, from_kv};
 use crate::expr::Eval;
 use crate::ops::scan::{Range, SpanExprs, ranges};
@@ -178,25 +178,16 @@ impl KeyPlan {
         }
     }
 
-    /// Whether it inserts rows of VALUES.
-    pub(crate) fn inserts(&self) -> bool {
-        matches!(&self.kind, Kind::Write(w) if matches!(w.what, write::What::Insert { .. }))
-    }
-
-    /// Inserts the rows of VALUES for these parameters.
-    pub(crate) async fn insert_row(
-        &self,
-        cx: &Cx<'_>,
-        ctx: &StatementContext,
-        txn: &mut Txn,
-        writes: &mut Writes,
-    ) -> Result<(), ExecError> {
-        let Kind::Write(write) = &self.kind else { return Ok(()) };
-        let write::What::Insert { rows, values } = &write.what else { return Ok(()) };
-        for row in rows {
-            write.insert_row(row, values, cx, ctx, txn, writes).await?;
+    /// What inserts one row of VALUES: the writer, the expressions of VALUES, and over them those of the
+    /// table's row.
+    pub(crate) fn inserts_one(&self) -> Option<(&Arc<TableWriter>, &[Eval], &[Eval])> {
+        let Kind::Write(write) = &self.kind else { return None };
+        match &write.what {
+            write::What::Insert { rows, values } if rows.len() == 1 => {
+                Some((&write.writer, &rows[0], values))
+            }
+            _ => None,
         }
-        Ok(())
     }
 
     /// The row behind an entry of a secondary index, with its key.

@@ -20,7 +20,7 @@ use crate::shared::Cx;
 /// A statement that writes rows found by key, or given.
 #[derive(Debug)]
 pub(super) struct Write {
-    pub(super) writer: TableWriter,
+    pub(super) writer: Arc<TableWriter>,
     pub(super) what: What,
     /// RETURNING over the row written, by attnum − 1.
     pub(super) returning: Vec<Eval>,

@@ -168,13 +168,18 @@ async fn copy_checks_as_insert_does() {
     let query = f.bind("INSERT INTO t (id, a) VALUES ($1, $2)", &[]).unwrap();
     let mut txn = f.begin();
     let mut copy = CopyInserter::new(&query, f.context(&[])).unwrap();
-    let rows = (1..=1000).map(|i| vec![Datum::Int4(i), Datum::Int4(i + 1)]).collect();
-    copy.push(&mut txn, rows).await.unwrap();
+    (1..=1000).for_each(|i| copy.row(&mut [Datum::Int4(i), Datum::Int4(i + 1)]).unwrap());
+    copy.seal(&mut txn).await.unwrap();
     assert_eq!(copy.finish(&mut txn).await.unwrap(), 1000);
     assert_eq!(
         f.run("SELECT count(*), sum(a) FROM t", &[], &mut txn).await.unwrap(),
         ["1000|501500"]
     );
-    let again = vec![vec![Datum::Int4(1), Datum::Int4(5000)]];
-    assert!(copy.push(&mut txn, again).await.is_err());
+    let mut copy = CopyInserter::new(&query, f.context(&[])).unwrap();
+    [2000, 1999, 1, 2001]
+        .iter()
+        .for_each(|i| copy.row(&mut [Datum::Int4(*i), Datum::Null]).unwrap());
+    let error = copy.seal(&mut txn).await.unwrap_err();
+    assert_eq!(error.fields().detail.as_deref(), Some("Key (id)=(1) already exists."));
+    assert_eq!(copy.failed(), Some(2), "the third row");
 }

@@ -231,7 +231,7 @@ pub(crate) fn check_schema_use(catalog: &Catalog, role: Oid, schema: Oid) -> Res
 }
 
 /// Whether a role may connect to a database, make schemas or temporary tables in it.
-pub(crate) fn database_privilege(
+pub fn database_privilege(
     catalog: &Catalog,
     role: Oid,
     database: &DatabaseDesc,

@@ -199,8 +199,9 @@ pub(crate) fn pg_auth_members(source: &Source<'_>) -> Vec<Vec<Datum>> {
     let mut rows = Rows::new(source.desc, &["roleid", "member", "grantor", "admin_option"]);
     for member in source.catalog().roles() {
         for of in &member.member_of {
-            let grantor = meridian_catalog::builtin::BOOTSTRAP_ROLE;
-            rows.push(vec![oid_of(*of), oid_of(member.oid), oid_of(grantor), flag(false)]);
+            let Some(m) = member.membership(*of) else { continue };
+            let row = [oid_of(*of), oid_of(member.oid), oid_of(m.grantor), flag(m.admin)];
+            rows.push(row.into());
         }
     }
     rows.finish()

@@ -1,6 +1,8 @@
 //! The table itself: keys to holders and queues.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use smallvec::SmallVec;
 
@@ -246,6 +248,16 @@ impl<K: Ord + Clone, M: LockMode> LockTable<K, M> {
     /// Who holds `key`.
     pub fn holders(&self, key: &K) -> &[Held] {
         self.keys.get(key).map_or(&[], |state| &state.holders)
+    }
+
+    /// The locked keys from `first` to `last`, with their holders.
+    pub fn held_within<Q>(&self, first: &Q, last: &Q) -> impl Iterator<Item = (&K, &[Held])>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let span = (Bound::Included(first), Bound::Included(last));
+        self.keys.range::<Q, _>(span).map(|(key, state)| (key, &state.holders[..]))
     }
 
     /// Is nothing locked at all?

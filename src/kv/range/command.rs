@@ -8,12 +8,16 @@
 //!            bytes = len:u32le ‖ bytes              kind: 0 none, 1 row, 2 tombstone
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use meridian_storage::{engine::Op, mvcc};
 
 use crate::api::{Key, Row, Timestamp};
+use crate::run::Run;
 
 use super::Version;
+use super::pieces::Pieces;
 
 /// One key's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +31,23 @@ pub struct CommandWrite {
 }
 
 impl CommandWrite {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.key);
+        put_row(out, self.value.as_ref());
+        match &self.old {
+            None => out.push(NONE),
+            Some(old) => {
+                out.push(if old.row.is_some() { ROW } else { TOMBSTONE });
+                out.extend_from_slice(&old.ts.0.to_le_bytes());
+                if let Some(row) = &old.row {
+                    put_bytes(out, row);
+                }
+            }
+        }
+    }
+
     /// Bytes in an entry, about.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::len);
         let old = self.old.as_ref().map_or(0, |old| row(&old.row));
         22 + self.key.len() + row(&self.value) + old
@@ -42,6 +61,8 @@ pub struct Command {
     pub ts: Timestamp,
     /// What happens, in key order.
     pub writes: Vec<CommandWrite>,
+    /// New rows in bulk. A key that is in `writes`, too, is what `writes` makes of it.
+    pub runs: Vec<Arc<Run>>,
 }
 
 /// Bytes that are no command: the log holds what nobody wrote.
@@ -56,6 +77,9 @@ impl std::fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+/// Bytes before a command's writes.
+pub(super) const HEADER_BYTES: usize = 12;
+
 const NONE: u8 = 0;
 const ROW: u8 = 1;
 const TOMBSTONE: u8 = 2;
@@ -64,6 +88,14 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).expect("keys and rows are bounded below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// Appends a write of a row that is new.
+pub(crate) fn put_new_row(out: &mut Vec<u8>, key: &[u8], row: &[u8]) {
+    put_bytes(out, key);
+    out.push(ROW);
+    put_bytes(out, row);
+    out.push(NONE);
 }
 
 fn put_row(out: &mut Vec<u8>, row: Option<&Row>) {
@@ -118,53 +150,51 @@ impl Cursor<'_> {
 impl Command {
     /// Bytes that [`Command::encode`] will add, about.
     pub fn size(&self) -> usize {
-        12 + self.writes.iter().map(CommandWrite::size).sum::<usize>()
+        let runs: usize = self.runs.iter().map(|run| run.size()).sum();
+        HEADER_BYTES + self.writes.iter().map(CommandWrite::size).sum::<usize>() + runs
     }
 
-    /// Appends the command to an entry.
+    /// Appends the command, which has no runs, to an entry.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        assert!(self.runs.is_empty(), "runs travel in pieces");
         out.reserve(self.size());
         out.extend_from_slice(&self.ts.0.to_le_bytes());
         let count = u32::try_from(self.writes.len()).expect("a buffer is bounded in bytes");
         out.extend_from_slice(&count.to_le_bytes());
         for write in &self.writes {
-            put_bytes(out, &write.key);
-            put_row(out, write.value.as_ref());
-            match &write.old {
-                None => out.push(NONE),
-                Some(old) => {
-                    out.push(if old.row.is_some() { ROW } else { TOMBSTONE });
-                    out.extend_from_slice(&old.ts.0.to_le_bytes());
-                    if let Some(row) = &old.row {
-                        put_bytes(out, row);
-                    }
-                }
-            }
+            write.encode(out);
         }
     }
 
-    /// The same as several commands, each of about `bytes_max` bytes, made one by one. Applied one after
-    /// the other they are what this one is.
-    pub fn pieces(self, bytes_max: usize) -> impl Iterator<Item = Command> + Send {
-        let (ts, mut writes) = (self.ts, self.writes.into_iter().peekable());
-        std::iter::from_fn(move || {
-            writes.peek()?;
-            let mut piece = Command { ts, writes: Vec::new() };
-            let mut bytes = 0;
-            while bytes < bytes_max
-                && let Some(write) = writes.next()
-            {
-                bytes += write.size();
-                piece.writes.push(write);
-            }
-            Some(piece)
-        })
+    /// The same as several encoded commands, each of about `bytes_max` bytes, made one by one; the last
+    /// is empty. Applied one after the other they are what this one is, their keys ascending.
+    pub fn pieces(self, bytes_max: usize) -> Pieces {
+        Pieces::new(self, bytes_max)
     }
 
     /// The blind engine writes that apply it.
     pub fn ops(&self, out: &mut Vec<Op>) {
         for write in &self.writes {
             mvcc::write_ops(&write.key, write.old.as_ref(), write.value.as_deref(), self.ts, out);
+        }
+    }
+
+    /// As [`Command::ops`]; the writes of new rows, if there are many, share their memory.
+    pub fn bulk_ops(&self, out: &mut Vec<Op>) {
+        let mut writes = &self.writes[..];
+        while let Some(first) = writes.first() {
+            let new = |write: &&CommandWrite| write.old.is_none() && write.value.is_some();
+            let rows = writes.iter().take_while(new).count();
+            let (head, rest) = writes.split_at(rows.max(1));
+            if rows == 0 {
+                let (old, row) = (first.old.as_ref(), first.value.as_deref());
+                mvcc::write_ops(&first.key, old, row, self.ts, out);
+            } else {
+                let rows =
+                    head.iter().map(|w| (&w.key[..], w.value.as_deref().unwrap_or_default()));
+                out.extend(mvcc::new_row_ops(rows, self.ts));
+            }
+            writes = rest;
         }
     }
 
@@ -187,6 +217,6 @@ impl Command {
             };
             writes.push(CommandWrite { key, value, old });
         }
-        Ok(Command { ts, writes })
+        Ok(Command { ts, writes, runs: Vec::new() })
     }
 }

@@ -26,15 +26,22 @@
 //! in `(applied, last]`; every key in flight has its newest in-flight value in `pending`.
 
 mod command;
+mod pieces;
 mod ring;
 mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::run::Run;
 
 use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp};
 use crate::txn::{ReadSet, VersionTag, Write};
+pub(crate) use command::put_new_row;
 pub use command::{Command, CommandError, CommandWrite};
 pub use meridian_storage::mvcc::Version;
+pub use pieces::Pieces;
 pub use ring::RecentWrites;
 pub use snapshots::Snapshots;
 
@@ -53,8 +60,18 @@ pub struct CommitRequest<'a> {
     pub read_ts: Timestamp,
     /// Its writes, in key order.
     pub writes: Vec<Write>,
+    /// New rows in bulk, whose keys were found to be free while they were locked.
+    pub runs: Vec<Arc<Run>>,
     /// What it read (SERIALIZABLE).
     pub reads: Option<&'a ReadSet>,
+}
+
+/// A commit between its sequencing and its application.
+#[derive(Clone, Debug)]
+struct Flying {
+    ts: Timestamp,
+    keys: Vec<Key>,
+    runs: Vec<Arc<Run>>,
 }
 
 /// The order of commits of one range.
@@ -63,7 +80,7 @@ pub struct Sequencer {
     last: Timestamp,
     applied: Timestamp,
     gc: Timestamp,
-    in_flight: VecDeque<(Timestamp, Vec<Key>)>,
+    in_flight: VecDeque<Flying>,
     pending: BTreeMap<Key, Version>,
     recent: RecentWrites,
 }
@@ -99,10 +116,35 @@ impl Sequencer {
 
     /// The newest version of a key, in-flight ones included.
     fn newest(&self, key: &Key, source: &impl Newest) -> Result<Option<Version>, KvError> {
-        match self.pending.get(key) {
-            Some(version) => Ok(Some(version.clone())),
+        let single = self.pending.get(key).cloned();
+        let bulk = self.newest_in_runs(key);
+        match single.into_iter().chain(bulk).max_by_key(|version| version.ts) {
             None => source.newest(key),
+            version => Ok(version),
         }
+    }
+
+    /// The newest version of a key in the runs on their way.
+    fn newest_in_runs(&self, key: &Key) -> Option<Version> {
+        self.in_flight.iter().rev().find_map(|flying| {
+            let found = flying.runs.iter().find_map(|run| Some(run.row(run.find(key)?)));
+            found.map(|row| Version { ts: flying.ts, row: Some(row) })
+        })
+    }
+
+    /// Is a row of these runs on its way already? The locks see to it that it isn't.
+    fn has_in_flight(&self, runs: &[Arc<Run>]) -> bool {
+        let single = |run: &Run| {
+            let span = (Bound::Included(run.first()), Bound::Included(run.last()));
+            self.pending.range::<[u8], _>(span).any(|(key, _)| run.find(key).is_some())
+        };
+        let double = |run: &Run| {
+            self.in_flight
+                .iter()
+                .flat_map(|flying| &flying.runs)
+                .any(|other| run.clash(other).is_some())
+        };
+        runs.iter().any(|run| single(run) || double(run))
     }
 
     /// Gives the commit its timestamp and its place, or refuses it and changes nothing.
@@ -112,8 +154,12 @@ impl Sequencer {
         request: CommitRequest<'_>,
         source: &impl Newest,
     ) -> Result<Command, KvError> {
-        assert!(!request.writes.is_empty(), "a commit without writes has no place in the log");
+        let empty = request.writes.is_empty() && request.runs.is_empty();
+        assert!(!empty, "a commit without writes has no place in the log");
         self.validate_reads(&request)?;
+        if self.has_in_flight(&request.runs) {
+            return Err(KvError::CONCURRENT_UPDATE);
+        }
         let mut writes = Vec::with_capacity(request.writes.len());
         for write in request.writes {
             let old = self.newest(&write.key, source)?;
@@ -139,7 +185,11 @@ impl Sequencer {
         let ts = now.max(self.last.next());
         self.last = ts;
         let mut keys = Vec::with_capacity(writes.len());
-        self.recent.skip(ts, writes.len());
+        let rows: usize = request.runs.iter().map(|run| run.len()).sum();
+        self.recent.skip(ts, writes.len() + rows);
+        for run in &request.runs {
+            self.recent.push_all(ts, (0..run.len()).map(|at| run.shared_key(at)));
+        }
         for write in &writes {
             self.recent.push(ts, write.key.clone());
             keys.push(write.key.clone());
@@ -152,8 +202,9 @@ impl Sequencer {
         } else {
             self.pending.extend(versions);
         }
-        self.in_flight.push_back((ts, keys));
-        Ok(Command { ts, writes })
+        let runs = request.runs;
+        self.in_flight.push_back(Flying { ts, keys, runs: runs.clone() });
+        Ok(Command { ts, writes, runs })
     }
 
     fn validate_reads(&self, request: &CommitRequest<'_>) -> Result<(), KvError> {
@@ -167,11 +218,11 @@ impl Sequencer {
     /// The command at the head of the flight has been applied. Called in log order.
     pub fn applied_to(&mut self, ts: Timestamp) {
         assert!(ts > self.applied, "commits are applied in ascending order, once");
-        while let Some((at, _)) = self.in_flight.front() {
-            if *at > ts {
+        while let Some(flying) = self.in_flight.front() {
+            if flying.ts > ts {
                 break;
             }
-            let (at, keys) = self.in_flight.pop_front().expect("front was there");
+            let Flying { ts: at, keys, .. } = self.in_flight.pop_front().expect("front was there");
             // Of a commit that is most of what is pending, one pass is cheaper than a search for each key.
             if keys.len() > 64 && keys.len() * 2 > self.pending.len() {
                 self.pending.retain(|_, version| version.ts != at);
@@ -190,10 +241,11 @@ impl Sequencer {
     /// The command never got into the log: it is as if it had not been asked for. Whoever was
     /// sequenced after it must not have built on its keys, which its locks see to.
     pub fn abandon(&mut self, ts: Timestamp) {
-        let Some(at) = self.in_flight.iter().position(|(flying, _)| *flying == ts) else {
+        let Some(at) = self.in_flight.iter().position(|flying| flying.ts == ts) else {
             return;
         };
-        let (_, keys) = self.in_flight.remove(at).expect("position was found in this queue");
+        let Flying { keys, .. } =
+            self.in_flight.remove(at).expect("position was found in this queue");
         for key in keys {
             if self.pending.get(&key).is_some_and(|version| version.ts == ts) {
                 self.pending.remove(&key);
@@ -220,7 +272,7 @@ impl Sequencer {
             return Err(format!("gc {} ≤ applied {} ≤ last {}", self.gc, self.applied, self.last));
         }
         let mut before = self.applied;
-        for (ts, keys) in &self.in_flight {
+        for Flying { ts, keys, .. } in &self.in_flight {
             if *ts <= before || *ts > self.last {
                 return Err(format!("in flight {ts} after {before}, last {}", self.last));
             }

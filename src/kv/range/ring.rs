@@ -33,6 +33,13 @@ impl RecentWrites {
         }
     }
 
+    /// Adds writes at one timestamp; none when they are more than the ring would keep.
+    pub fn push_all(&mut self, ts: Timestamp, keys: impl Iterator<Item = Key>) {
+        if ts > self.floor {
+            keys.for_each(|key| self.push(ts, key));
+        }
+    }
+
     /// Announces `count` writes at `ts`: when they exceed the ring, what they would drive out goes at once.
     pub fn skip(&mut self, ts: Timestamp, count: usize) {
         if count > self.len_max {

@@ -30,7 +30,7 @@ fn put(key: &str, expect: VersionTag) -> Vec<Write> {
 }
 
 fn request(isolation: Isolation, read_ts: u64, writes: Vec<Write>) -> CommitRequest<'static> {
-    CommitRequest { isolation, read_ts: Timestamp(read_ts), writes, reads: None }
+    CommitRequest { isolation, read_ts: Timestamp(read_ts), writes, runs: vec![], reads: None }
 }
 
 #[test]
@@ -85,7 +85,13 @@ fn serializable_validates_reads_against_writes_in_flight_and_gives_up_below_the_
     fn serializable<'a>(read_ts: u64, key: &str, reads: &'a ReadSet) -> CommitRequest<'a> {
         let writes = put(key, VersionTag::Blind);
         let read_ts = Timestamp(read_ts);
-        CommitRequest { isolation: Isolation::Serializable, read_ts, writes, reads: Some(reads) }
+        CommitRequest {
+            isolation: Isolation::Serializable,
+            read_ts,
+            writes,
+            runs: vec![],
+            reads: Some(reads),
+        }
     }
     let refused = seq.sequence(Timestamp(6), serializable(4, "x", &reads), &map);
     assert_eq!(refused, Err(KvError::READ_WRITE_DEPENDENCY));

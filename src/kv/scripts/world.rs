@@ -210,7 +210,7 @@ impl World {
 
     fn get(&mut self, name: &str, row: &str) {
         let state = &mut self.txn(name).state;
-        let own = state.own(row.as_bytes()).map(|own| own.cloned());
+        let own = state.own(row.as_bytes());
         let read_ts = state.read_ts();
         if own.is_none() {
             state.note_read(row.as_bytes());
@@ -240,6 +240,7 @@ impl World {
             isolation: txn.state.isolation(),
             read_ts: txn.state.read_ts(),
             writes,
+            runs: Vec::new(),
             reads: txn.state.reads(),
         };
         match self.sequencer.sequence(Timestamp(1), request, &self.engine) {

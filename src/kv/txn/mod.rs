@@ -19,16 +19,22 @@
 //! version is another one by then. The lock makes that impossible in one process; the tag makes it
 //! harmless anywhere.
 //!
-//! Invariants: undo entries exist only while a savepoint does; a key in `buffer` that is to be
+//! **Runs.** New rows in bulk don't go through the buffer but come as whole [`Run`]s. Whoever adds one
+//! has made sure that its keys are free and stay so. The buffer lies above the runs: a row of a run that
+//! is changed later is in both.
+//!
+//! Invariants: a key that two runs share is in the buffer, too; undo entries exist only while a savepoint does; a key in `buffer` that is to be
 //! committed has a tag or is blind; `read_ts` never goes back.
 
 mod reads;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::api::{Isolation, Key, KvError, Row, Span, Strength, Timestamp};
 use crate::locks::{LockMode, ModeSet, Owner};
+use crate::run::Run;
 pub use reads::ReadSet;
 
 /// What a write was derived from.
@@ -72,8 +78,16 @@ struct Buffered {
 
 #[derive(Clone, Debug)]
 enum Undo {
-    Write { key: Key, before: Option<Buffered> },
-    Lock { key: Key, before: ModeSet },
+    Write {
+        key: Key,
+        before: Option<Buffered>,
+    },
+    Lock {
+        key: Key,
+        before: ModeSet,
+    },
+    /// A run was added.
+    Run,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +106,7 @@ pub struct TxnState {
     buffer_bytes: usize,
     buffer_bytes_max: usize,
     locks: BTreeMap<Key, LockedKey>,
+    runs: Vec<Arc<Run>>,
     undo: Vec<Undo>,
     savepoints: Vec<Savepoint>,
     generation: u32,
@@ -112,6 +127,7 @@ impl TxnState {
             buffer_bytes: 0,
             buffer_bytes_max: meridian_base::limits::COMMAND_BYTES_MAX,
             locks: BTreeMap::new(),
+            runs: Vec::new(),
             undo: Vec::new(),
             savepoints: Vec::new(),
             generation: 0,
@@ -144,17 +160,17 @@ impl TxnState {
 
     /// Has nothing been written?
     pub fn is_read_only(&self) -> bool {
-        self.buffer.is_empty()
+        self.buffer.is_empty() && self.runs.is_empty()
     }
 
     /// How many bytes are buffered, about.
     pub fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes
+        self.buffer_bytes + self.runs.iter().map(|run| run.size()).sum::<usize>()
     }
 
     /// Fails when the buffer has outgrown what one command may carry.
     pub fn check_size(&self) -> Result<(), KvError> {
-        if self.buffer_bytes > self.buffer_bytes_max {
+        if self.buffer_bytes() > self.buffer_bytes_max {
             return Err(KvError::TransactionTooLarge { limit_bytes: self.buffer_bytes_max });
         }
         Ok(())
@@ -181,24 +197,78 @@ impl TxnState {
         }
     }
 
+    /// Adds rows in bulk, after [`TxnState::clash`] has found nothing.
+    pub fn put_run(&mut self, run: Arc<Run>) {
+        // Rows that were deleted here before come back above the deletion.
+        let span = (Bound::Included(run.first()), Bound::Included(run.last()));
+        let buffered = self.buffer.range::<[u8], _>(span).map(|(key, _)| key);
+        let again: Vec<(Key, Row)> =
+            buffered.filter_map(|key| Some((key.clone(), run.row(run.find(key)?)))).collect();
+        self.runs.push(run);
+        if !self.savepoints.is_empty() {
+            self.undo.push(Undo::Run);
+        }
+        for (key, row) in again {
+            self.put(key, Some(row));
+        }
+    }
+
+    /// The first row of a run whose key has a row of this transaction already.
+    pub fn clash(&self, run: &Run) -> Option<usize> {
+        let in_runs = self.runs.iter().filter_map(|own| {
+            let at = run.clash(own)?;
+            // A row of that run may have been deleted since: then look at each.
+            let mut all = (at..run.len()).filter(|at| own.find(run.key(*at)).is_some());
+            all.find(|at| {
+                !matches!(self.buffer.get(run.key(*at)), Some(Buffered { value: None, .. }))
+            })
+        });
+        let span = (Bound::Included(run.first()), Bound::Included(run.last()));
+        let mut buffered = self.buffer.range::<[u8], _>(span);
+        let single = buffered.find_map(|(key, b)| b.value.as_ref().and_then(|_| run.find(key)));
+        in_runs.chain(single).min()
+    }
+
     /// The transaction's own value of a key: `Some(None)` = deleted here, `None` = not written here.
     #[inline]
-    pub fn own(&self, key: &[u8]) -> Option<Option<&Row>> {
-        if self.buffer.is_empty() {
+    pub fn own(&self, key: &[u8]) -> Option<Option<Row>> {
+        if self.is_read_only() {
             return None;
         }
-        self.buffer.get(key).map(|buffered| buffered.value.as_ref())
+        match self.buffer.get(key) {
+            Some(buffered) => Some(buffered.value.clone()),
+            None => self.runs.iter().find_map(|run| Some(Some(run.row(run.find(key)?)))),
+        }
     }
 
     /// The transaction's own writes in a span, in key order.
-    pub fn own_span(&self, span: &Span) -> impl DoubleEndedIterator<Item = (&Key, Option<&Row>)> {
-        let start = Bound::Included(&span.start[..]);
+    pub fn own_span(&self, span: &Span) -> Vec<(Key, Option<Row>)> {
+        if span.is_empty() || self.is_read_only() {
+            return Vec::new();
+        }
+        let mut own = Vec::new();
+        for run in &self.runs {
+            let to = match span.end.is_empty() {
+                true => run.len(),
+                false => run.lower_bound(0, &span.end),
+            };
+            let from = run.lower_bound(0, &span.start);
+            own.extend((from..to).map(|at| (run.shared_key(at), Some(run.row(at)))));
+        }
         let end = match span.end.is_empty() {
             true => Bound::Unbounded,
             false => Bound::Excluded(&span.end[..]),
         };
-        let range = (!span.is_empty()).then(|| self.buffer.range::<[u8], _>((start, end)));
-        range.into_iter().flatten().map(|(key, buffered)| (key, buffered.value.as_ref()))
+        let buffered = self.buffer.range::<[u8], _>((Bound::Included(&span.start[..]), end));
+        own.extend(buffered.map(|(key, buffered)| (key.clone(), buffered.value.clone())));
+        if !self.runs.is_empty() {
+            // Stable, so that of two entries the buffer's comes last and stays.
+            own.sort_by(|a, b| a.0.cmp(&b.0));
+            own.reverse();
+            own.dedup_by(|later, kept| later.0 == kept.0);
+            own.reverse();
+        }
+        own
     }
 
     /// Notes a point read (SERIALIZABLE only).
@@ -276,6 +346,9 @@ impl TxnState {
                 Undo::Write { key, before: None } => {
                     self.buffer.remove(&key);
                 }
+                Undo::Run => {
+                    self.runs.pop();
+                }
                 Undo::Lock { key, before } => {
                     release(&key, before);
                     match self.locks.get_mut(&key) {
@@ -336,6 +409,23 @@ impl TxnState {
             .collect()
     }
 
+    /// The runs for the sequencer; none are left. Runs of less than `bytes_min` bytes altogether become
+    /// single writes: call it when all locks have been taken, and before [`TxnState::take_writes`].
+    pub fn take_runs(&mut self, bytes_min: usize) -> Vec<Arc<Run>> {
+        let runs = std::mem::take(&mut self.runs);
+        if runs.iter().map(|run| run.size()).sum::<usize>() >= bytes_min {
+            return runs;
+        }
+        for run in runs {
+            for at in 0..run.len() {
+                let (value, generation) = (Some(run.row(at)), self.generation);
+                let write = Buffered { value, generation };
+                self.buffer.entry(run.shared_key(at)).or_insert(write);
+            }
+        }
+        Vec::new()
+    }
+
     /// The locked keys, to be released; the transaction holds none afterwards.
     pub fn take_locks(&mut self) -> BTreeMap<Key, LockedKey> {
         std::mem::take(&mut self.locks)
@@ -344,6 +434,7 @@ impl TxnState {
     /// Forgets all writes and savepoints (ROLLBACK).
     pub fn discard_writes(&mut self) {
         self.buffer.clear();
+        self.runs.clear();
         self.undo.clear();
         self.savepoints.clear();
         self.buffer_bytes = 0;

@@ -19,9 +19,6 @@ use crate::client::{Client, CopyInput};
 use crate::run::{no_transaction, read_only};
 use crate::session::Session;
 
-/// Rows given to the inserter at once.
-const BATCH_ROWS: usize = 1024;
-
 impl Session {
     /// Reads the client's data into a table.
     pub(super) async fn copy_from<C: Client>(
@@ -56,7 +53,7 @@ impl Session {
             Fault::Disconnected => Fault::Disconnected,
         })?;
         let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
-        let rows = inserter.finish(txn).await.map_err(|e| reader.context(retried(e)))?;
+        let rows = inserter.finish(txn).await.map_err(retried)?;
         Ok(format!("COPY {rows}"))
     }
 
@@ -97,10 +94,10 @@ impl Session {
         loop {
             let input = client.copy_input().await?;
             match input {
-                CopyInput::Data(bytes) => reader.take(&bytes, false)?,
+                CopyInput::Data(bytes) => reader.take(&bytes, false, inserter)?,
                 CopyInput::Done => {
                     reader.at_end = true;
-                    reader.take(&[], true)?;
+                    reader.take(&[], true, inserter)?;
                 }
                 CopyInput::Failed(reason) => {
                     reader.at_end = true;
@@ -111,14 +108,16 @@ impl Session {
                     .into());
                 }
             }
-            if reader.rows.len() >= BATCH_ROWS || reader.at_end {
+            if inserter.is_full() || reader.at_end {
                 if self.interrupt.is_cancelled() {
                     let stopped = "canceling statement due to user request";
                     return Err(PgError::new(SqlState::QUERY_CANCELED, stopped).into());
                 }
-                let rows = std::mem::take(&mut reader.rows);
                 let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
-                inserter.push(txn, rows).await.map_err(retried)?;
+                if let Err(error) = inserter.seal(txn).await {
+                    reader.at_row(inserter.failed());
+                    return Err(error.into());
+                }
             }
             if reader.at_end {
                 return Ok(());
@@ -152,7 +151,7 @@ struct Reader<'a> {
     decoder: lines::Decoder,
     binary: binary::Decoder,
     fields: Fields,
-    rows: Vec<Vec<Datum>>,
+    row: Vec<Datum>,
     header_left: bool,
     at_end: bool,
     /// Line, column and text of what is read, for errors.
@@ -177,7 +176,7 @@ impl<'a> Reader<'a> {
             decoder: lines::Decoder::new(),
             binary: binary::Decoder::default(),
             fields: Fields::default(),
-            rows: vec![],
+            row: vec![],
             header_left: options.header != Header::Off,
             at_end: false,
             line: 0,
@@ -186,12 +185,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], last: bool) -> Result<()> {
+    fn take(&mut self, bytes: &[u8], last: bool, inserter: &mut CopyInserter) -> Result<()> {
         if self.options.format == Format::Binary {
             self.binary.push(bytes);
-            while let Some(row) = self.binary.next(&self.types, self.eval)? {
+            while let Some(mut row) = self.binary.next(&self.types, self.eval)? {
                 self.line += 1;
-                self.rows.push(row);
+                inserter.row(&mut row)?;
             }
             // Like PostgreSQL, it ends without the last mark too, where a row has ended.
             if last && !self.binary.ended && !self.binary.is_between_rows() {
@@ -201,17 +200,18 @@ impl<'a> Reader<'a> {
         }
         let mut decoder = std::mem::replace(&mut self.decoder, lines::Decoder::new());
         decoder.push(bytes);
-        let outcome = decoder.lines(self.options, last, |number, line| self.line(number, line));
+        let outcome =
+            decoder.lines(self.options, last, |number, line| self.line(number, line, inserter));
         self.decoder = decoder;
         outcome
     }
 
-    fn line(&mut self, number: u64, line: &[u8]) -> Result<()> {
+    fn line(&mut self, number: u64, line: &[u8], inserter: &mut CopyInserter) -> Result<()> {
         self.line = number;
         self.column = None;
         let mut fields = std::mem::take(&mut self.fields);
         let outcome = lines::split(line, self.options, &mut fields);
-        let row = outcome.and_then(|()| self.row(&fields, line));
+        let row = outcome.and_then(|()| self.row(&fields, line, inserter));
         self.fields = fields;
         if let Err(e) = row {
             self.text.get_or_insert_with(|| String::from_utf8_lossy(line).into_owned());
@@ -220,20 +220,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn row(&mut self, fields: &Fields, line: &[u8]) -> Result<()> {
+    fn row(&mut self, fields: &Fields, line: &[u8], inserter: &mut CopyInserter) -> Result<()> {
         if self.header_left {
             self.header_left = false;
             return self.check_header(fields);
         }
         // An empty line stands for a row without columns only in a table that has none.
         if line.is_empty() && self.columns.is_empty() {
-            self.rows.push(vec![]);
-            return Ok(());
+            return inserter.row(&mut []);
         }
         if fields.len() > self.columns.len() {
             return Err(bad("extra data after last expected column"));
         }
-        let mut row = Vec::with_capacity(self.columns.len());
+        self.row.clear();
         for (i, column) in self.columns.iter().enumerate() {
             if i >= fields.len() {
                 return Err(bad(format!("missing data for column \"{}\"", column.name)));
@@ -246,7 +245,7 @@ impl<'a> Reader<'a> {
             {
                 text = None;
             }
-            row.push(match text {
+            self.row.push(match text {
                 None => Datum::Null,
                 Some(text) => {
                     let value = io::text_in(column.ty.oid, column.ty.typmod, text, self.eval);
@@ -254,8 +253,15 @@ impl<'a> Reader<'a> {
                 }
             });
         }
-        self.rows.push(row);
-        Ok(())
+        inserter.row(&mut self.row)
+    }
+
+    /// An error is about the row that so many came before, not about the last one read.
+    fn at_row(&mut self, before: Option<u64>) {
+        let header = u64::from(self.options.header != Header::Off);
+        if let Some(before) = before {
+            self.line = before + 1 + header;
+        }
     }
 
     fn check_header(&self, fields: &Fields) -> Result<()> {

@@ -33,6 +33,16 @@ impl Fields {
         self.ends.clear();
     }
 
+    /// Fields that are what they look like.
+    fn split_plain(&mut self, line: &[u8], delimiter: u8) {
+        let mut from = 0;
+        for end in memchr::memchr_iter(delimiter, line).chain([line.len()]) {
+            self.text.extend_from_slice(&line[from..end]);
+            self.finish(false);
+            from = end + 1;
+        }
+    }
+
     fn finish(&mut self, is_null: bool) {
         self.ends.push((self.text.len(), is_null));
     }
@@ -160,6 +170,11 @@ pub(crate) fn split(line: &[u8], options: &Options, fields: &mut Fields) -> Resu
 
 fn split_text(line: &[u8], options: &Options, fields: &mut Fields) {
     let mut rest = line;
+    if memchr::memchr(b'\\', line).is_none() && options.null.contains('\\') {
+        // Nothing is escaped and nothing is NULL.
+        fields.split_plain(line, options.delimiter);
+        return;
+    }
     loop {
         let end = field_end(rest, options.delimiter);
         let raw = &rest[..end];

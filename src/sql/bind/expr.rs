@@ -7,12 +7,13 @@
 use meridian_types::io;
 use meridian_types::oid;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState};
-use sqlparser::ast::{BinaryOperator, Spanned, UnaryOperator, Value};
+use sqlparser::ast::{BinaryOperator, UnaryOperator, Value};
 
 use super::{Binder, Clause};
 use crate::ast;
 use crate::expr::{Expr, ExprKind, Quantifier, TruthTest};
 use crate::parse::operators::binary_name;
+use crate::parse::source::{end_of, start_of};
 use crate::resolve::CoercionContext;
 
 /// Deepest nesting of bound expressions, views and sub-queries included: above the parser's limit,
@@ -40,11 +41,7 @@ impl Binder<'_> {
 
     /// Where the expression begins in the text.
     pub fn position(&self, expr: &ast::Expr) -> Option<u32> {
-        match expr {
-            ast::Expr::Prefixed { prefix, .. } => self.source.position(prefix.span.start),
-            ast::Expr::Nested(inner) => self.position(inner),
-            other => self.source.position(other.span().start),
-        }
+        self.source.position(start_of(expr))
     }
 
     pub(super) fn bind_boolean(
@@ -214,9 +211,9 @@ impl Binder<'_> {
         }
         let position = match whole {
             ast::Expr::Cast { kind: ast::CastKind::DoubleColon, .. } => {
-                self.source.find_after(inner.span().end, &["::"])
+                self.source.find_after(end_of(inner), &["::"])
             }
-            _ => self.source.find_before(whole.span().start, "cast"),
+            _ => self.source.find_before(start_of(whole), "cast"),
         };
         error.at(position.or_else(|| self.position(inner)))
     }
@@ -230,7 +227,7 @@ impl Binder<'_> {
         let bound = self.bind_expr(operand, clause)?;
         let name = op.to_string();
         self.make_operator(&name, None, (bound, position), None)
-            .map_err(|e| e.at(self.source.find_before(operand.span().start, &name)))
+            .map_err(|e| e.at(self.source.find_before(start_of(operand), &name)))
     }
 
     fn binary(
@@ -272,7 +269,7 @@ impl Binder<'_> {
             wanted.push("!=");
         }
         wanted.extend(words);
-        error.at(self.source.find_after(left.span().end, &wanted))
+        error.at(self.source.find_after(end_of(left), &wanted))
     }
 
     /// AND or OR with its whole chain, flat.
@@ -347,7 +344,7 @@ impl Binder<'_> {
         }
         let (lp, rp) = (self.position(left), self.position(right));
         let eq = self.make_operator("=", Some((l, lp)), (r, rp), None);
-        let eq = eq.map_err(|e| e.at(self.source.find_after(left.span().end, &["is"])))?;
+        let eq = eq.map_err(|e| e.at(self.source.find_after(end_of(left), &["is"])))?;
         let (eq, left, right) = into_comparison(eq)?;
         let distinct =
             boolean(ExprKind::Distinct { eq, left: Box::new(left), right: Box::new(right) });
@@ -419,7 +416,7 @@ impl Binder<'_> {
         if !collatable {
             let name = self.display_type(bound.ty.oid);
             let text = format!("collations are not supported by type {name}");
-            let position = self.source.find_after(expr.span().end, &["collate"]);
+            let position = self.source.find_after(end_of(expr), &["collate"]);
             return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text).at(position));
         }
         let name = collation.0.last().map(|p| p.to_string()).unwrap_or_default();
@@ -430,7 +427,7 @@ impl Binder<'_> {
         if !known {
             let text = format!("collation \"{name}\" for encoding \"UTF8\" does not exist");
             return Err(PgError::new(SqlState::UNDEFINED_OBJECT, text)
-                .at(self.source.find_after(expr.span().end, &["collate"])));
+                .at(self.source.find_after(end_of(expr), &["collate"])));
         }
         Ok(bound)
     }

@@ -5,6 +5,7 @@
 //! distance, or the table that exists but cannot be seen from here.
 
 use meridian_types::oid;
+use meridian_types::shape;
 use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::{Binder, ColumnUse, Scope, ScopeColumn, ScopeItem};
@@ -179,15 +180,17 @@ impl Binder<'_> {
         let alias = entry.alias.as_deref().unwrap_or("");
         let mut fields = Vec::with_capacity(entry.columns.len());
         for column in entry.columns.iter().filter(|c| !c.system) {
-            let display = format!("{alias}.{}", column.name);
-            self.note_use(level, column, display, position);
+            self.note_use(level, column, format!("{alias}.*"), position);
             fields.push(column.expr.clone());
         }
         if entry.scalar_function && fields.len() == 1 {
             return fields.remove(0);
         }
+        let names = entry.columns.iter().filter(|c| !c.system).map(|c| c.name.clone());
+        let shape = shape::typmod(names.zip(fields.iter().map(|f| f.ty)).collect());
         let ty = if entry.row_type == 0 { oid::RECORD } else { entry.row_type };
-        Expr { kind: ExprKind::Row(fields), ty: PgType::new(ty) }
+        let row = Expr { kind: ExprKind::Row(fields), ty: PgType::with_typmod(ty, shape) };
+        self.padded_row(level, &entry, row)
     }
 
     /// Adds the hint about the nearest column names.

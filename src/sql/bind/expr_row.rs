@@ -1,15 +1,19 @@
 //! Rows, arrays, their parts, and sub-queries in expressions.
 
+use std::sync::Arc;
+
 use meridian_types::builtin;
 use meridian_types::oid;
+use meridian_types::shape;
 use meridian_types::{PgError, PgType, Result, SqlState};
-use sqlparser::ast::{AccessExpr, Spanned, Subscript};
+use sqlparser::ast::{AccessExpr, Subscript};
 
 use super::expr::{boolean, row_fields, unnest};
 use super::{Binder, Clause};
 use crate::ast;
 use crate::expr::{Expr, ExprKind, Quantifier};
 use crate::parse::operators::binary_name;
+use crate::parse::source::{end_of, start_of};
 use crate::rel::Column;
 use crate::resolve::CoercionContext;
 
@@ -40,12 +44,14 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::new(oid::RECORD) })
+        let names = (1..).map(|i| Arc::from(format!("f{i}")));
+        let shape = shape::typmod(names.zip(out.iter().map(|e| e.ty)).collect());
+        Ok(Expr { kind: ExprKind::Row(out), ty: PgType::with_typmod(oid::RECORD, shape) })
     }
 
     /// Where an operator stands behind its left operand.
     fn after(&self, left: &ast::Expr, op: &str) -> Option<u32> {
-        self.source.find_after(left.span().end, &[op]).or_else(|| self.position(left))
+        self.source.find_after(end_of(left), &[op]).or_else(|| self.position(left))
     }
 
     pub(super) fn same_length(&self, l: usize, r: usize, at: &ast::Expr, op: &str) -> Result<()> {
@@ -257,7 +263,7 @@ impl Binder<'_> {
         Ok(Expr { kind: ExprKind::Field(Box::new(row), index), ty })
     }
 
-    fn subscript(
+    pub(super) fn subscript(
         &mut self,
         base: Expr,
         subscripts: &[&Subscript],
@@ -372,7 +378,7 @@ impl Binder<'_> {
                 clause.check_subquery(position)?;
                 let (subquery, columns) = self.bind_subquery(query)?;
                 let [column] = columns.as_slice() else {
-                    let position = self.source.find_before(expr.span().start, "(");
+                    let position = self.source.find_before(start_of(expr), "(");
                     return Err(syntax("subquery must return only one column", position));
                 };
                 let ty = column.ty;
@@ -433,7 +439,7 @@ impl Binder<'_> {
         if columns.len() != values.len() {
             let fewer = columns.len() < values.len();
             let text = if fewer { "too few" } else { "too many" };
-            let position = self.source.find_after(left.span().end, &["in", "not", op]);
+            let position = self.source.find_after(end_of(left), &["in", "not", op]);
             return Err(syntax(&format!("subquery has {text} columns"), position));
         }
         let pairs = values

@@ -301,8 +301,8 @@ impl Binder<'_> {
             let hint = format!("For example, FROM {example} [AS] foo.");
             let text = format!("{what} in FROM must have an alias");
             // PostgreSQL points at the parenthesis.
-            use sqlparser::ast::Spanned;
-            let position = self.source.position(query.span().start).map(|p| p.saturating_sub(1));
+            let start = crate::parse::source::start_of_query(query);
+            let position = self.source.position(start).map(|p| p.saturating_sub(1));
             return Err(PgError::new(SqlState::SYNTAX_ERROR, text).hint(hint).at(position));
         };
         let was = std::mem::replace(&mut self.scope().lateral, lateral);

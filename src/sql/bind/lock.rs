@@ -105,6 +105,10 @@ impl Binder<'_> {
             let text = format!("relation \"{wanted}\" in {word} clause not found in FROM clause");
             return Err(PgError::new(SqlState::UNDEFINED_TABLE, text).at(position));
         };
+        if item.join {
+            let text = format!("{word} cannot be applied to a join");
+            return Err(PgError::unsupported(text).at(position));
+        }
         Ok(item.columns.iter().flat_map(|c| crate::walk::expr_columns(&c.expr)).collect())
     }
 

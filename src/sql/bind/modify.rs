@@ -176,19 +176,36 @@ impl Binder<'_> {
         })
     }
 
-    /// SET: `a = x`, `(a, b) = (x, y)`, `(a, b) = (SELECT …)`, `a = DEFAULT`.
+    /// SET: `a = x`, `a[1] = x`, `(a, b) = (x, y)`, `(a, b) = (SELECT …)`, `a = DEFAULT`.
     pub(crate) fn bind_assignments(
         &mut self,
         table: &TableDesc,
         assignments: &[ast::Assignment],
     ) -> Result<Vec<(i16, Expr)>> {
         let mut out: Vec<(i16, Expr)> = Vec::new();
+        let mut parts: Vec<i16> = Vec::new();
         for assignment in assignments {
             match &assignment.target {
                 ast::AssignmentTarget::ColumnName(name) => {
-                    let column = self.assigned_column(table, name)?;
-                    let e = self.bind_assigned(column, &assignment.value)?;
+                    let subscripts = crate::parse::assigned_part(name)?;
+                    if subscripts.is_empty() {
+                        let column = self.assigned_column(table, name)?;
+                        let e = self.bind_assigned(column, &assignment.value)?;
+                        push_assignment(&mut out, column, e)?;
+                        continue;
+                    }
+                    let Some(first) = name.0.first().and_then(|p| p.as_ident()) else { continue };
+                    let column = self.target_column(table, first)?;
+                    let before = out.iter().position(|(a, _)| *a == column.attnum);
+                    let base = match before.filter(|_| parts.contains(&column.attnum)) {
+                        Some(at) => out.swap_remove(at).1,
+                        None => self.old_value(column)?,
+                    };
+                    let position = self.source.position(first.span.start);
+                    let e =
+                        self.bind_part(column, base, &subscripts, &assignment.value, position)?;
                     push_assignment(&mut out, column, e)?;
+                    parts.push(column.attnum);
                 }
                 ast::AssignmentTarget::Tuple(names) => {
                     self.bind_tuple(table, names, &assignment.value, &mut out)?;

@@ -70,6 +70,9 @@ impl Binder<'_> {
         if let Some(fields) = self.composite_fields(row.ty.oid) {
             return Some(fields);
         }
+        if let Some(shape) = meridian_types::shape::of(row.ty) {
+            return Some(shape.to_vec());
+        }
         match &row.kind {
             ExprKind::Row(items) => Some(
                 items

@@ -305,6 +305,11 @@ fn named(e: &ast::Expr) -> Option<(String, u8)> {
         ast::Expr::Floor { .. } => strong("floor"),
         ast::Expr::AtTimeZone { .. } => strong("timezone"),
         ast::Expr::Tuple(_) => strong("row"),
+        ast::Expr::Prefixed { prefix, value }
+            if prefix.value == "ROW" && matches!(**value, ast::Expr::Tuple(_)) =>
+        {
+            strong("row")
+        }
         _ => None,
     }
 }

@@ -137,6 +137,8 @@ pub enum RoleOption {
     InRole(Vec<String>),
     /// ROLE, ADMIN
     Members(Vec<String>),
+    /// ADMIN
+    Admins(Vec<String>),
 }
 
 /// Who a privilege is given to.
@@ -186,6 +188,17 @@ pub struct GrantStatement {
     pub grantees: Vec<Grantee>,
     /// WITH GRANT OPTION, or GRANT OPTION FOR.
     pub grant_option: bool,
+    /// GRANTED BY
+    pub by: Option<Grantor>,
+}
+
+/// Who is named as the one that grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grantor {
+    /// CURRENT_USER and its kin.
+    Current,
+    /// A role.
+    Role(String),
 }
 
 /// Options of a sequence.
@@ -291,6 +304,10 @@ pub enum Ddl {
         roles: Vec<String>,
         /// To whom.
         members: Vec<String>,
+        /// WITH ADMIN OPTION, or ADMIN OPTION FOR.
+        admin: bool,
+        /// GRANTED BY
+        by: Option<Grantor>,
     },
     /// GRANT, REVOKE
     Grant(GrantStatement),

@@ -3,7 +3,7 @@
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::{Ddl, GrantStatement, GrantTarget, Grantee, RoleOption, Setting};
+use super::{Ddl, GrantStatement, GrantTarget, Grantee, Grantor, RoleOption, Setting};
 use crate::parse::dialect::Meridian;
 use crate::parse::grammar::{Parse, expect_word, peek_word, take_word, take_words, unexpected};
 
@@ -22,13 +22,21 @@ impl Meridian {
             return Ok(Ddl::Rename { kind: super::ObjectKind::Role, name, if_exists: false, to });
         }
         if take_words(p, &["add", "user"]) {
-            return Ok(Ddl::GrantRole { grant: true, roles: vec![name], members: self.idents(p)? });
+            return Ok(Ddl::GrantRole {
+                grant: true,
+                roles: vec![name],
+                members: self.idents(p)?,
+                admin: false,
+                by: None,
+            });
         }
         if take_words(p, &["drop", "user"]) {
             return Ok(Ddl::GrantRole {
                 grant: false,
                 roles: vec![name],
                 members: self.idents(p)?,
+                admin: false,
+                by: None,
             });
         }
         if take_words(p, &["in", "database"]) {
@@ -108,7 +116,8 @@ impl Meridian {
                     }
                     RoleOption::InRole(self.idents(p)?)
                 }
-                "role" | "admin" | "user" => RoleOption::Members(self.idents(p)?),
+                "role" | "user" => RoleOption::Members(self.idents(p)?),
+                "admin" => RoleOption::Admins(self.idents(p)?),
                 "sysid" => {
                     self.integer(p)?;
                     continue;
@@ -128,7 +137,7 @@ impl Meridian {
             expect_word(p, "revoke")?;
         }
         let mut grant_option = take_words(p, &["grant", "option", "for"]);
-        take_words(p, &["admin", "option", "for"]);
+        let admin = take_words(p, &["admin", "option", "for"]);
         let mut privileges = Vec::new();
         if take_word(p, "all") {
             take_word(p, "privileges");
@@ -144,28 +153,38 @@ impl Meridian {
             }
         }
         if !take_word(p, "on") {
-            return self.grant_role(p, grant, privileges);
+            return self.grant_role(p, grant, privileges, admin);
         }
         let target = self.grant_target(p)?;
         expect_word(p, if grant { "to" } else { "from" })?;
         let grantees = self.grantees(p)?;
         grant_option |= take_words(p, &["with", "grant", "option"]);
-        if take_words(p, &["granted", "by"]) {
-            self.ident(p)?;
-        }
+        let by = self.grantor(p)?;
         self.cascade(p);
-        Ok(Ddl::Grant(GrantStatement { grant, privileges, target, grantees, grant_option }))
+        Ok(Ddl::Grant(GrantStatement { grant, privileges, target, grantees, grant_option, by }))
     }
 
-    fn grant_role(&self, p: &mut Parser, grant: bool, roles: Vec<String>) -> Parse<Ddl> {
+    fn grant_role(
+        &self,
+        p: &mut Parser,
+        grant: bool,
+        roles: Vec<String>,
+        mut admin: bool,
+    ) -> Parse<Ddl> {
         expect_word(p, if grant { "to" } else { "from" })?;
         let members = self.idents(p)?;
-        let _ = take_words(p, &["with", "admin", "option"]);
-        if take_words(p, &["granted", "by"]) {
-            self.ident(p)?;
-        }
+        admin |= grant && take_words(p, &["with", "admin", "option"]);
+        let by = self.grantor(p)?;
         self.cascade(p);
-        Ok(Ddl::GrantRole { grant, roles, members })
+        Ok(Ddl::GrantRole { grant, roles, members, admin, by })
+    }
+
+    fn grantor(&self, p: &mut Parser) -> Parse<Option<Grantor>> {
+        if !take_words(p, &["granted", "by"]) {
+            return Ok(None);
+        }
+        let current = take_word(p, "current_user") || take_word(p, "current_role");
+        Ok(Some(if current { Grantor::Current } else { Grantor::Role(self.ident(p)?) }))
     }
 
     fn grant_target(&self, p: &mut Parser) -> Parse<GrantTarget> {

@@ -216,11 +216,14 @@ fn run(one: bool, seconds: u64, seed: u64, folder: Option<&str>) -> bool {
         let case_seed = if one { seed } else { seed.wrapping_mul(1 << 32).wrapping_add(cases) };
         let text = case(&corpus, case_seed);
         let _ = last.seek(SeekFrom::Start(0)).and_then(|_| writeln!(last, "{case_seed:<24}"));
+        if one {
+            println!("{text}");
+        }
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| try_text(&text)));
         let place = match outcome {
             Ok(state) if one => {
-                println!("{text}\n{}", state.join("\n"));
+                println!("{}", state.join("\n"));
                 None
             }
             Ok(states) if states.iter().any(|s| s.starts_with("XX000")) => Some(states.join("; ")),

@@ -35,8 +35,8 @@ mod tests;
 
 pub use lift::{Lifted, Literal, lift};
 pub use rewrite::{
-    ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, conflict_target, insert_alias,
-    lock_clause, overriding, using_columns, window_frame,
+    ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, assigned_part, conflict_target,
+    insert_alias, lock_clause, overriding, using_columns, window_frame,
 };
 pub use source::Source;
 pub use statement::{Parsed, Statement};

@@ -315,7 +315,7 @@ impl Meridian {
         }
     }
 
-    fn subscript(&self, p: &mut Parser) -> Parse<AccessExpr> {
+    pub(crate) fn subscript(&self, p: &mut Parser) -> Parse<AccessExpr> {
         p.expect_token(&Token::LBracket)?;
         let bound = |p: &mut Parser| match p.peek_token_ref().token {
             Token::Colon | Token::RBracket => Ok(None),

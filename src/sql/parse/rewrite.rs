@@ -3,13 +3,13 @@
 //! Each rewriting is undone by a function here that the binder calls: [`lock_clause`] for the four
 //! strengths of row locks, [`overriding`] for INSERT, [`conflict_target`] for ON CONFLICT over
 //! expressions, [`window_frame`] for EXCLUDE of a window frame, [`using_columns`] for the alias of a
-//! join. The marks are
+//! join, [`assigned_part`] for `SET a[1] = …`. The marks are
 //! identifiers that begin with a control character, which no text can spell.
 
 use std::collections::BTreeSet;
 
 use meridian_types::{PgError, Result, SqlState};
-use sqlparser::ast::{self, Ident, LockClause, LockType, NonBlock, ObjectNamePart};
+use sqlparser::ast::{self, Ident, LockClause, LockType, NonBlock, ObjectNamePart, Subscript};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::grammar::take_word;
@@ -25,6 +25,7 @@ const OVERRIDING_USER: &str = "\u{1}overriding user";
 const CONFLICT: char = '\u{2}';
 const FRAME: char = '\u{3}';
 const USING: char = '\u{4}';
+const PART: char = '\u{5}';
 
 /// Name of the table that a SELECT without target list and FROM is written to read: one row.
 pub const NO_TABLE: &str = "\u{1}no table";
@@ -53,9 +54,32 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
     let mut i = 0;
     let is = |i: usize, w: &str| tokens.get(i).and_then(word_of) == Some(w);
     let policy = is(0, "create") && is(1, "policy");
+    // Nesting inside of which a list of assignments stands.
+    let mut depth = 0i32;
+    let mut assigning: Option<i32> = None;
     while let Some(token) = tokens.get(i) {
         let before = i.checked_sub(1).and_then(|b| tokens.get(b)).and_then(word_of);
         let span = token.token.span;
+        match &token.token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth -= 1,
+            _ => {}
+        }
+        match word_of(token) {
+            Some("set") => assigning = Some(depth),
+            Some("where" | "from" | "returning") if assigning == Some(depth) => assigning = None,
+            _ if assigning.is_some_and(|d| depth < d) => assigning = None,
+            _ => {}
+        }
+        let begins = word_of(token) == Some("set") || token.token.token == Token::Comma;
+        if assigning == Some(depth)
+            && begins
+            && let Some(part) = part_at(tokens, i + 1)
+        {
+            out.push(token.token.clone());
+            i = mark_part(text, tokens, i + 1, part, &mut out);
+            continue;
+        }
         match word_of(token) {
             Some("for") if !policy => i = row_lock(tokens, i, &mut out),
             Some("using") if tokens.get(i + 1).is_some_and(|t| is_order(&t.token.token)) => {
@@ -124,6 +148,66 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
         }
     }
     out
+}
+
+/// A target of an assignment with subscripts, `a[1] =`: where they begin and end.
+fn part_at(tokens: &[Lexed], at: usize) -> Option<(usize, usize)> {
+    let token = |i: usize| tokens.get(i).map(|t| &t.token.token);
+    if !matches!(token(at), Some(Token::Word(_))) || token(at + 1) != Some(&Token::LBracket) {
+        return None;
+    }
+    let (begin, mut depth) = (at + 1, 0);
+    for i in begin..tokens.len() {
+        match token(i)? {
+            Token::LBracket | Token::LParen => depth += 1,
+            Token::RBracket | Token::RParen => depth -= 1,
+            Token::Eq if depth == 0 => return Some((begin, i)),
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Writes the subscripts of a target as one more part of its name; what follows them.
+fn mark_part(
+    text: &str,
+    tokens: &[Lexed],
+    at: usize,
+    (begin, end): (usize, usize),
+    out: &mut Vec<TokenWithSpan>,
+) -> usize {
+    let span = tokens[begin].token.span;
+    let part = &text[tokens[begin].start..tokens[end - 1].end];
+    out.push(tokens[at].token.clone());
+    out.push(TokenWithSpan { token: Token::Period, span });
+    out.push(quoted(&format!("{PART}{}{PART}{part}", span.start.column), span));
+    end
+}
+
+/// The subscripts of an assignment's target; none for a whole column.
+pub fn assigned_part(name: &ast::ObjectName) -> Result<Vec<Subscript>> {
+    let last = name.0.last().and_then(|p| p.as_ident());
+    let Some((column, body)) =
+        last.and_then(|i| i.value.strip_prefix(PART)).and_then(|rest| rest.split_once(PART))
+    else {
+        return Ok(vec![]);
+    };
+    let offset: u64 = column.parse::<u64>().unwrap_or(1) - 1;
+    let mut tokens = lex(body)?;
+    for t in &mut tokens {
+        t.token.span.start.column += offset;
+        t.token.span.end.column += offset;
+    }
+    with_parser(body, &tokens, |p, d| {
+        let mut out = Vec::new();
+        while p.peek_token_ref().token == Token::LBracket {
+            if let ast::AccessExpr::Subscript(subscript) = d.subscript(p)? {
+                out.push(subscript);
+            }
+        }
+        Ok(out)
+    })
 }
 
 /// Whether a SELECT has nothing between it and this token.

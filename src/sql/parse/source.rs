@@ -2,10 +2,77 @@
 
 use std::sync::Arc;
 
+use sqlparser::ast::{Expr, Query, SetExpr, Spanned};
 use sqlparser::tokenizer::{Location, Token};
 
 use super::lexer::{Lexed, lex};
 use super::operators;
+
+/// Where an expression begins. Most are told by their leftmost part; for what is left sqlparser walks
+/// over the whole expression, sub-queries included, which takes stack by their depth.
+pub(crate) fn start_of(mut expr: &Expr) -> Location {
+    loop {
+        expr = match expr {
+            Expr::Identifier(name) => return name.span.start,
+            Expr::CompoundIdentifier(names) if !names.is_empty() => return names[0].span.start,
+            Expr::Value(value) => return value.span.start,
+            Expr::Prefixed { prefix, .. } => return prefix.span.start,
+            Expr::Case { case_token, .. } => return case_token.0.span.start,
+            Expr::Function(f) => match f.name.0.first().and_then(|part| part.as_ident()) {
+                Some(name) if name.span.start.line > 0 => return name.span.start,
+                _ => return walked(expr),
+            },
+            Expr::Subquery(query) | Expr::Exists { subquery: query, .. } => {
+                return start_of_query(query);
+            }
+            Expr::BinaryOp { left, .. } | Expr::AnyOp { left, .. } | Expr::AllOp { left, .. } => {
+                left
+            }
+            Expr::Nested(inner)
+            | Expr::IsNull(inner)
+            | Expr::IsNotNull(inner)
+            | Expr::Cast { expr: inner, .. }
+            | Expr::Collate { expr: inner, .. }
+            | Expr::InList { expr: inner, .. }
+            | Expr::InSubquery { expr: inner, .. }
+            | Expr::Between { expr: inner, .. }
+            | Expr::Like { expr: inner, .. }
+            | Expr::UnaryOp { expr: inner, .. }
+            | Expr::AtTimeZone { timestamp: inner, .. }
+            | Expr::CompoundFieldAccess { root: inner, .. } => inner,
+            Expr::Tuple(items) if !items.is_empty() => &items[0],
+            Expr::Array(array) if !array.elem.is_empty() => &array.elem[0],
+            _ => return walked(expr),
+        };
+    }
+}
+
+/// Where an expression ends. For errors only.
+pub(crate) fn end_of(expr: &Expr) -> Location {
+    stacker::maybe_grow(1 << 20, WALK_BYTES, || expr.span().end)
+}
+
+/// Where a query begins.
+pub(crate) fn start_of_query(query: &Query) -> Location {
+    if let Some(with) = &query.with {
+        return with.with_token.0.span.start;
+    }
+    let mut body = &*query.body;
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return select.select_token.0.span.start,
+            SetExpr::SetOperation { left, .. } => left,
+            SetExpr::Query(query) => &query.body,
+            _ => return stacker::grow(WALK_BYTES, || query.span().start),
+        };
+    }
+}
+
+const WALK_BYTES: usize = 64 << 20;
+
+fn walked(expr: &Expr) -> Location {
+    stacker::maybe_grow(1 << 20, WALK_BYTES, || expr.span().start)
+}
 
 /// A statement's text.
 #[derive(Clone, Debug, Default)]

@@ -266,6 +266,9 @@ fn relabel(expr: Expr, ty: PgType) -> Expr {
         ExprKind::Const(value) => Expr::constant(value, ty),
         ExprKind::Relabel(inner) if inner.ty == ty => *inner,
         kind => {
+            // A row keeps what is known of its fields.
+            let shaped = ty.oid == oid::RECORD && ty.typmod < 0;
+            let ty = if shaped { PgType::with_typmod(ty.oid, expr.ty.typmod) } else { ty };
             let inner = Expr { kind, ty: expr.ty };
             Expr { kind: ExprKind::Relabel(Box::new(inner)), ty }
         }

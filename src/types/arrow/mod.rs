@@ -63,6 +63,7 @@ pub fn arrow_type(ty: PgType) -> DataType {
 /// Arrays and row types; both are self-describing bytes.
 fn is_composite(type_oid: Oid) -> bool {
     crate::builtin::array_element(type_oid).is_some()
+        || crate::shape::is_row_type(type_oid)
         || crate::builtin::type_by_oid(type_oid).is_some_and(|r| r.typtype == 'c')
 }
 

@@ -175,10 +175,17 @@ pub fn type_by_name(name: &str) -> Option<&'static TypeRow> {
 
 /// The element type of a true array type (not of `name`, `point` …, which can be subscripted too).
 pub fn array_element(array: Oid) -> Option<Oid> {
+    if array == RECORD_ARRAY {
+        return Some(oid::RECORD);
+    }
     let row = type_by_oid(array)?;
-    let vector = matches!(array, oid::INT2VECTOR | oid::OIDVECTOR);
+    // `record[]` is a pseudo-type by its category, and an array all the same.
+    let vector = matches!(array, oid::INT2VECTOR | oid::OIDVECTOR | oid::RECORD_ARRAY);
     (row.elem != 0 && row.len == -1 && (row.category == 'A' || vector)).then_some(row.elem)
 }
+
+/// `_record`, whose category is that of pseudo-types.
+const RECORD_ARRAY: Oid = 2287;
 
 /// The array type over an element type.
 pub fn array_of(element: Oid) -> Option<Oid> {

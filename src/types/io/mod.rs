@@ -61,7 +61,10 @@ pub fn text_in(type_oid: Oid, typmod: i32, text: &str, ctx: &EvalContext) -> Res
         oid::FLOAT8 => Datum::Float8(number::float8_in(text)?),
         oid::NUMERIC => Datum::Numeric(crate::numeric::Numeric::parse(text)?.apply_typmod(typmod)?),
         oid::VARCHAR => Datum::Text(typmod::varchar(text.into(), typmod, false)?),
-        oid::BPCHAR => Datum::Text(typmod::bpchar(text.into(), typmod, false)?),
+        oid::BPCHAR => match typmod::short_bpchar(text, typmod) {
+            Some(padded) => Datum::Text(padded),
+            None => Datum::Text(typmod::bpchar(text.into(), typmod, false)?),
+        },
         oid::NAME => Datum::text(chars::name_in(text)),
         oid::CHAR => Datum::text(chars::char_in(text)),
         oid::BYTEA => Datum::Bytea(chars::bytea_in(text)?.into()),
@@ -166,7 +169,7 @@ pub fn text_out(value: &Datum, ty: PgType, ctx: &EvalContext, out: &mut Vec<u8>)
             array::vector_out(v, ctx, out)?;
         }
         Datum::Array(v) => array::array_out(v, ctx, out)?,
-        Datum::Record(fields) => record::record_out(fields, ctx, out)?,
+        Datum::Record(fields) => record::record_out(fields, ty, ctx, out)?,
     }
     Ok(())
 }

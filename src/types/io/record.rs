@@ -1,11 +1,19 @@
 //! Row values as text: `(1,"a b",)`.
 
+use std::sync::Arc;
+
 use super::natural_type;
 use super::number::is_space;
 use crate::{Datum, EvalContext, PgError, PgType, Result, SqlState};
 
 /// Writes a row; a NULL field is empty.
-pub fn record_out(fields: &[Datum], ctx: &EvalContext, out: &mut Vec<u8>) -> Result<()> {
+pub fn record_out(
+    fields: &[Datum],
+    ty: PgType,
+    ctx: &EvalContext,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let shape = crate::shape::of(ty);
     out.push(b'(');
     let mut word = Vec::new();
     for (i, field) in fields.iter().enumerate() {
@@ -16,11 +24,17 @@ pub fn record_out(fields: &[Datum], ctx: &EvalContext, out: &mut Vec<u8>) -> Res
             continue;
         }
         word.clear();
-        super::text_out(field, natural_type(field), ctx, &mut word)?;
+        super::text_out(field, field_type(shape.as_deref(), i, field), ctx, &mut word)?;
         write_field(out, &word);
     }
     out.push(b')');
     Ok(())
+}
+
+/// The type of a field: the shape's, or the value's own.
+pub(super) fn field_type(shape: Option<&[(Arc<str>, PgType)]>, i: usize, field: &Datum) -> PgType {
+    let known = shape.and_then(|s| s.get(i)).map(|(_, ty)| *ty);
+    known.filter(|ty| ty.oid != crate::oid::UNKNOWN).unwrap_or_else(|| natural_type(field))
 }
 
 fn write_field(out: &mut Vec<u8>, word: &[u8]) {

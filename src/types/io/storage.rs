@@ -86,6 +86,7 @@ fn tag_of_type(type_oid: Oid) -> u8 {
         oid::RECORD => tag::RECORD,
         _ if super::is_reg_type(type_oid) => tag::OID,
         _ if crate::builtin::array_element(type_oid).is_some() => tag::ARRAY,
+        _ if crate::shape::is_row_type(type_oid) => tag::RECORD,
         _ => tag::TEXT,
     }
 }

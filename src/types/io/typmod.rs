@@ -38,6 +38,20 @@ pub(crate) fn varchar(text: Arc<str>, typmod: i32, explicit: bool) -> Result<Arc
     })
 }
 
+/// Blanks to pad with.
+const BLANKS: &str = "                                                                ";
+
+/// `bpcharin` of a short value, made in one go; `None` when it is not as simple as that.
+pub(crate) fn short_bpchar(text: &str, typmod: i32) -> Option<Arc<str>> {
+    let limit = limit_of(typmod)?;
+    let mut padded = [b' '; 128];
+    if text.len() > limit || limit > padded.len() || !text.is_ascii() {
+        return None;
+    }
+    padded[..text.len()].copy_from_slice(text.as_bytes());
+    std::str::from_utf8(&padded[..limit]).ok().map(Arc::from)
+}
+
 /// `char(n)`: blank-padded to exactly n characters.
 pub(crate) fn bpchar(text: Arc<str>, typmod: i32, explicit: bool) -> Result<Arc<str>> {
     let Some(limit) = limit_of(typmod) else { return Ok(text) };
@@ -50,7 +64,12 @@ pub(crate) fn bpchar(text: Arc<str>, typmod: i32, explicit: bool) -> Result<Arc<
     }
     let mut padded = String::with_capacity(text.len() + limit - has);
     padded.push_str(&text);
-    padded.extend(std::iter::repeat_n(' ', limit - has));
+    let mut missing = limit - has;
+    while missing > 0 {
+        let some = missing.min(BLANKS.len());
+        padded.push_str(&BLANKS[..some]);
+        missing -= some;
+    }
     Ok(Arc::from(padded))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{is_reg_type, natural_type};
+use super::is_reg_type;
 use crate::builtin::{array_element, array_of, format_type};
 use crate::numeric::Numeric;
 use crate::oid::{self, Oid};
@@ -202,8 +202,9 @@ pub fn binary_send(value: &Datum, ty: PgType, ctx: &EvalContext, out: &mut Vec<u
         Datum::Record(fields) => {
             let count = i32::try_from(fields.len()).unwrap_or(i32::MAX);
             out.extend_from_slice(&count.to_be_bytes());
-            for field in fields.iter() {
-                let ty = natural_type(field);
+            let shape = crate::shape::of(ty);
+            for (i, field) in fields.iter().enumerate() {
+                let ty = super::record::field_type(shape.as_deref(), i, field);
                 out.extend_from_slice(&ty.oid.to_be_bytes());
                 send_field(field, ty, ctx, out)?;
             }

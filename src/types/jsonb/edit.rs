@@ -194,6 +194,68 @@ fn change_item(
     }
 }
 
+/// `v['k'][0] = new`: what is missing on the way is made, an array for a number and an object for
+/// any other key; gaps of arrays are filled with nulls.
+pub fn assign(v: Value, path: &[String], new: Value) -> Result<Value> {
+    assign_at(v, path, 0, new)
+}
+
+fn assign_at(v: Value, path: &[String], level: usize, new: Value) -> Result<Value> {
+    let Some(key) = path.get(level) else { return Ok(new) };
+    match v {
+        Value::Object(mut pairs) => {
+            match Value::find(&pairs, key) {
+                Ok(at) => {
+                    let old = std::mem::replace(&mut pairs[at].1, Value::Null);
+                    pairs[at].1 = assign_at(old, path, level + 1, new)?;
+                }
+                Err(at) => pairs.insert(at, (key.clone(), made(&path[level + 1..], new))),
+            }
+            Ok(Value::Object(pairs))
+        }
+        Value::Array(mut items) => {
+            let index = key.trim_start().parse::<i64>().map_err(|_| {
+                let place = level + 1;
+                let text = format!("path element at position {place} is not an integer: \"{key}\"");
+                PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, text)
+            })?;
+            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+            let at = if index < 0 { index + length } else { index };
+            let Ok(at) = usize::try_from(at) else {
+                let text =
+                    format!("path element at position {} is out of range: {index}", level + 1);
+                return Err(invalid(&text));
+            };
+            if at < items.len() {
+                let old = std::mem::replace(&mut items[at], Value::Null);
+                items[at] = assign_at(old, path, level + 1, new)?;
+            } else {
+                items.resize(at, Value::Null);
+                items.push(made(&path[level + 1..], new));
+            }
+            Ok(Value::Array(items))
+        }
+        _ => {
+            let detail = "The path assumes key is a composite object, but it is a scalar value.";
+            Err(invalid("cannot replace existing key").detail(detail.to_owned()))
+        }
+    }
+}
+
+/// The containers of a path, with the value at its end.
+fn made(path: &[String], new: Value) -> Value {
+    let Some((key, rest)) = path.split_first() else { return new };
+    let inner = made(rest, new);
+    match key.trim_start().parse::<i32>() {
+        Ok(index) => {
+            let mut items = vec![Value::Null; usize::try_from(index).unwrap_or(0)];
+            items.push(inner);
+            Value::Array(items)
+        }
+        Err(_) => Value::object(vec![(key.clone(), inner)]),
+    }
+}
+
 /// Takes the pairs with null values out of all objects.
 pub fn strip_nulls(v: Value) -> Value {
     match v {

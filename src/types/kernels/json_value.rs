@@ -1,5 +1,7 @@
 //! SQL values as JSON: `to_json`, `to_jsonb` and what the aggregates and builders need of them.
 
+use std::sync::Arc;
+
 use crate::context::{CallInfoOwned, DateStyle};
 use crate::datetime::calendar::{date_infinite, timestamp_infinite};
 use crate::jsonb::{Ref, Value, text};
@@ -66,16 +68,24 @@ fn iso_text(d: &Datum, ctx: &EvalContext) -> Result<Option<String>> {
     Ok(Some(text::into_string(out)))
 }
 
-/// The names of a row's fields: the catalog's when the host knows the type, else `f1`, `f2` …
-fn field_names(fields: &[Datum], ty: PgType, ctx: &EvalContext) -> Vec<String> {
-    let numbered = || (1..=fields.len()).map(|i| format!("f{i}")).collect();
+/// The names and types of a row's fields: those of its shape, else of the catalog when the host
+/// knows the type, else `f1`, `f2` …
+fn named_fields(fields: &[Datum], ty: PgType, ctx: &EvalContext) -> Vec<(String, PgType)> {
+    if let Some(shape) = crate::shape::of(ty).filter(|s| s.len() == fields.len()) {
+        let known = |(name, ty): &(Arc<str>, PgType), d: &Datum| {
+            let ty = if ty.oid == oid::UNKNOWN { io::natural_type(d) } else { *ty };
+            (name.to_string(), ty)
+        };
+        return shape.iter().zip(fields).map(|(f, d)| known(f, d)).collect();
+    }
     let call = CallInfoOwned { args: vec![ty], ret: PgType::new(oid::TEXT_ARRAY) };
-    match ctx.host.call("row_field_names", &call, &[]) {
+    let names: Vec<String> = match ctx.host.call("row_field_names", &call, &[]) {
         Some(Ok(Datum::Array(names))) if names.elements.len() == fields.len() => {
             names.elements.iter().map(|n| n.as_str().unwrap_or_default().to_owned()).collect()
         }
-        _ => numbered(),
-    }
+        _ => (1..=fields.len()).map(|i| format!("f{i}")).collect(),
+    };
+    names.into_iter().zip(fields).map(|(name, d)| (name, io::natural_type(d))).collect()
 }
 
 /// Appends a value as `json`.
@@ -95,15 +105,15 @@ pub(super) fn write(
         Datum::Record(fields) => {
             let separator = if layout == Layout::Lines { "\n " } else { "" };
             out.push(b'{');
-            let names = field_names(fields, ty, ctx);
-            for (i, (field, name)) in fields.iter().zip(names).enumerate() {
+            let names = named_fields(fields, ty, ctx);
+            for (i, (field, (name, ty))) in fields.iter().zip(names).enumerate() {
                 if i > 0 {
                     out.push(b',');
                     out.extend_from_slice(separator.as_bytes());
                 }
                 text::quote(out, &name);
                 out.push(b':');
-                write(out, field, io::natural_type(field), ctx, Layout::Compact)?;
+                write(out, field, ty, ctx, Layout::Compact)?;
             }
             out.push(b'}');
         }
@@ -178,11 +188,11 @@ pub(super) fn tree(d: &Datum, ty: PgType, ctx: &EvalContext) -> Result<Value> {
             }
         }
         Datum::Record(fields) => {
-            let names = field_names(fields, ty, ctx);
+            let names = named_fields(fields, ty, ctx);
             let values = fields.iter().zip(names);
             Value::object(
                 values
-                    .map(|(f, name)| Ok((name, tree(f, io::natural_type(f), ctx)?)))
+                    .map(|(f, (name, ty))| Ok((name, tree(f, ty, ctx)?)))
                     .collect::<Result<_>>()?,
             )
         }
@@ -216,7 +226,7 @@ pub(super) fn arg_type(call: &CallInfo<'_>, at: usize, d: &Datum) -> PgType {
     call.args
         .get(at)
         .copied()
-        .filter(|t| !is_polymorphic(t.oid))
+        .filter(|t| !is_polymorphic(t.oid) || (t.oid == oid::RECORD && t.typmod >= 0))
         .unwrap_or_else(|| io::natural_type(d))
 }
 

@@ -5,6 +5,7 @@ mod aggregate;
 mod aggregate_sets;
 mod aggregate_stats;
 mod arrays;
+mod assign;
 mod bytes;
 mod call;
 mod compare;
@@ -40,6 +41,7 @@ mod misc;
 mod numbers;
 mod range_helpers;
 mod regex;
+mod regex_longest;
 mod regex_syntax;
 mod series;
 #[cfg(test)]
@@ -58,6 +60,7 @@ use crate::registry::{AggregateKernel, Kernel, SetKernel};
 
 /// Scalar kernels by `prosrc`.
 pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
+    assign::KERNELS,
     datetime_compare::DATES,
     datetime_compare::TIMES,
     datetime_compare::TIMETZS,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fancy_regex::Regex;
 
 use super::call::{fun, invalid_parameter, len_i32, mismatch};
+use super::regex_longest::Longest;
 use super::regex_syntax::{Flags, invalid, translate};
 use crate::registry::SetKernel;
 use crate::{ArrayValue, CallInfo, Datum, Kernel, PgError, Result, SqlState};
@@ -18,10 +19,17 @@ type Table = &'static [(&'static str, Kernel)];
 const CACHED: usize = 64;
 
 thread_local! {
-    static COMPILED: RefCell<HashMap<(String, Flags), Rc<Regex>>> = RefCell::new(HashMap::new());
+    static COMPILED: RefCell<HashMap<(String, Flags), Rc<Compiled>>> = RefCell::new(HashMap::new());
 }
 
-fn compile(pattern: &str, flags: Flags) -> Result<Rc<Regex>> {
+/// A pattern, ready to match.
+struct Compiled {
+    engine: Regex,
+    /// Chooses among the matches at a place, where the engine's choice may not be PostgreSQL's.
+    longest: Option<Longest>,
+}
+
+fn compile(pattern: &str, flags: Flags) -> Result<Rc<Compiled>> {
     let flags = Flags { global: false, ..flags };
     COMPILED.with_borrow_mut(|cache| {
         let key = (pattern.to_owned(), flags);
@@ -29,7 +37,8 @@ fn compile(pattern: &str, flags: Flags) -> Result<Rc<Regex>> {
             return Ok(Rc::clone(found));
         }
         let translated = translate(pattern, flags)?;
-        let regex = Regex::new(&translated).map_err(|e| invalid(&e.to_string()))?;
+        let engine = Regex::new(&translated).map_err(|e| invalid(&e.to_string()))?;
+        let regex = Compiled { engine, longest: Longest::new(&translated) };
         if cache.len() >= CACHED {
             cache.clear();
         }
@@ -38,16 +47,20 @@ fn compile(pattern: &str, flags: Flags) -> Result<Rc<Regex>> {
 }
 
 /// Byte ranges of the whole match and of each group.
-type Groups = Vec<Option<(usize, usize)>>;
+pub(super) type Groups = Vec<Option<(usize, usize)>>;
 
-fn find(regex: &Regex, text: &str, from: usize) -> Result<Option<Groups>> {
-    let found = regex.captures_from_pos(text, from).map_err(|e| {
-        PgError::new(
-            SqlState::INVALID_REGULAR_EXPRESSION,
-            format!("regular expression failed: {e}"),
-        )
-    })?;
-    Ok(found.map(|c| c.iter().map(|m| m.map(|m| (m.start(), m.end()))).collect()))
+fn failed(e: fancy_regex::Error) -> PgError {
+    PgError::new(SqlState::INVALID_REGULAR_EXPRESSION, format!("regular expression failed: {e}"))
+}
+
+fn find(regex: &Compiled, text: &str, from: usize) -> Result<Option<Groups>> {
+    let Some(found) = regex.engine.captures_from_pos(text, from).map_err(failed)? else {
+        return Ok(None);
+    };
+    let start = found.get(0).map_or(from, |m| m.start());
+    let chosen = regex.longest.as_ref().and_then(|l| l.at(text, start));
+    let groups = || found.iter().map(|m| m.map(|m| (m.start(), m.end()))).collect();
+    Ok(Some(chosen.unwrap_or_else(groups)))
 }
 
 fn whole(groups: &Groups) -> (usize, usize) {
@@ -62,7 +75,7 @@ fn step(text: &str, at: usize) -> usize {
 /// Matches from an offset on, all of them or the first. `splitting` leaves out empty matches at
 /// the start, at the end and right behind a match.
 fn matches(
-    regex: &Regex,
+    regex: &Compiled,
     text: &str,
     from: usize,
     all: bool,
@@ -86,7 +99,7 @@ fn matches(
 }
 
 fn is_match(text: &str, pattern: &str, flags: Flags) -> Result<bool> {
-    Ok(find(&*compile(pattern, flags)?, text, 0)?.is_some())
+    compile(pattern, flags)?.engine.is_match(text).map_err(failed)
 }
 
 const INSENSITIVE: Flags = Flags {
@@ -291,7 +304,7 @@ fn substitute(out: &mut String, template: &str, text: &str, groups: &Groups) {
 }
 
 /// Replaces the n-th match, or all when n is 0.
-fn replace(text: &str, regex: &Regex, template: &str, from: usize, n: usize) -> Result<String> {
+fn replace(text: &str, regex: &Compiled, template: &str, from: usize, n: usize) -> Result<String> {
     let found = matches(regex, text, from, n != 1, false)?;
     let chosen: &[Groups] = match n {
         0 => &found,

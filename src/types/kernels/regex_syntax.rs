@@ -7,7 +7,7 @@
 //! * `.` and `[^x]` match a newline and `$` only the very end, unless flags say otherwise;
 //! * `{` without a digit behind it is itself; bracket expressions know no nesting.
 //!
-//! Not reproduced: among alternatives the engine takes the first that fits, Spencer's the longest.
+//! Which of the matches at a place is taken is another matter: see [`super::regex_longest`].
 
 use crate::{PgError, Result, SqlState};
 

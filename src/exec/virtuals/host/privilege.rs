@@ -41,7 +41,13 @@ impl CatalogHost {
         } else {
             (self.view.identity.user, self.role_arg(&args[0])?)
         };
-        Ok(Datum::Bool(self.view.catalog.is_member(role, of)))
+        let privilege = args.last().and_then(Datum::as_str).unwrap_or_default();
+        let admin = privilege.to_ascii_lowercase().ends_with(" option");
+        let catalog = &self.view.catalog;
+        Ok(Datum::Bool(match admin {
+            true => catalog.is_admin(role, of),
+            false => catalog.is_member(role, of),
+        }))
     }
 
     fn has_privilege(&self, kind: &str, args: &[Datum], with_role: bool) -> Result<Datum> {
