@@ -262,15 +262,8 @@ impl Shard {
 
     /// Removes what has this hash: that may be more than the key meant, which does no harm.
     fn remove(&mut self, hash: u64) {
-        let slots = &self.slots;
-        let is = |i: &u32| slots[*i as usize].as_ref().is_some_and(|s| s.hash == hash);
-        if let Ok(entry) = self.table.find_entry(hash, is) {
-            let (at, _) = entry.remove();
-            if let Some(slot) = self.slots[at as usize].take() {
-                self.bytes -= slot.size();
-            }
-            self.free.push(at);
-            self.remove(hash);
+        while let Ok(entry) = self.table.find_entry(hash, |slot| slot.hash == hash) {
+            self.bytes -= entry.remove().0.size();
         }
     }
 
