@@ -80,14 +80,14 @@ fn inline<const N: usize>(key: &[u8], value: &[u8]) -> Bytes {
 /// count takes.
 fn record(key: &[u8], value: &[u8]) -> Bytes {
     match key.len() + value.len() {
-        ..=40 => inline::<40>(key, value),
-        ..=72 => inline::<72>(key, value),
-        ..=104 => inline::<104>(key, value),
-        ..=136 => inline::<136>(key, value),
-        ..=168 => inline::<168>(key, value),
-        ..=232 => inline::<232>(key, value),
-        ..=296 => inline::<296>(key, value),
-        ..=424 => inline::<424>(key, value),
+        0..=40 => inline::<40>(key, value),
+        41..=72 => inline::<72>(key, value),
+        73..=104 => inline::<104>(key, value),
+        105..=136 => inline::<136>(key, value),
+        137..=168 => inline::<168>(key, value),
+        169..=232 => inline::<232>(key, value),
+        233..=296 => inline::<296>(key, value),
+        297..=424 => inline::<424>(key, value),
         _ => Bytes::from_owner([key, value].concat()),
     }
 }
