@@ -24,6 +24,7 @@ mod lift;
 pub mod operators;
 mod primary;
 mod rewrite;
+mod search;
 pub mod source;
 pub mod statement;
 mod transaction;
@@ -38,6 +39,7 @@ pub use rewrite::{
     ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, assigned_part, conflict_target,
     insert_alias, lock_clause, overriding, using_columns, window_frame,
 };
+pub use search::{CteClauses, CycleClause, SearchClause, cte_clauses};
 pub use source::Source;
 pub use statement::{Parsed, Statement};
 
