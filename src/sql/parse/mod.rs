@@ -20,6 +20,7 @@ pub(crate) mod dialect;
 pub(crate) mod grammar;
 pub mod keywords;
 mod lexer;
+mod lift;
 pub mod operators;
 mod primary;
 mod rewrite;
@@ -33,6 +34,7 @@ mod utility;
 #[cfg(test)]
 mod tests;
 
+pub use lift::{Lifted, Literal, lift};
 pub use rewrite::{
     ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, assigned_part, conflict_target,
     insert_alias, lock_clause, overriding, using_columns, window_frame,

@@ -95,7 +95,7 @@ impl Longest {
         let hir = regex_syntax::parse(translated).ok()?;
         let mut traits = Traits::default();
         traits.look(&hir);
-        if !traits.choice && !(traits.greedy && traits.reluctant) {
+        if !(traits.choice || traits.greedy && traits.reluctant) {
             return None;
         }
         let groups = hir.properties().explicit_captures_len() + 1;
