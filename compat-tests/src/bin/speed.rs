@@ -1,7 +1,7 @@
 //! Meridian and PostgreSQL 15 side by side on this machine, interleaved, durable on both sides.
 //!
-//! Each workload runs in turns (Meridian, PostgreSQL, Meridian, …); what is printed is the median of
-//! each side, their ratio, and the CPU time inside the servers per transaction (their threads'
+//! Each workload runs in turns (Meridian, PostgreSQL, Meridian, …), once to warm up and then counted;
+//! what is printed is the median of each side, their ratio, and the CPU time inside the servers per transaction (their threads'
 //! `schedstat`). An fsync probe says what the disk gives.
 //!
 //! `cargo run --release -p compat-tests --bin speed -- [rounds] [seconds]`, 3 and 5 if not given.
@@ -108,7 +108,8 @@ fn main() -> Result<()> {
             fs::write(&script, text)?;
         }
         let (mut tps, mut cpu) = ([vec![], vec![]], [vec![], vec![]]);
-        for _ in 0..rounds {
+        // The first round warms caches on both sides and is not counted.
+        for round in 0..=rounds {
             for (i, side) in sides.iter().enumerate() {
                 let script = script.to_string_lossy();
                 let mut all = vec!["-n", "-T", &seconds, "-j", "2"];
@@ -119,6 +120,9 @@ fn main() -> Result<()> {
                 let before = cpu_nanos(side.pid)?;
                 let output = pgbench::run(&side.url, &all)?;
                 let used = cpu_nanos(side.pid)?.saturating_sub(before);
+                if round == 0 {
+                    continue;
+                }
                 tps[i].push(pgbench::tps(&output)?);
                 cpu[i].push(used as f64 / 1000.0 / pgbench::processed(&output)?);
             }
