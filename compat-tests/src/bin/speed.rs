@@ -1,8 +1,8 @@
 //! Meridian and PostgreSQL 15 side by side on this machine, interleaved, durable on both sides.
 //!
 //! Each workload runs in turns (Meridian, PostgreSQL, Meridian, …), once to warm up and then counted;
-//! what is printed is the median of each side, their ratio, and the CPU time inside the servers per transaction (their threads'
-//! `schedstat`). An fsync probe says what the disk gives.
+//! what is printed is the median of each side, their ratio, and the CPU time inside the servers per
+//! transaction (their threads' `schedstat`). An fsync probe says what the disk gives.
 //!
 //! `cargo run --release -p compat-tests --bin speed -- [rounds] [seconds]`, 3 and 5 if not given.
 
