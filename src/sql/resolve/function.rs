@@ -7,7 +7,7 @@
 
 use meridian_types::builtin::{self, ProcRow};
 use meridian_types::oid::{self, Oid};
-use meridian_types::{PgError, PgType, Result, SqlState};
+use meridian_types::{Datum, PgError, PgType, Result, SqlState};
 
 use super::{CoercionContext, Pathway, func_ref, is_record};
 use crate::bind::{Binder, Clause};
@@ -301,17 +301,26 @@ impl Binder<'_> {
         let resolved = self
             .resolve_polymorphic(&candidate.args, &types, row.rettype)
             .map_err(|e| e.at(position))?;
+        let last_at = args.exprs.last().and_then(|(_, at)| *at);
         let mut coerced = Vec::with_capacity(args.exprs.len());
         for ((expr, at), ty) in args.exprs.into_iter().zip(&resolved.args) {
             coerced.push(self.coerce_argument(expr, *ty, at)?);
         }
-        // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves.
-        if args.variadic && row.variadic == oid::ANY {
-            match coerced.pop().map(|e| e.kind) {
-                Some(ExprKind::Array { elements, nested: false }) => coerced.extend(elements),
+        // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves; behind another
+        // array goes a mark of type `anyarray`, by which the kernels know it.
+        if args.variadic
+            && row.variadic == oid::ANY
+            && let Some(last) = coerced.pop()
+        {
+            match last.kind {
+                ExprKind::Array { elements, nested: false } => coerced.extend(elements),
+                _ if self.type_info(last.ty.oid).element == 0 => {
+                    let text = "VARIADIC argument must be an array";
+                    return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text).at(last_at));
+                }
                 _ => {
-                    let text = "VARIADIC with this function is not supported yet";
-                    return Err(PgError::unsupported(text).at(position));
+                    let mark = Expr::constant(Datum::Null, PgType::new(oid::ANYARRAY));
+                    coerced.extend([last, mark]);
                 }
             }
         }

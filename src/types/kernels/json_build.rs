@@ -94,13 +94,15 @@ type Typed = (Datum, crate::PgType);
 
 /// The arguments of a variadic function; one array given as `VARIADIC` is taken apart.
 fn spread(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
-    if let ([Datum::Array(array)], [ty]) = (a, call.args)
-        && ty.oid == crate::oid::ANYARRAY
+    if let ([Datum::Array(array), _], [_, mark]) = (a, call.args)
+        && mark.oid == crate::oid::ANYARRAY
     {
         let ty = crate::PgType::new(array.element_type);
         return array.elements.iter().map(|e| (e.clone(), ty)).collect();
     }
-    a.iter().enumerate().map(|(i, d)| (d.clone(), arg_type(call, i, d))).collect()
+    let mark = |ty: &crate::PgType| ty.oid == crate::oid::ANYARRAY;
+    let given = call.args.iter().position(mark).map_or(a.len(), |at| at - 1).min(a.len());
+    a[..given].iter().enumerate().map(|(i, d)| (d.clone(), arg_type(call, i, d))).collect()
 }
 
 fn pairs_of(args: Vec<Typed>, function: &str) -> Result<Vec<Typed>> {

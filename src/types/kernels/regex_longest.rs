@@ -79,8 +79,11 @@ impl Traits {
                     self.greedy |= r.greedy;
                     self.reluctant |= !r.greedy;
                 }
-                self.choice |= !matches!(r.sub.kind(), HirKind::Class(_) | HirKind::Literal(_))
-                    || matches!(r.sub.kind(), HirKind::Literal(l) if l.0.len() > 1 && r.max != Some(r.min));
+                self.choice |= match r.sub.kind() {
+                    HirKind::Class(_) => false,
+                    HirKind::Literal(l) => l.0.len() > 1 && r.max != Some(r.min),
+                    _ => true,
+                };
                 self.look(&r.sub);
             }
             _ => {}
@@ -95,7 +98,8 @@ impl Longest {
         let hir = regex_syntax::parse(translated).ok()?;
         let mut traits = Traits::default();
         traits.look(&hir);
-        if !traits.choice && !(traits.greedy && traits.reluctant) {
+        let mixed = traits.greedy && traits.reluctant;
+        if !traits.choice && !mixed {
             return None;
         }
         let groups = hir.properties().explicit_captures_len() + 1;
