@@ -34,6 +34,12 @@ async fn rows_are_copied(client: &tokio_postgres::Client) -> Result<()> {
     let out = client.copy_out("COPY (SELECT * FROM copied ORDER BY a) TO STDOUT").await?;
     let parts: Vec<Bytes> = out.try_collect().await?;
     assert_eq!(parts.concat(), lines.concat().as_bytes());
+    let sink =
+        client.copy_in::<_, Bytes>("COPY copied FROM STDIN WHERE a > 4000 AND b <> 'no'").await?;
+    let mut sink = Box::pin(sink);
+    sink.send(Bytes::from_static(b"3500\ty\n4001\ty\n4002\tno\n")).await?;
+    assert_eq!(sink.as_mut().finish().await?, 1);
+    client.batch_execute("DELETE FROM copied WHERE a = 4001").await?;
     // A COPY that is given up leaves nothing, and the session goes on.
     let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await?;
     let mut sink = Box::pin(sink);

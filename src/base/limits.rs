@@ -11,6 +11,9 @@ pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const ENTRY_COMMANDS_MAX: usize = 1_024;
 /// Most bytes one transaction may write: an entry must fit into memory several times over.
 pub const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most bytes of new rows that one transaction may write in bulk: they stay in memory until the commit, and
+/// once more, compressed, in the log until the next checkpoint.
+pub const BULK_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// Most rows a scanner hands over at once: enough to amortise the call, small enough for L2.
 pub const SCAN_BATCH_ROWS: usize = 1_024;
 /// How far the nodes' clocks may differ, in milliseconds.

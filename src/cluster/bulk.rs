@@ -203,6 +203,7 @@ impl Txn {
     /// Locks the keys of new rows, waiting for whoever holds one, and looks whether they are free: the
     /// answer is the first row whose key is taken. The lock stays either way.
     pub async fn claim_run(&mut self, run: &Arc<Run>) -> Result<Option<usize>, KvError> {
+        self.state.check_room(run.size())?;
         let owner = self.state.owner();
         while let Some(at) = self.core.locks.try_run(owner, run) {
             self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;

@@ -4,16 +4,18 @@
 //! the parameters; a row of data is then the parameters of one more execution. So COPY has the
 //! defaults, checks and foreign keys of INSERT, without planning anything for a row.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use meridian_cluster::Txn;
+use meridian_sql::expr::{ColumnId, Expr};
 use meridian_sql::plan::Query;
 use meridian_types::{Datum, PgError};
 
 use crate::context::StatementContext;
 use crate::dml::{self, Bulk, TableWriter, Writes};
 use crate::error::ExecError;
-use crate::expr::{Eval, Node};
+use crate::expr::{Eval, Flat, Node, compile};
 use crate::keypath::KeyPlan;
 use crate::shared::Cx;
 
@@ -35,6 +37,8 @@ pub struct CopyInserter {
     /// VALUES, when a column is computed from it.
     source: Vec<Eval>,
     places: Vec<Place>,
+    /// WHERE, over the new row.
+    filter: Option<Eval>,
     writes: Writes,
     rows: u64,
     failed: Option<u64>,
@@ -66,7 +70,16 @@ impl CopyInserter {
         let source = if places.iter().all(constant) { vec![] } else { source.to_vec() };
         let writer = writer.clone();
         let (writes, new) = (Writes::default(), vec![]);
-        Ok(CopyInserter { writer, ctx, source, places, writes, rows: 0, failed: None, new })
+        let filter = None;
+        Ok(CopyInserter { writer, ctx, source, places, filter, writes, rows: 0, failed: None, new })
+    }
+
+    /// Rows for which this is not true, over the row's columns by these ids, are left out.
+    pub fn only(&mut self, condition: &Expr, columns: &[ColumnId]) -> Result<(), PgError> {
+        let map: HashMap<ColumnId, usize> =
+            columns.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        self.filter = Some(compile(condition, &mut Flat(&map))?);
+        Ok(())
     }
 
     /// Takes a row of the columns that were bound.
@@ -92,6 +105,11 @@ impl CopyInserter {
                     Place::Expr(e) => e.row(&source, &with)?,
                 });
             }
+        }
+        if let Some(filter) = &self.filter
+            && filter.row(&self.new, &cx)? != Datum::Bool(true)
+        {
+            return Ok(());
         }
         self.writer.check_row(&mut self.new, &cx, &self.ctx)?;
         self.writes.bulk_of(&self.writer).push(&self.new)?;

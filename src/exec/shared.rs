@@ -8,7 +8,7 @@
 //!
 //! A lowered plan owns one `Shared` for good; each execution sets a new [`Frame`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -72,7 +72,37 @@ pub(crate) struct SubPlan {
 }
 
 /// Rows of a sub-query.
-pub(crate) type Rows = Arc<Vec<Vec<Datum>>>;
+pub(crate) type Rows = Arc<Found>;
+
+/// See [`Rows`].
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) rows: Vec<Vec<Datum>>,
+    members: OnceLock<Members>,
+}
+
+/// Fingerprints of the values of a sub-query's one column.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    pub(crate) values: HashSet<Vec<u8>>,
+    /// There is a NULL besides.
+    pub(crate) null: bool,
+}
+
+impl Found {
+    pub(crate) fn members(&self) -> &Members {
+        self.members.get_or_init(|| {
+            let mut members = Members::default();
+            for value in self.rows.iter().filter_map(|row| row.first()) {
+                match value {
+                    Datum::Null => members.null = true,
+                    value => _ = members.values.insert(fingerprint(std::slice::from_ref(value))),
+                }
+            }
+            members
+        })
+    }
+}
 
 /// Results of correlated sub-queries kept per statement; above it the memory starts afresh.
 const CACHED_ROWS_MAX: usize = 10_000;
@@ -282,7 +312,8 @@ impl Shared {
                 return Err(PgError::internal("no sub-query is pending"));
             };
             let mut memory = reservation("sub-query", &self.frame()?.task);
-            let rows = Arc::new(self.run_subplan(plan, &outer, &memory).await?);
+            let rows = self.run_subplan(plan, &outer, &memory).await?;
+            let rows = Arc::new(Found { rows, members: OnceLock::new() });
             let mut cache = self.cache.lock();
             let cache = &mut *cache;
             let bytes = if outer.is_empty() { &mut cache.kept_bytes } else { &mut cache.bytes };
@@ -300,7 +331,7 @@ impl Shared {
                 cache.bytes = None;
             }
             if !outer.is_empty() {
-                cache.rows += rows.len() + 1;
+                cache.rows += rows.rows.len() + 1;
             }
             cache.results.insert((plan, fingerprint(&outer)), rows);
             Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use meridian_exec::virtuals::PreparedRow;
 use meridian_sql::parse::{self, Statement};
 use meridian_sql::plan::Command;
 use meridian_types::io;
@@ -103,15 +104,31 @@ impl Session {
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
-            self.keep_statement(name, statement);
+            self.keep_statement(name, statement, false);
         }
         Ok(())
     }
 
     /// Keeps a prepared statement under its name.
-    pub(crate) fn keep_statement(&mut self, name: &str, statement: Arc<PreparedStatement>) {
-        let entry = (Arc::clone(&statement.text), self.statement_time);
-        self.shared.prepared.lock().insert(name.to_owned(), entry);
+    pub(crate) fn keep_statement(
+        &mut self,
+        name: &str,
+        statement: Arc<PreparedStatement>,
+        from_sql: bool,
+    ) {
+        let types = match statement.statement() {
+            Some(Statement::Query(_)) => self.plan(&statement).ok(),
+            _ => None,
+        };
+        let types = types.iter().flat_map(|plan| &plan.query().params).map(|ty| ty.oid);
+        let row = PreparedRow {
+            name: name.to_owned(),
+            text: Arc::clone(&statement.text),
+            time: self.statement_time,
+            types: types.collect(),
+            from_sql,
+        };
+        self.shared.prepared.lock().insert(name.to_owned(), row);
         self.statements.insert(name.to_owned(), statement);
     }
 

@@ -11,7 +11,7 @@ use meridian_cluster::Store;
 use meridian_exec::Node;
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
-use meridian_exec::virtuals::{ActivityRow, NamedStatement, SessionInfo, SettingRow};
+use meridian_exec::virtuals::{ActivityRow, PreparedRow, SessionInfo, SettingRow};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result, SqlState};
 use parking_lot::Mutex;
@@ -38,8 +38,8 @@ pub(crate) struct SessionShared {
     identity: Mutex<Arc<SessionIdentity>>,
     pub(crate) interrupt: Interrupt,
     activity: Mutex<Activity>,
-    /// `pg_prepared_statements`: name, text and time of making.
-    pub(crate) prepared: Mutex<BTreeMap<String, (Arc<str>, i64)>>,
+    /// `pg_prepared_statements`, by name.
+    pub(crate) prepared: Mutex<BTreeMap<String, PreparedRow>>,
     /// Advisory locks of the transaction.
     pub(crate) advisory: Mutex<AdvisoryLocks>,
     started: i64,
@@ -316,12 +316,8 @@ impl SessionInfo for SessionShared {
         all.iter().map(|session| session.activity_row()).collect()
     }
 
-    fn prepared_statements(&self) -> Vec<NamedStatement> {
-        let prepared = self.prepared.lock();
-        let entry = |(name, (text, made)): (&String, &(Arc<str>, i64))| {
-            (name.clone(), text.to_string(), *made)
-        };
-        prepared.iter().map(entry).collect()
+    fn prepared_statements(&self) -> Vec<PreparedRow> {
+        self.prepared.lock().values().cloned().collect()
     }
 
     fn server_start(&self) -> i64 {

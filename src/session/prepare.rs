@@ -41,7 +41,7 @@ impl Session {
             PreparedStatement::new(Arc::clone(&outer.text), Some(statement.clone()), given?);
         let prepared = Arc::new(prepared);
         self.plan(&prepared)?;
-        self.keep_statement(&name.value, prepared);
+        self.keep_statement(&name.value, prepared, true);
         Ok("PREPARE".to_owned())
     }
 
@@ -100,10 +100,24 @@ impl Session {
         let source = Source { text: Arc::clone(&outer.text), visible: true };
         let mut binder = Binder::new(&*view, &eval, &source, &[], false);
         let mut params = Params::new();
-        for (arg, ty) in args.iter().zip(types) {
+        for (i, (arg, ty)) in args.iter().zip(types).enumerate() {
             let expr = binder.bind_expr(arg, Clause::ExecuteParameter)?;
-            let at = binder.position(arg);
-            let expr = binder.coerce_to(expr, *ty, CoercionContext::Assignment, at)?;
+            let (at, from) = (binder.position(arg), expr.ty.oid);
+            let expr = binder.coerce_to(expr, *ty, CoercionContext::Assignment, at);
+            let expr = expr.map_err(|e| match e.state() {
+                SqlState::CANNOT_COERCE => {
+                    let text = format!(
+                        "parameter ${} of type {} cannot be coerced to the expected type {}",
+                        i + 1,
+                        binder.display_type(from),
+                        binder.display_type(ty.oid)
+                    );
+                    PgError::new(SqlState::DATATYPE_MISMATCH, text)
+                        .hint("You will need to rewrite or cast the expression.")
+                        .at(at)
+                }
+                _ => e,
+            })?;
             let value: Datum = meridian_exec::evaluate(&expr, &eval)?;
             params.push(value);
         }

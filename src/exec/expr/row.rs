@@ -7,7 +7,7 @@ use meridian_types::{CallInfo, Datum, PgError, PgType, Result, SqlState, oid, re
 use smallvec::SmallVec;
 
 use super::{Eval, Function, KernelRef, Node, SubqueryKind, SubqueryNode, arrays};
-use crate::shared::Cx;
+use crate::shared::{Cx, Members, fingerprint};
 use crate::values;
 
 /// A row that expressions read by position.
@@ -329,7 +329,7 @@ fn subquery(node: &SubqueryNode, row: &dyn RowInput, cx: &Cx) -> Result<Datum> {
     let outer = eval_args(&node.outer, row, cx)?;
     let rows = cx.subquery(node.plan, &outer)?;
     match &node.kind {
-        SubqueryKind::Scalar => match rows.as_slice() {
+        SubqueryKind::Scalar => match rows.rows.as_slice() {
             [] => Ok(Datum::Null),
             [row] => Ok(row.first().cloned().unwrap_or(Datum::Null)),
             _ => Err(PgError::new(
@@ -337,15 +337,20 @@ fn subquery(node: &SubqueryNode, row: &dyn RowInput, cx: &Cx) -> Result<Datum> {
                 "more than one row returned by a subquery used as an expression",
             )),
         },
-        SubqueryKind::Exists => Ok(Datum::Bool(!rows.is_empty())),
+        SubqueryKind::Exists => Ok(Datum::Bool(!rows.rows.is_empty())),
         SubqueryKind::Array => {
-            let elements = rows.iter().map(|r| r.first().cloned().unwrap_or(Datum::Null));
+            let elements = rows.rows.iter().map(|r| r.first().cloned().unwrap_or(Datum::Null));
             arrays::from_rows(elements.collect(), cx.subquery_type(node.plan))
         }
         SubqueryKind::Quantified(quantifier, test) => {
+            if rows.rows.len() >= MEMBERS_MIN
+                && let Some(probe) = probe(*quantifier, test)
+            {
+                return member(probe.row(row, cx)?, rows.members(), *quantifier);
+            }
             let decides = *quantifier == Quantifier::Any;
             let mut unknown = false;
-            for found in rows.iter() {
+            for found in &rows.rows {
                 match test.row(row, &cx.with_locals(found))? {
                     Datum::Bool(b) if b == decides => return Ok(Datum::Bool(decides)),
                     Datum::Bool(_) => {}
@@ -355,4 +360,54 @@ fn subquery(node: &SubqueryNode, row: &dyn RowInput, cx: &Cx) -> Result<Datum> {
             Ok(if unknown { Datum::Null } else { Datum::Bool(!decides) })
         }
     }
+}
+
+/// Rows of a sub-query from which on its values are looked up by hash.
+const MEMBERS_MIN: usize = 16;
+
+/// What is looked for by `x = ANY (…)` or `x <> ALL (…)`, where equality is that of the bytes.
+fn probe(quantifier: Quantifier, test: &Eval) -> Option<&Eval> {
+    let Node::Call(function, args) = &test.node else { return None };
+    let bytewise = match quantifier {
+        Quantifier::Any => matches!(
+            &*function.prosrc,
+            "int2eq" | "int4eq" | "int8eq" | "oideq" | "texteq" | "booleq" | "uuid_eq"
+        ),
+        Quantifier::All => matches!(
+            &*function.prosrc,
+            "int2ne" | "int4ne" | "int8ne" | "oidne" | "textne" | "boolne" | "uuid_ne"
+        ),
+    };
+    let [a, b] = &args[..] else { return None };
+    let local = |e: &Eval| matches!(&bare(e).node, Node::Local(0));
+    let free = |e: &Eval| {
+        matches!(&bare(e).node, Node::Input(_) | Node::Outer(_) | Node::Const(_) | Node::Param(_))
+    };
+    if !bytewise || values::data_type(bare(a).ty) != values::data_type(bare(b).ty) {
+        return None;
+    }
+    match (local(a) && free(b), free(a) && local(b)) {
+        (true, _) => Some(bare(b)),
+        (_, true) => Some(bare(a)),
+        _ => None,
+    }
+}
+
+fn bare(e: &Eval) -> &Eval {
+    match &e.node {
+        Node::Relabel(inner) => bare(inner),
+        _ => e,
+    }
+}
+
+fn member(value: Datum, members: &Members, quantifier: Quantifier) -> Result<Datum> {
+    let any = quantifier == Quantifier::Any;
+    Ok(match value {
+        Datum::Null => Datum::Null,
+        value if members.values.contains(&fingerprint(std::slice::from_ref(&value))) => {
+            Datum::Bool(any)
+        }
+        _ if members.null => Datum::Null,
+        _ => Datum::Bool(!any),
+    })
 }

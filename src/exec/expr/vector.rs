@@ -14,7 +14,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
-use super::{BatchRow, Eval, Fast, Function, Node};
+use super::{BatchRow, Eval, Fast, Function, Node, SubqueryKind};
 use crate::shared::Cx;
 use crate::values;
 
@@ -84,7 +84,12 @@ impl Eval {
             {
                 arg.batch(batch, cx)
             }
-            Node::Subquery(_) if !self.correlated && batch.num_rows() > 0 => {
+            // One value for all rows, unless each row is compared with the sub-query's.
+            Node::Subquery(node)
+                if !self.correlated
+                    && batch.num_rows() > 0
+                    && !matches!(node.kind, SubqueryKind::Quantified(..)) =>
+            {
                 Ok(Col::One(self.row(&BatchRow { batch, row: 0 }, cx)?))
             }
             _ => self.rows(batch, cx),

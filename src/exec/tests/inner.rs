@@ -56,3 +56,36 @@ async fn conditions_of_joins_may_hold_sub_queries() {
         ("SELECT o.id, s.* FROM t o LEFT JOIN LATERAL (SELECT c.id, o.a + 1 AS y FROM child c WHERE c.tid = o.id) s ON s.y > 11 ORDER BY 1, 2", &["1|·|·", "2|3|21", "3|·|·", "4|·|·", "5|·|·"]),
     ]).await;
 }
+
+#[tokio::test]
+async fn whole_rows_of_padded_sides_are_null() {
+    let f = filled().await;
+    check(&f, &[
+        // NULL where the join found no row
+        ("SELECT t.id, count(c), count(c.*) FROM t LEFT JOIN child c ON c.tid = t.id GROUP BY t.id ORDER BY 1", &["1|2|2", "2|1|1", "3|0|0", "4|0|0", "5|0|0"]),
+        ("SELECT t.id, c FROM t LEFT JOIN child c ON c.tid = t.id AND c.id < 3 ORDER BY 1, 2", &["1|(1,1)", "1|(2,1)", "2|·", "3|·", "4|·", "5|·"]),
+        ("SELECT t IS NULL, n FROM t RIGHT JOIN (SELECT id, g + 1 AS g FROM numbers OFFSET 0) n ON n.g = t.id AND t.a > 20 ORDER BY n.id", &["t|(1,2)", "t|(2,2)", "t|(3,3)", "t|(4,3)"]),
+        ("SELECT t, c FROM t FULL JOIN child c ON t.id = c.id AND t.a = 20 ORDER BY t.id, c.id", &["(1,10,x)|·", "(2,20,y)|(2,1)", "(3,,x)|·", "(4,40,)|·", "(5,50,x)|·", "·|(1,1)", "·|(3,2)", "·|(4,)"]),
+        ("SELECT t.id, (SELECT c FROM numbers LIMIT 1) FROM t LEFT JOIN child c ON c.tid = t.id AND c.id = 3 ORDER BY 1", &["1|·", "2|(3,2)", "3|·", "4|·", "5|·"]),
+        ("SELECT count(x) FROM (SELECT c FROM t LEFT JOIN child c ON c.id = t.id AND c.tid = 1) s(x)", &["2"]),
+    ]).await;
+}
+
+#[tokio::test]
+async fn values_are_looked_for_among_a_sub_querys_rows() {
+    let f = filled().await;
+    check(&f, &[
+        // each row is compared, not the first alone
+        ("SELECT aid, bid IN (SELECT i.bid FROM accounts i WHERE i.bid < 15) FROM accounts ORDER BY aid", &["1|t", "2|f", "3|·", "4|t", "5|f"]),
+        ("SELECT sum(aid) FILTER (WHERE bid IN (SELECT i.bid FROM accounts i WHERE i.bid < 15)) FROM accounts", &["5"]),
+        // many values are looked up by hash
+        ("SELECT id, a IN (SELECT g FROM generate_series(1, 30) g) FROM t ORDER BY id", &["1|t", "2|t", "3|·", "4|f", "5|f"]),
+        ("SELECT id, a NOT IN (SELECT g FROM generate_series(1, 30) g UNION ALL SELECT NULL) FROM t ORDER BY id", &["1|f", "2|f", "3|·", "4|·", "5|·"]),
+        ("SELECT id, a <> ALL (SELECT g FROM generate_series(11, 30) g) FROM t ORDER BY id", &["1|t", "2|f", "3|·", "4|t", "5|t"]),
+        ("SELECT id, b IN (SELECT chr(g) FROM generate_series(100, 120) g), a IN (SELECT g::int8 FROM generate_series(1, 30) g) FROM t ORDER BY id", &["1|t|t", "2|f|t", "3|t|·", "4|·|f", "5|t|f"]),
+        ("SELECT id, a > ANY (SELECT g FROM generate_series(30, 60) g) FROM t ORDER BY id", &["1|f", "2|f", "3|·", "4|t", "5|t"]),
+        // an aggregate whose argument holds a sub-query belongs to the outer query
+        ("SELECT (SELECT max((SELECT i.aid FROM accounts i WHERE i.aid = o.id))) FROM t o", &["5"]),
+        ("SELECT row(1,2) = ANY (array[row(1,2)]), array[row(1,2)] || row(3,4)", &["t|{\"(1,2)\",\"(3,4)\"}"]),
+    ]).await;
+}

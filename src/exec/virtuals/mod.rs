@@ -29,7 +29,9 @@ use crate::catalog_store::{SessionCatalog, SessionIdentity};
 use crate::context::StatementContext;
 
 pub use host::CatalogHost;
-pub use session::{ActivityRow, NamedStatement, PlainSession, SessionInfo, SettingRow};
+pub use session::{
+    ActivityRow, NamedStatement, PlainSession, PreparedRow, SessionInfo, SettingRow,
+};
 
 /// What the rows are made from.
 pub(crate) struct Source<'a> {

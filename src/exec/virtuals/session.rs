@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
 
 use crate::catalog_store::SessionIdentity;
@@ -72,6 +73,21 @@ pub struct ActivityRow {
 /// A cursor or prepared statement: name, statement, time of creation.
 pub type NamedStatement = (String, String, i64);
 
+/// A row of `pg_prepared_statements`.
+#[derive(Clone, Debug)]
+pub struct PreparedRow {
+    /// Its name.
+    pub name: String,
+    /// The text that it was made by.
+    pub text: Arc<str>,
+    /// When it was made, microseconds since 2000-01-01 UTC.
+    pub time: i64,
+    /// Types of its parameters.
+    pub types: Vec<Oid>,
+    /// By PREPARE rather than by the protocol.
+    pub from_sql: bool,
+}
+
 /// A session, as the catalog's functions see it.
 pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     /// Who runs statements, and where names are looked up.
@@ -102,7 +118,7 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     }
 
     /// `pg_prepared_statements`
-    fn prepared_statements(&self) -> Vec<NamedStatement> {
+    fn prepared_statements(&self) -> Vec<PreparedRow> {
         Vec::new()
     }
 

@@ -22,9 +22,7 @@ pub(crate) fn rows(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
         "pg_stat_user_indexes" | "pg_stat_all_indexes" => pg_stat_indexes(source),
         "pg_locks" => pg_locks(source),
         "pg_cursors" => named(source, "creation_time", &source.ctx.session.cursors()),
-        "pg_prepared_statements" => {
-            named(source, "prepare_time", &source.ctx.session.prepared_statements())
-        }
+        "pg_prepared_statements" => pg_prepared_statements(source),
         "pg_extension" => {
             let mut rows = Rows::new(
                 source.desc,
@@ -337,6 +335,24 @@ fn pg_locks(source: &Source<'_>) -> Vec<Vec<Datum>> {
             text(lock.mode),
             flag(lock.granted),
             flag(false),
+        ]);
+    }
+    rows.finish()
+}
+
+fn pg_prepared_statements(source: &Source<'_>) -> Vec<Vec<Datum>> {
+    let mut rows = Rows::new(
+        source.desc,
+        &["name", "statement", "prepare_time", "parameter_types", "from_sql"],
+    );
+    for made in source.ctx.session.prepared_statements() {
+        let types = made.types.iter().map(|t| Datum::Oid(*t)).collect();
+        rows.push(vec![
+            text(&made.name),
+            text(&made.text),
+            Datum::TimestampTz(made.time),
+            super::rows::array(meridian_types::oid::REGTYPE, types),
+            flag(made.from_sql),
         ]);
     }
     rows.finish()

@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use meridian_base::limits::BULK_BYTES_MAX;
+
 use crate::api::{Isolation, Key, KvError, Row, Span, Strength, Timestamp};
 use crate::locks::{LockMode, ModeSet, Owner};
 use crate::run::Run;
@@ -170,8 +172,17 @@ impl TxnState {
 
     /// Fails when the buffer has outgrown what one command may carry.
     pub fn check_size(&self) -> Result<(), KvError> {
-        if self.buffer_bytes() > self.buffer_bytes_max {
+        if self.buffer_bytes > self.buffer_bytes_max {
             return Err(KvError::TransactionTooLarge { limit_bytes: self.buffer_bytes_max });
+        }
+        self.check_room(0)
+    }
+
+    /// Fails when so many bytes more in bulk would be too many.
+    pub fn check_room(&self, bytes: usize) -> Result<(), KvError> {
+        let bulk: usize = self.runs.iter().map(|run| run.size()).sum();
+        if bulk + bytes > BULK_BYTES_MAX {
+            return Err(KvError::TransactionTooLarge { limit_bytes: BULK_BYTES_MAX });
         }
         Ok(())
     }

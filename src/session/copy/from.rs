@@ -11,6 +11,7 @@ use meridian_exec::catalog_store::quote_ident;
 use meridian_exec::{CopyInserter, from_kv};
 use meridian_types::{Datum, EvalContext, PgError, PgType, Result, SqlState, io};
 
+use super::Filter;
 use super::binary;
 use super::lines::{self, Fields};
 use super::options::{Format, Header, Options};
@@ -25,6 +26,7 @@ impl Session {
         &mut self,
         table: &Arc<TableDesc>,
         columns: &[ColumnDesc],
+        filter: Option<Filter>,
         options: &Options,
         client: &mut C,
     ) -> Result<String, Fault> {
@@ -37,6 +39,9 @@ impl Session {
         locked.map_err(from_kv)?;
         self.begin_statement();
         let mut inserter = self.copy_inserter(table, columns)?;
+        if let Some((condition, ids)) = filter {
+            inserter.only(&condition, &ids)?;
+        }
         let eval = self.eval();
         client.copy_in_response(options.format == Format::Binary, columns.len());
         client.flush().await?;

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use meridian_catalog::{ColumnDesc, Relation, TableDesc};
 use meridian_sql::ast;
+use meridian_sql::bind::{Binder, Clause};
+use meridian_sql::expr::{ColumnId, Expr};
+use meridian_sql::parse::Source;
 use meridian_sql::parse::statement::{Copy, CopySource, CopyTarget};
 use meridian_types::{PgError, Result, SqlState};
 
@@ -79,18 +82,32 @@ impl Session {
         }
         match &copy.source {
             CopySource::Table(name, columns) => {
-                if copy.filter.is_some() {
-                    let what = "COPY FROM with WHERE is not supported yet";
-                    return Err(PgError::unsupported(what).into());
-                }
                 let table = self.copy_table(name)?;
                 let columns = copied_columns(&table, columns)?;
-                self.copy_from(&table, &columns, options, client).await
+                let filter = match &copy.filter {
+                    Some(e) => Some(self.copy_filter(outer, &table, e)?),
+                    None => None,
+                };
+                self.copy_from(&table, &columns, filter, options, client).await
             }
             CopySource::Query(_) => {
                 Err(PgError::new(SqlState::SYNTAX_ERROR, "COPY query is for TO only").into())
             }
         }
+    }
+
+    /// WHERE, with the ids by which it reads the table's columns.
+    fn copy_filter(
+        &mut self,
+        outer: &PreparedStatement,
+        table: &TableDesc,
+        e: &ast::Expr,
+    ) -> Result<Filter> {
+        let (view, eval) = (self.view(), self.eval());
+        let source = Source { text: Arc::clone(&outer.text), visible: true };
+        let mut binder = Binder::new(&*view, &eval, &source, &[], false);
+        let ids = binder.row_ids(table);
+        Ok((binder.bind_row_condition(table, &ids, e, Clause::CopyWhere)?, ids))
     }
 
     /// The table that a name stands for.
@@ -114,6 +131,9 @@ impl Session {
         }
     }
 }
+
+/// A condition over a table's row, and the ids of the row's columns.
+type Filter = (Expr, Vec<ColumnId>);
 
 fn wrong_kind(message: String) -> PgError {
     PgError::new(SqlState::WRONG_OBJECT_TYPE, message)

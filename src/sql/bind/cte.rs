@@ -158,6 +158,7 @@ impl Binder<'_> {
             let text = format!("{what} in a recursive query is not implemented");
             return Err(PgError::unsupported(text));
         }
+        self.check_recursive_term(&name, right)?;
         let positions = self.first_position(left);
         let union_all = matches!(set_quantifier, ast::SetQuantifier::All);
         let mut entry = CteName {

@@ -304,7 +304,14 @@ impl Binder<'_> {
                 "You might be able to move the set-returning function into a LATERAL FROM item.",
             ));
         }
-        let column = self.new_column(call.row.name, call.ret);
+        let fields = super::from_function::out_fields(&call.func, &call.args);
+        let ret = match fields {
+            Some(fields) => {
+                PgType::with_typmod(call.ret.oid, meridian_types::shape::typmod(fields))
+            }
+            None => call.ret,
+        };
+        let column = self.new_column(call.row.name, ret);
         let expr = Expr::column(column.id, column.ty);
         self.scope().sets.push(SetRef { column, func: call.func, args: call.args, position });
         Ok(expr)

@@ -180,8 +180,7 @@ impl Binder<'_> {
         let alias = entry.alias.as_deref().unwrap_or("");
         let mut fields = Vec::with_capacity(entry.columns.len());
         for column in entry.columns.iter().filter(|c| !c.system) {
-            let display = format!("{alias}.{}", column.name);
-            self.note_use(level, column, display, position);
+            self.note_use(level, column, format!("{alias}.*"), position);
             fields.push(column.expr.clone());
         }
         if entry.scalar_function && fields.len() == 1 {
@@ -190,7 +189,8 @@ impl Binder<'_> {
         let names = entry.columns.iter().filter(|c| !c.system).map(|c| c.name.clone());
         let shape = shape::typmod(names.zip(fields.iter().map(|f| f.ty)).collect());
         let ty = if entry.row_type == 0 { oid::RECORD } else { entry.row_type };
-        Expr { kind: ExprKind::Row(fields), ty: PgType::with_typmod(ty, shape) }
+        let row = Expr { kind: ExprKind::Row(fields), ty: PgType::with_typmod(ty, shape) };
+        self.padded_row(level, &entry, row)
     }
 
     /// Adds the hint about the nearest column names.

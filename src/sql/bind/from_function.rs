@@ -87,14 +87,14 @@ impl Binder<'_> {
             // A special form, a cast or a constant: any value is a function of one row.
             (None, kind) => (identity(), vec![Expr { kind, ty }], false),
         };
-        let fields = self.function_fields(&func, ty, definitions, position)?;
+        let fields = self.function_fields((&func, &args), ty, definitions, position)?;
         let mut args = args;
         if let Some(fields) = fields.as_ref().filter(|_| reads_records(&func)) {
             args.extend(described(fields));
         }
         let scalar = fields.is_none();
         let fields = fields.unwrap_or_else(|| {
-            let named = out_name(&func).unwrap_or_else(|| Arc::from(name));
+            let named = out_name(&func, &args).unwrap_or_else(|| Arc::from(name));
             vec![(named, ty)]
         });
         let columns = fields.into_iter().map(|(n, t)| self.new_column(n, t)).collect();
@@ -104,12 +104,12 @@ impl Binder<'_> {
     /// The fields of a record result; `None` for a scalar.
     fn function_fields(
         &mut self,
-        func: &FuncRef,
+        (func, args): (&FuncRef, &[Expr]),
         ty: PgType,
         definitions: Option<&[ast::TableAliasColumnDef]>,
         position: Option<u32>,
     ) -> Result<Option<Fields>> {
-        if let Some(fields) = out_fields(func) {
+        if let Some(fields) = out_fields(func, args) {
             if definitions.is_some() {
                 let text =
                     "a column definition list is redundant for a function with OUT parameters";
@@ -266,29 +266,34 @@ fn identity() -> FuncRef {
 }
 
 /// OUT and TABLE parameters of a built-in function, when there are several.
-pub(crate) fn out_fields(func: &FuncRef) -> Option<Fields> {
-    let outs = outs(func)?;
+pub(crate) fn out_fields(func: &FuncRef, args: &[Expr]) -> Option<Fields> {
+    let outs = outs(func, args)?;
     (outs.len() > 1).then_some(outs)
 }
 
 /// The name of the only OUT parameter.
-fn out_name(func: &FuncRef) -> Option<Arc<str>> {
-    match outs(func)?.as_slice() {
+fn out_name(func: &FuncRef, args: &[Expr]) -> Option<Arc<str>> {
+    match outs(func, args)?.as_slice() {
         [(name, _)] if !name.is_empty() => Some(name.clone()),
         _ => None,
     }
 }
 
-fn outs(func: &FuncRef) -> Option<Fields> {
+fn outs(func: &FuncRef, args: &[Expr]) -> Option<Fields> {
     let row = meridian_types::builtin::proc_by_oid(func.oid)?;
     let (types, modes) = (row.allargtypes.as_ref()?, row.argmodes.as_ref()?);
     let names = row.argnames.as_ref();
+    // What `anyelement` is follows from an argument that is an array of it.
+    let array = row.argtypes.iter().position(|ty| *ty == oid::ANYARRAY);
+    let array = array.and_then(|at| args.get(at)).map(|e| e.ty.oid);
+    let element = array.and_then(meridian_types::builtin::array_element);
     let outs =
         types.iter().zip(modes).enumerate().filter(|(_, (_, m))| matches!(m, 'o' | 'b' | 't'));
     let fields: Vec<(Arc<str>, PgType)> = outs
         .map(|(i, (ty, _))| {
             let name = names.and_then(|n| n.get(i)).copied().unwrap_or("");
-            (Arc::from(name), PgType::new(*ty))
+            let ty = if *ty == oid::ANYELEMENT { element.unwrap_or(*ty) } else { *ty };
+            (Arc::from(name), PgType::new(ty))
         })
         .collect();
     let polymorphic =

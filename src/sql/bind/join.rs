@@ -17,6 +17,19 @@ impl Binder<'_> {
     /// Binds one JOIN onto what stands to its left.
     pub(crate) fn bind_join(&mut self, left: BoundItem, join: &ast::Join) -> Result<BoundItem> {
         let (kind, constraint) = join_kind(&join.join_operator)?;
+        let count = left.1.len();
+        let (rel, mut items) = self.bind_join_of(left, join, kind, constraint)?;
+        self.note_padding(kind, count, &mut items);
+        Ok((rel, items))
+    }
+
+    fn bind_join_of(
+        &mut self,
+        left: BoundItem,
+        join: &ast::Join,
+        kind: JoinKind,
+        constraint: &ast::JoinConstraint,
+    ) -> Result<BoundItem> {
         let (left_rel, left_items) = left;
         let lateral_ok = matches!(kind, JoinKind::Inner | JoinKind::Left);
         let mark = self.scope().items.len();

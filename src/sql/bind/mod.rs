@@ -38,8 +38,10 @@ mod join;
 mod lock;
 mod modify;
 mod ops;
+mod padded;
 mod part;
 pub mod query;
+mod recursion;
 mod same;
 pub mod scope;
 mod select;
@@ -225,10 +227,11 @@ impl<'a> Binder<'a> {
         let mark = self.outer_log.len();
         let saved = std::mem::take(&mut self.aggregates);
         let bound = self.bind_query(query);
-        let inner = std::mem::replace(&mut self.aggregates, saved);
-        if let Some(level) = inner.level.filter(|l| *l < base) {
-            self.aggregates.level = self.aggregates.level.max(Some(level));
-        }
+        self.aggregates = saved;
+        // What the query reads of its own levels does not tell an aggregate around it its level.
+        let read = self.outer_log[mark..].iter().map(|(level, _)| *level);
+        let level = read.filter(|level| *level < base).max();
+        self.aggregates.level = self.aggregates.level.max(level);
         let bound = bound?;
         let mut outer = Vec::new();
         for (level, id) in &self.outer_log[mark..] {

@@ -330,6 +330,20 @@ impl Binder<'_> {
         Ok((columns.into_iter().zip(targets.into_iter().map(|t| t.expr)).collect(), origins))
     }
 
+    /// A condition over a row of the table, whose columns are read by these ids.
+    pub fn bind_row_condition(
+        &mut self,
+        table: &TableDesc,
+        ids: &[ColumnId],
+        e: &ast::Expr,
+        clause: Clause,
+    ) -> Result<Expr> {
+        self.push_items(vec![Self::row_item(table, &table.name, ids)]);
+        let bound = self.bind_condition(e, clause);
+        self.scopes.pop();
+        bound
+    }
+
     /// Checks and generated columns over the row written.
     pub fn bind_row_rules(&mut self, table: &TableDesc, ids: &[ColumnId]) -> Result<RowRules> {
         let item = || vec![Self::row_item(table, &table.name, ids)];

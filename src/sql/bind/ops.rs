@@ -81,11 +81,11 @@ impl Binder<'_> {
                     .map(|(i, e)| (Arc::from(format!("f{}", i + 1)), e.ty))
                     .collect(),
             ),
-            ExprKind::Call { func, .. } => super::from_function::out_fields(func),
+            ExprKind::Call { func, args } => super::from_function::out_fields(func, args),
             ExprKind::Column(id) => {
                 let sets = self.scopes.iter().flat_map(|s| &s.sets);
                 let set = sets.into_iter().find(|s| s.column.id == *id)?;
-                super::from_function::out_fields(&set.func)
+                super::from_function::out_fields(&set.func, &set.args)
             }
             _ => None,
         }

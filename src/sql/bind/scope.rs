@@ -56,6 +56,8 @@ pub struct ScopeItem {
     pub join: bool,
     /// Type of the whole row; 0 for an anonymous record.
     pub row_type: Oid,
+    /// A join may pad it: the column that is NULL where it did, if FROM is asked for it.
+    pub padded: Option<ColumnId>,
 }
 
 /// An aggregate found in an expression of this level; references were replaced by `column`.
@@ -138,6 +140,8 @@ pub struct Scope {
     pub sets: Vec<SetRef>,
     /// Columns of this level used outside of aggregates (also by inner queries), in order.
     pub uses: Vec<ColumnUse>,
+    /// Markers of padded items that expressions read, each with a column of its item.
+    pub markers: Vec<(ColumnId, ColumnId)>,
     /// Items are being bound that are LATERAL: `lateral_only` items are visible.
     pub lateral: bool,
 }

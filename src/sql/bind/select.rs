@@ -38,8 +38,8 @@ struct OrderKey {
 }
 
 /// The bound clauses of one SELECT.
-struct Parts {
-    from: Rel,
+pub(super) struct Parts {
+    pub(super) from: Rel,
     /// The visible ones, then those that only ORDER BY and DISTINCT ON read.
     targets: Vec<Target>,
     visible: usize,
@@ -47,10 +47,21 @@ struct Parts {
     having: Option<(Expr, Range<usize>)>,
     order: Vec<OrderKey>,
     grouping: Grouping,
-    grouped: bool,
+    pub(super) grouped: bool,
     distinct: DistinctOn,
     windows: Vec<BoundWindow>,
     keys: Vec<(super::lock::LockRequest, ColumnId)>,
+}
+
+impl Parts {
+    /// Calls `f` on what is evaluated above the groups; set-returning calls are not among it.
+    pub(super) fn each_expr_above_groups(&mut self, f: &mut dyn FnMut(&mut Expr)) {
+        self.targets.iter_mut().for_each(|t| f(&mut t.expr));
+        self.having.iter_mut().for_each(|(e, _)| f(e));
+        for window in &mut self.windows {
+            window.each_expr_mut(f);
+        }
+    }
 }
 
 impl Binder<'_> {
@@ -295,6 +306,7 @@ impl Binder<'_> {
         &mut self,
         mut parts: Parts,
     ) -> Result<(BoundQuery, Vec<SortKey>, Vec<crate::rel::LockTarget>)> {
+        self.install_markers(&mut parts);
         let mut rel = std::mem::replace(&mut parts.from, one_row());
         if let Some(filter) = parts.filter.take() {
             let mut predicates = Vec::new();
@@ -422,11 +434,7 @@ impl Binder<'_> {
     }
 
     fn replace_above(&mut self, parts: &mut Parts, sets: &mut [SetRef], by: &[(Expr, Column)]) {
-        parts.targets.iter_mut().for_each(|t| replace_grouped(&mut t.expr, by));
-        parts.having.iter_mut().for_each(|(e, _)| replace_grouped(e, by));
-        for window in &mut parts.windows {
-            window.each_expr_mut(&mut |e| replace_grouped(e, by));
-        }
+        parts.each_expr_above_groups(&mut |e| replace_grouped(e, by));
         sets.iter_mut().flat_map(|s| &mut s.args).for_each(|e| replace_grouped(e, by));
     }
 

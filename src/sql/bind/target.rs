@@ -245,6 +245,7 @@ fn whole_star(e: &ast::Expr) -> Option<&ast::Expr> {
                 _ => None,
             }
         }
+        ast::Expr::Prefixed { prefix, value } if prefix.value == "*" => Some(value),
         _ => None,
     }
 }

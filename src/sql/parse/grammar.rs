@@ -132,7 +132,16 @@ impl Meridian {
             let first = self.expr_without_collate(p, min)?;
             return Ok(first);
         }
-        self.expr(p, 0)
+        let expr = self.expr(p, 0)?;
+        // `(row).*` of a select list; of a name sqlparser knows it.
+        let star = p.peek_token_ref().token == Token::Period
+            && p.peek_nth_token_ref(1).token == Token::Mul;
+        if star && matches!(expr, Expr::Nested(_)) {
+            p.advance_token();
+            p.advance_token();
+            return Ok(Expr::Prefixed { prefix: Ident::new("*"), value: Box::new(expr) });
+        }
+        Ok(expr)
     }
 
     fn expr_without_collate(&self, p: &mut Parser, min: u8) -> Parse<Expr> {

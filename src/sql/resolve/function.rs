@@ -7,7 +7,7 @@
 
 use meridian_types::builtin::{self, ProcRow};
 use meridian_types::oid::{self, Oid};
-use meridian_types::{Datum, PgError, PgType, Result, SqlState};
+use meridian_types::{PgError, PgType, Result, SqlState};
 
 use super::{CoercionContext, Pathway, func_ref, is_record};
 use crate::bind::{Binder, Clause};
@@ -77,8 +77,13 @@ impl Binder<'_> {
     ) -> Result<FunctionResolution> {
         let types: Vec<Oid> = args.exprs.iter().map(|(e, _)| e.ty.oid).collect();
         let found = match schema {
-            None | Some("pg_catalog") => candidates(name, &types, &args),
-            Some(_) => Vec::new(),
+            None | Some("pg_catalog") if !in_information_schema(name) => {
+                candidates(name, &types, &args)
+            }
+            Some("information_schema") if in_information_schema(name) => {
+                candidates(name, &types, &args)
+            }
+            _ => Vec::new(),
         };
         if let Some(best) = found.iter().find(|c| c.args == types) {
             let best = best.clone();
@@ -301,27 +306,28 @@ impl Binder<'_> {
         let resolved = self
             .resolve_polymorphic(&candidate.args, &types, row.rettype)
             .map_err(|e| e.at(position))?;
-        let last_at = args.exprs.last().and_then(|(_, at)| *at);
+        let last_position = args.exprs.last().and_then(|(_, at)| *at);
         let mut coerced = Vec::with_capacity(args.exprs.len());
         for ((expr, at), ty) in args.exprs.into_iter().zip(&resolved.args) {
             coerced.push(self.coerce_argument(expr, *ty, at)?);
         }
-        // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves; behind another
-        // array goes a mark of type `anyarray`, by which the kernels know it.
-        if args.variadic
-            && row.variadic == oid::ANY
-            && let Some(last) = coerced.pop()
-        {
-            match last.kind {
-                ExprKind::Array { elements, nested: false } => coerced.extend(elements),
-                _ if self.type_info(last.ty.oid).element == 0 => {
+        // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves.
+        let mut func = func_ref(row, None);
+        if args.variadic && row.variadic == oid::ANY {
+            match coerced.pop() {
+                Some(Expr { kind: ExprKind::Array { elements, nested: false }, .. }) => {
+                    coerced.extend(elements);
+                }
+                Some(array) if self.type_info(array.ty.oid).element == 0 => {
                     let text = "VARIADIC argument must be an array";
-                    return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text).at(last_at));
+                    let at = last_position.or(position);
+                    return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text).at(at));
                 }
-                _ => {
-                    let mark = Expr::constant(Datum::Null, PgType::new(oid::ANYARRAY));
-                    coerced.extend([last, mark]);
+                Some(array) => {
+                    coerced.push(array);
+                    func.prosrc = std::sync::Arc::from(format!("variadic {}", row.src));
                 }
+                None => {}
             }
         }
         if let Some(from) = candidate.variadic_from.filter(|_| row.variadic != oid::ANY) {
@@ -335,7 +341,7 @@ impl Binder<'_> {
             Some(order) => self.in_order(row, order, coerced)?,
             None => self.with_defaults(row, coerced)?,
         };
-        Ok(Call { row, func: func_ref(row, None), args, ret: PgType::new(resolved.ret) })
+        Ok(Call { row, func, args, ret: PgType::new(resolved.ret) })
     }
 
     /// An argument to its parameter's type. A literal for `"any"` becomes `text`, as it has to
@@ -408,6 +414,11 @@ fn keep_best(candidates: &mut Vec<Candidate>, score: impl Fn(&Candidate) -> usiz
 
 /// All functions of the name that can take these arguments by number and name. Where two would
 /// take the same types, the one that spreads no VARIADIC tail and needs fewer defaults stays.
+/// The functions of that schema have a common beginning.
+fn in_information_schema(name: &str) -> bool {
+    name.starts_with("_pg_")
+}
+
 fn candidates(name: &str, types: &[Oid], args: &FunctionArgs) -> Vec<Candidate> {
     let named = args.names.iter().any(Option::is_some);
     let mut out: Vec<Candidate> = Vec::new();

@@ -96,7 +96,7 @@ impl Binder<'_> {
     }
 
     /// Name of a type for messages, as `format_type` gives it.
-    pub(crate) fn display_type(&self, ty: Oid) -> String {
+    pub fn display_type(&self, ty: Oid) -> String {
         self.display_typmod(PgType::new(ty))
     }
 

@@ -138,6 +138,23 @@ impl Spare {
         Ok(Self { path, file, len })
     }
 
+    /// A spare that a process has left behind. Its file grew as it was zeroed: one of full length is
+    /// whole. Should its content never have reached the disk, it holds garbage as a recycled one does.
+    pub(super) fn adopt(path: &Path) -> Result<Self, StorageError> {
+        let open = || {
+            let file = OpenOptions::new().write(true).open(path)?;
+            let len = file.metadata()?.len();
+            Ok(Self { path: path.to_owned(), file, len })
+        };
+        open().map_err(|e| StorageError::file("open spare log segment", path, e))
+    }
+
+    /// The number in its name; 0 when there is none.
+    pub(super) fn number(&self) -> u64 {
+        let name = self.path.file_stem().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix("spare-")?.parse().ok()).unwrap_or(0)
+    }
+
     pub(super) const fn len(&self) -> u64 {
         self.len
     }

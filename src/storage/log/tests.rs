@@ -211,3 +211,22 @@ fn commits_are_grouped() {
     assert!(order.is_sorted(), "callbacks come in order");
     assert!(log.stats().frames < 2500, "{:?}", log.stats());
 }
+
+/// Spares of the last process: a whole one becomes a segment, garbage in it and all; a short one goes.
+#[test]
+fn spares_left_behind_are_used_if_they_are_whole() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (whole, short) =
+        (dir.path().join("spare-00000009.tmp"), dir.path().join("spare-00000010.tmp"));
+    std::fs::write(&whole, vec![0xAB; 1 << 16]).expect("written");
+    std::fs::write(&short, vec![0; 100]).expect("written");
+    let log = open(dir.path());
+    assert!(!short.exists());
+    write(&log, G1, vec![entry(1, "a")]);
+    assert!(!whole.exists(), "it has become the first segment");
+    log.close();
+    let log = open(dir.path());
+    assert_eq!(texts(&log, G1), [(1, "a".to_owned())]);
+    write(&log, G1, vec![entry(2, "b")]);
+    log.close();
+}

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -102,7 +102,8 @@ impl SegLog {
     pub fn open(config: LogConfig) -> Result<Self, StorageError> {
         let dir = &config.dir;
         std::fs::create_dir_all(dir).map_err(|e| StorageError::file("create", dir, e))?;
-        remove_leftovers(dir)?;
+        let ready = leftovers(dir, config.segment_bytes)?;
+        let next_number = ready.iter().map(Spare::number).max().unwrap_or(0) + 1;
         let recovered = recover::recover(dir)?;
         for id in &recovered.empty {
             let path = segment::path(dir, *id);
@@ -118,7 +119,7 @@ impl SegLog {
             config,
             state: Mutex::new(State { groups: recovered.groups, ..State::default() }),
             wake_writer: Condvar::new(),
-            spares: Mutex::new(Spares { wanted: true, next_number: 1, ..Spares::default() }),
+            spares: Mutex::new(Spares { ready, wanted: true, next_number, stopped: false }),
             wake_prepare: Condvar::new(),
             spare_ready: Condvar::new(),
             disk_full: AtomicBool::new(false),
@@ -177,14 +178,23 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|e| StorageError::io(format!("start thread {name}"), e))
 }
 
-fn remove_leftovers(dir: &std::path::Path) -> Result<(), StorageError> {
+/// Spare segments that the last process left behind: whole ones are used, so that an opening need not
+/// wait for a new one to be zeroed; the rest goes.
+fn leftovers(dir: &Path, segment_bytes: u64) -> Result<VecDeque<Spare>, StorageError> {
+    let mut spares = VecDeque::new();
     for entry in std::fs::read_dir(dir).map_err(|e| StorageError::file("list", dir, e))? {
         let path = entry.map_err(|e| StorageError::file("list", dir, e))?.path();
-        if path.extension().is_some_and(|ext| ext == "tmp") {
-            std::fs::remove_file(&path).map_err(|e| StorageError::file("remove", &path, e))?;
+        if path.extension().is_none_or(|ext| ext != "tmp") {
+            continue;
+        }
+        let spare = Spare::adopt(&path)?;
+        if spare.len() == segment_bytes && spares.len() < SPARES {
+            spares.push_back(spare);
+        } else {
+            spare.discard();
         }
     }
-    Ok(())
+    Ok(spares)
 }
 
 impl RaftLog for SegLog {
@@ -419,7 +429,8 @@ impl Shared {
         let mut spares = self.spares.lock();
         loop {
             if spares.stopped {
-                return spares.ready.drain(..).for_each(Spare::discard);
+                // What is ready stays for the next opening.
+                return;
             }
             if !spares.wanted || spares.ready.len() >= SPARES {
                 spares.wanted = false;

@@ -179,7 +179,8 @@ pub fn array_element(array: Oid) -> Option<Oid> {
         return Some(oid::RECORD);
     }
     let row = type_by_oid(array)?;
-    let vector = matches!(array, oid::INT2VECTOR | oid::OIDVECTOR);
+    // `record[]` is a pseudo-type by its category, and an array all the same.
+    let vector = matches!(array, oid::INT2VECTOR | oid::OIDVECTOR | oid::RECORD_ARRAY);
     (row.elem != 0 && row.len == -1 && (row.category == 'A' || vector)).then_some(row.elem)
 }
 

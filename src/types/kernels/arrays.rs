@@ -326,6 +326,13 @@ fn unnest(_: &CallInfo<'_>, args: &[Datum]) -> Result<Vec<Datum>> {
     }
 }
 
+/// The elements with their places from 1.
+fn expand(_: &CallInfo<'_>, args: &[Datum]) -> Result<Vec<Datum>> {
+    let [Datum::Array(a)] = args else { return Err(mismatch(args)) };
+    let places = a.elements.iter().zip(1..);
+    Ok(places.map(|(x, n)| Datum::Record([x.clone(), Datum::Int4(n)].into())).collect())
+}
+
 fn subscripts(_: &CallInfo<'_>, args: &[Datum]) -> Result<Vec<Datum>> {
     let [Datum::Array(a), Datum::Int4(n), rest @ ..] = args else { return Err(mismatch(args)) };
     let Some(i) = dimension(a, *n) else { return Ok(Vec::new()) };
@@ -338,6 +345,7 @@ fn subscripts(_: &CallInfo<'_>, args: &[Datum]) -> Result<Vec<Datum>> {
 
 pub(crate) const SETS: &[(&str, SetKernel)] = &[
     ("array_unnest", unnest),
+    ("_pg_expandarray", expand),
     ("generate_subscripts", subscripts),
     ("generate_subscripts_nodir", subscripts),
 ];

@@ -1,7 +1,6 @@
 //! Functions about values and types as such, and sizes for people.
 
 use super::call::{fun, invalid_parameter, len_i32, mismatch};
-use super::text_quote::spread;
 use crate::builtin::{format_type, type_by_oid};
 use crate::context::CallInfoOwned;
 use crate::numeric::Numeric;
@@ -156,8 +155,8 @@ fn lsn_diff(a: i64, b: i64) -> Numeric {
 }
 
 const KERNELS: Table = &[
-    ("pg_num_nulls", |c, a| spread(|_, args| Ok(count_nulls(args, true)), false, c, a)),
-    ("pg_num_nonnulls", |c, a| spread(|_, args| Ok(count_nulls(args, false)), false, c, a)),
+    ("pg_num_nulls", |_, args| Ok(count_nulls(args, true))),
+    ("pg_num_nonnulls", |_, args| Ok(count_nulls(args, false))),
     ("format_type", format_type_kernel),
     ("pg_typeof", type_of),
     ("pg_column_size", |_, args| Ok(column_size(args))),

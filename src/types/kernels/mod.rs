@@ -51,6 +51,7 @@ mod text;
 mod text_array;
 mod text_quote;
 mod unicode;
+mod variadic;
 mod vectors;
 
 pub(crate) use groups::{AGGREGATE_GROUPS, SCALAR_GROUPS, SET_GROUPS};
@@ -62,6 +63,7 @@ use crate::registry::{AggregateKernel, Kernel, SetKernel};
 /// Scalar kernels by `prosrc`.
 pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     assign::KERNELS,
+    variadic::KERNELS,
     datetime_compare::DATES,
     datetime_compare::TIMES,
     datetime_compare::TIMETZS,

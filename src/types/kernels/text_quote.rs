@@ -62,33 +62,6 @@ fn concat_from(call: &CallInfo<'_>, args: &[Datum], first: usize, sep: &str) -> 
     Ok(out)
 }
 
-/// Calls a kernel with the elements of an array that was given as `VARIADIC` (a mark behind it
-/// says so). Of
-/// a NULL array the answer is NULL, or that of no arguments with `none`.
-pub(super) fn spread(
-    kernel: Kernel,
-    none: bool,
-    call: &CallInfo<'_>,
-    args: &[Datum],
-) -> Result<Datum> {
-    let ([types @ .., _, mark], [values @ .., array, _]) = (call.args, args) else {
-        return kernel(call, args);
-    };
-    if mark.oid != crate::oid::ANYARRAY {
-        return kernel(call, args);
-    }
-    let (mut types, mut values) = (types.to_vec(), values.to_vec());
-    match array {
-        Datum::Array(array) => {
-            types.extend(array.elements.iter().map(|_| PgType::new(array.element_type)));
-            values.extend(array.elements.iter().cloned());
-        }
-        _ if none => {}
-        _ => return Ok(Datum::Null),
-    }
-    kernel(&CallInfo { args: &types, ..*call }, &values)
-}
-
 fn concat(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     concat_from(call, args, 0, "").map(Datum::text)
 }
@@ -287,8 +260,8 @@ fn format_text(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
 const KERNELS: Table = &[
     ("textanycat(text,anynonarray)", any_cat),
     ("anytextcat(anynonarray,text)", any_cat),
-    ("text_concat", |c, a| spread(concat, false, c, a)),
-    ("text_concat_ws", |c, a| spread(concat_ws, false, c, a)),
+    ("text_concat", concat),
+    ("text_concat_ws", concat_ws),
     ("quote_ident", fun!(|s: &str| quote_ident(s))),
     ("quote_literal", fun!(|s: &str| quote_literal(s))),
     (
@@ -301,7 +274,7 @@ const KERNELS: Table = &[
         [v] => cast_text(call, 0, v).map(|s| Datum::text(quote_literal(&s))),
         _ => Err(mismatch(args)),
     }),
-    ("text_format", |c, a| spread(format_text, true, c, a)),
+    ("text_format", format_text),
     ("text_format_nv", format_text),
 ];
 
