@@ -8,3 +8,4 @@ mod durability;
 mod memory;
 mod sessions;
 mod sql;
+mod texts;

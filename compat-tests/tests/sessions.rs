@@ -18,6 +18,7 @@ async fn a_driver_finds_what_it_expects() -> Result<()> {
     a_portal_keeps_to_its_snapshot(&mut client).await?;
     rows_are_copied(&client).await?;
     statements_are_pipelined(&client).await?;
+    portals_give_no_more_than_asked(&mut client).await?;
     a_statement_can_be_cancelled(&client).await?;
     Ok(())
 }
@@ -48,6 +49,22 @@ async fn rows_are_copied(client: &tokio_postgres::Client) -> Result<()> {
     let count = client.query_one("SELECT count(*) FROM copied", &[]).await?;
     assert_eq!(count.get::<_, i64>(0), 3000);
     Ok(())
+}
+
+/// Also where the rows are found by key.
+async fn portals_give_no_more_than_asked(client: &mut tokio_postgres::Client) -> Result<()> {
+    let transaction = client.transaction().await?;
+    let text = "SELECT a FROM copied WHERE a IN (1, 2, 3, $1)";
+    let portal = transaction.bind(text, &[&4i32]).await?;
+    for expected in [2, 2, 0] {
+        assert_eq!(transaction.query_portal(&portal, 2).await?.len(), expected);
+    }
+    let text = "DELETE FROM copied WHERE a IN (10, 11, $1) RETURNING a";
+    let portal = transaction.bind(text, &[&12i32]).await?;
+    for expected in [2, 1] {
+        assert_eq!(transaction.query_portal(&portal, 2).await?.len(), expected);
+    }
+    Ok(transaction.rollback().await?)
 }
 
 async fn statements_are_pipelined(client: &tokio_postgres::Client) -> Result<()> {

@@ -287,6 +287,22 @@ impl Txn {
         Ok(())
     }
 
+    /// Locks a table if nobody has to be waited for: whether it is locked now.
+    pub fn try_lock_table(&mut self, table: u32, mode: TableLockMode) -> bool {
+        if self.tables.iter().any(|(held, held_mode, _)| *held == table && *held_mode == mode) {
+            return true;
+        }
+        let owner = self.state.owner();
+        match self.core.locks.try_table(table, owner, mode, WaitPolicy::NoWait) {
+            Ok(Acquired::Granted { before }) => {
+                self.tables.push((table, mode, before));
+                true
+            }
+            Ok(Acquired::Reentrant) => true,
+            Ok(Acquired::Unavailable) | Err(_) => false,
+        }
+    }
+
     /// Takes an advisory lock (`classid`, `objid`, `objsubid`), until the end of the session or of
     /// this transaction. False when it isn't free and `wait` is false.
     pub async fn advisory_lock(
@@ -369,6 +385,16 @@ impl Txn {
         };
         // A batcher that is gone took the outcome with it.
         outcome.await.unwrap_or(Err(KvError::Ambiguous))
+    }
+
+    /// Commits, with all locks given back, if nothing was written: whether that was so.
+    pub fn finish_reading(&mut self) -> bool {
+        if !self.state.is_read_only() {
+            return false;
+        }
+        self.end();
+        self.release_locks();
+        true
     }
 
     /// Forgets all writes and gives back the row locks.

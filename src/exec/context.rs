@@ -1,6 +1,7 @@
 //! The node and what a statement runs with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use datafusion_execution::TaskContext;
@@ -18,6 +19,8 @@ use crate::dml::Deferred;
 pub struct Node {
     store: Arc<Store>,
     catalog: ArcSwap<Catalog>,
+    /// Counts publications; see [`Node::catalog_epoch`].
+    epoch: AtomicU64,
     runtime: Arc<RuntimeEnv>,
     codecs: Mutex<crate::codecs::Codecs>,
 }
@@ -43,6 +46,7 @@ impl Node {
         Ok(Arc::new(Node {
             store,
             catalog: ArcSwap::new(catalog),
+            epoch: AtomicU64::new(0),
             runtime,
             codecs: Mutex::default(),
         }))
@@ -58,14 +62,16 @@ impl Node {
         self.catalog.load_full()
     }
 
-    /// Makes a catalog the newest, after its DDL has committed.
-    pub fn publish(&self, catalog: Arc<Catalog>) {
-        self.catalog.store(catalog);
+    /// A number that has changed whenever the newest catalog has. Read before [`Node::catalog`], it
+    /// tells later, without touching what all threads share, that this catalog is still the newest.
+    pub fn catalog_epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Makes a change to the newest catalog; it may be tried several times.
     pub fn update_catalog(&self, change: impl Fn(&Catalog) -> Catalog) {
         self.catalog.rcu(|current| change(current));
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn codecs(&self) -> &Mutex<crate::codecs::Codecs> {

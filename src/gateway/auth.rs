@@ -91,9 +91,10 @@ pub(crate) async fn authenticate(
     });
     send(socket, &out).await?;
 
-    let mut first = Reader::new(read_password_message(socket, input).await?);
+    let first = read_password_message(socket, input).await?;
+    let mut first = Reader::new(&first);
     let mechanism = first.text()?;
-    if mechanism.as_str() != PLAIN && (certificate.is_none() || mechanism.as_str() != PLUS) {
+    if mechanism != PLAIN && (certificate.is_none() || mechanism != PLUS) {
         return Err(protocol_error("client selected an invalid SASL authentication mechanism"));
     }
     let length =
@@ -101,7 +102,7 @@ pub(crate) async fn authenticate(
     let data = first.bytes(length)?;
     let malformed = |_| protocol_error("malformed SCRAM message");
     let (server_first, waiting) =
-        scram.on_client_first_message_with_secret(&data, secret).map_err(malformed)?;
+        scram.on_client_first_message_with_secret(data, secret).map_err(malformed)?;
     send_sasl(socket, 11, server_first.as_bytes()).await?;
 
     let last = read_password_message(socket, input).await?;

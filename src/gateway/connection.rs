@@ -1,6 +1,6 @@
 //! One client's connection after start-up: messages in, answers out, one write per batch.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use meridian_session::client::{
     Client, CopyInput, Disconnected, FLUSH_BYTES, ResultColumn, Severity,
 };
@@ -27,11 +27,13 @@ pub(crate) struct Connection {
     pub(crate) output: Vec<u8>,
 }
 
-/// Whether to go on with the connection.
+/// How to go on with the connection.
 #[derive(PartialEq)]
 enum Next {
     Go,
     End,
+    /// The client is told that the session was terminated, and then it ends.
+    Terminated,
 }
 
 impl Connection {
@@ -50,9 +52,15 @@ impl Connection {
             if skip_to_sync && !matches!(frame.tag, b'S' | b'X') {
                 continue;
             }
-            match self.dispatch(frame, session, &mut skip_to_sync).await? {
+            let next = match self.dispatch_short(&frame, session, &mut skip_to_sync) {
+                Some(next) => next,
+                // In a box: its state is large, and would be moved for each message.
+                None => Box::pin(self.dispatch(frame, session, &mut skip_to_sync)).await?,
+            };
+            match next {
                 Next::Go => {}
                 Next::End => return Ok(()),
+                Next::Terminated => return self.end_with(&terminated()).await,
             }
         }
     }
@@ -102,6 +110,47 @@ impl Connection {
         }
     }
 
+    /// Answers a message where nothing has to be waited for. `None`: [`Connection::dispatch`] has to.
+    fn dispatch_short(
+        &mut self,
+        frame: &Frame,
+        session: &mut Session,
+        skip_to_sync: &mut bool,
+    ) -> Option<Next> {
+        let body = &frame.body[..];
+        let outcome = match frame.tag {
+            b'B' => self.bind(body, session),
+            b'D' => self.describe(body, session),
+            b'E' => match self.execute_short(body, session) {
+                Ok(done) => done?,
+                Err(e) => Err(e.into()),
+            },
+            b'S' if session.sync_short(self) => {
+                encode::ready_for_query(&mut self.output, session.status());
+                *skip_to_sync = false;
+                return Some(Next::Go);
+            }
+            b'P' => self.parse(body, session),
+            b'C' => self.close(body, session),
+            b'Q' => {
+                let done = query_text(body).is_ok_and(|text| session.simple_short(text, self));
+                return done.then(|| {
+                    encode::ready_for_query(&mut self.output, session.status());
+                    next_unless_terminated(session)
+                });
+            }
+            _ => return None,
+        };
+        match outcome {
+            Ok(()) => Some(Next::Go),
+            Err(Fault::Disconnected) => Some(Next::End),
+            Err(Fault::Error(error)) => {
+                *skip_to_sync = true;
+                Some(self.refuse(&error, session))
+            }
+        }
+    }
+
     async fn dispatch(
         &mut self,
         frame: Frame,
@@ -109,20 +158,13 @@ impl Connection {
         skip_to_sync: &mut bool,
     ) -> Result<Next, Disconnected> {
         let outcome = match frame.tag {
-            b'B' => match Bind::read(frame.body) {
-                Ok(bind) => self.bind(bind, session).await,
-                Err(e) => Err(e.into()),
-            },
-            b'E' => self.execute(frame.body, session).await,
+            b'E' => self.execute(&frame.body, session).await,
             b'S' => {
                 self.sync(session).await;
                 *skip_to_sync = false;
                 return Ok(Next::Go);
             }
-            b'P' => self.parse(frame.body, session).await,
-            b'D' => self.describe(frame.body, session).await,
-            b'C' => self.close(frame.body, session),
-            b'Q' => return self.simple_query(frame.body, session).await,
+            b'Q' => return self.simple_query(&frame.body, session).await,
             b'X' => return Ok(Next::End),
             b'H' => {
                 self.flush().await?;
@@ -149,37 +191,33 @@ impl Connection {
             Ok(()) => Ok(Next::Go),
             Err(Fault::Disconnected) => Err(Disconnected),
             Err(Fault::Error(error)) => {
-                session.fail().await;
-                self.error(&error);
                 *skip_to_sync = true;
-                self.end_if(session.interrupt().is_terminated()).await
+                Ok(self.refuse(&error, session))
             }
         }
+    }
+
+    /// The statement has failed, and its transaction with it.
+    fn refuse(&mut self, error: &PgError, session: &mut Session) -> Next {
+        session.fail();
+        self.error(error);
+        next_unless_terminated(session)
     }
 
     async fn simple_query(
         &mut self,
-        body: Bytes,
+        body: &[u8],
         session: &mut Session,
     ) -> Result<Next, Disconnected> {
-        let mut reader = Reader::new(body);
-        match reader.text().and_then(|text| reader.end().map(|()| text)) {
-            Ok(text) => session.simple_query(text.as_str(), self).await?,
+        match query_text(body) {
+            Ok(text) => session.simple_query(text, self).await?,
             Err(e) => {
-                session.fail().await;
+                session.fail();
                 self.error(&e);
             }
         }
         encode::ready_for_query(&mut self.output, session.status());
-        self.end_if(session.interrupt().is_terminated()).await
-    }
-
-    async fn end_if(&mut self, is_terminated: bool) -> Result<Next, Disconnected> {
-        if is_terminated {
-            self.end_with(&terminated()).await?;
-            return Ok(Next::End);
-        }
-        Ok(Next::Go)
+        Ok(next_unless_terminated(session))
     }
 
     async fn sync(&mut self, session: &mut Session) {
@@ -189,42 +227,38 @@ impl Connection {
         encode::ready_for_query(&mut self.output, session.status());
     }
 
-    async fn parse(&mut self, body: Bytes, session: &mut Session) -> Result<(), Fault> {
+    fn parse(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
         let mut reader = Reader::new(body);
         let (name, text) = (reader.text()?, reader.text()?);
         let n = reader.count(4)?;
         let types = (0..n).map(|_| reader.u32()).collect::<Result<Vec<u32>, PgError>>()?;
         reader.end()?;
-        session.parse(name.as_str(), text.as_str(), &types, self).await?;
+        session.parse(name, text, &types, self)?;
         encode::bare(&mut self.output, b'1');
         Ok(())
     }
 
-    async fn bind(&mut self, bind: Bind, session: &mut Session) -> Result<(), Fault> {
-        session
-            .bind(
-                BindRequest {
-                    portal: bind.portal.as_str(),
-                    statement: bind.statement.as_str(),
-                    formats: &bind.formats,
-                    params: &bind.params,
-                    result_formats: &bind.result_formats,
-                },
-                self,
-            )
-            .await?;
+    fn bind(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
+        let bind = Bind::read(body)?;
+        session.bind(BindRequest {
+            portal: bind.portal,
+            statement: bind.statement,
+            formats: &bind.formats,
+            params: &bind.params,
+            result_formats: &bind.result_formats,
+        })?;
         encode::bare(&mut self.output, b'2');
         Ok(())
     }
 
-    async fn describe(&mut self, body: Bytes, session: &mut Session) -> Result<(), Fault> {
+    fn describe(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
         let mut reader = Reader::new(body);
         let kind = reader.u8()?;
         let name = reader.text()?;
         reader.end()?;
         match kind {
-            b'S' => session.describe_statement(name.as_str(), self).await?,
-            b'P' => session.describe_portal(name.as_str(), self)?,
+            b'S' => session.describe_statement(name, self)?,
+            b'P' => session.describe_portal(name, self)?,
             other => {
                 return Err(
                     protocol_error(format!("invalid DESCRIBE message subtype {other}")).into()
@@ -234,22 +268,32 @@ impl Connection {
         Ok(())
     }
 
-    async fn execute(&mut self, body: Bytes, session: &mut Session) -> Result<(), Fault> {
-        let mut reader = Reader::new(body);
-        let portal = reader.text()?;
-        let rows_max = reader.i32()?;
-        reader.end()?;
-        session.execute(portal.as_str(), usize::try_from(rows_max).unwrap_or(0), self).await
+    /// Execute where nothing has to be waited for; `None` when [`Connection::execute`] has to do it.
+    fn execute_short(
+        &mut self,
+        body: &[u8],
+        session: &mut Session,
+    ) -> Result<Option<Result<(), Fault>>, PgError> {
+        let (portal, rows_max) = execute_body(body)?;
+        if !portal.is_empty() {
+            return Ok(None);
+        }
+        Ok(session.execute_short(rows_max, self).map(|outcome| outcome.map_err(Fault::from)))
     }
 
-    fn close(&mut self, body: Bytes, session: &mut Session) -> Result<(), Fault> {
+    async fn execute(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
+        let (portal, rows_max) = execute_body(body)?;
+        session.execute(portal, rows_max, self).await
+    }
+
+    fn close(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
         let mut reader = Reader::new(body);
         let kind = reader.u8()?;
         let name = reader.text()?;
         reader.end()?;
         match kind {
-            b'S' => session.close_statement(name.as_str()),
-            b'P' => session.close_portal(name.as_str()),
+            b'S' => session.close_statement(name),
+            b'P' => session.close_portal(name),
             other => {
                 return Err(protocol_error(format!("invalid CLOSE message subtype {other}")).into());
             }
@@ -257,6 +301,24 @@ impl Connection {
         encode::bare(&mut self.output, b'3');
         Ok(())
     }
+}
+
+fn query_text(body: &[u8]) -> Result<&str, PgError> {
+    let mut reader = Reader::new(body);
+    let text = reader.text()?;
+    reader.end().map(|()| text)
+}
+
+/// The portal, and how many rows of it; 0 means all.
+fn execute_body(body: &[u8]) -> Result<(&str, usize), PgError> {
+    let mut reader = Reader::new(body);
+    let (portal, rows_max) = (reader.text()?, reader.i32()?);
+    reader.end()?;
+    Ok((portal, usize::try_from(rows_max).unwrap_or(0)))
+}
+
+fn next_unless_terminated(session: &Session) -> Next {
+    if session.interrupt().is_terminated() { Next::Terminated } else { Next::Go }
 }
 
 fn terminated() -> PgError {
@@ -347,8 +409,8 @@ impl Client for Connection {
                     b'd' => return Ok(CopyInput::Data(frame.body)),
                     b'c' => return Ok(CopyInput::Done),
                     b'f' => {
-                        let text = Reader::new(frame.body).text();
-                        let reason = text.map(|t| t.as_str().to_owned()).unwrap_or_default();
+                        let text = Reader::new(&frame.body).text();
+                        let reason = text.unwrap_or_default().to_owned();
                         return Ok(CopyInput::Failed(reason));
                     }
                     // Flush and Sync are ignored during COPY, as the protocol demands.

@@ -1,20 +1,19 @@
 //! Bodies of frontend messages, read with every bound checked.
 
-use bytes::Bytes;
 use meridian_types::{PgError, SqlState};
 use smallvec::SmallVec;
 
 use crate::frame::protocol_error;
 
-/// Reads fields off a message body.
+/// Reads fields off a message body; what it gives borrows from the body.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    body: Bytes,
+pub(crate) struct Reader<'a> {
+    body: &'a [u8],
     at: usize,
 }
 
-impl Reader {
-    pub(crate) fn new(body: Bytes) -> Reader {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(body: &'a [u8]) -> Reader<'a> {
         Reader { body, at: 0 }
     }
 
@@ -42,24 +41,19 @@ impl Reader {
         Ok(*bytes)
     }
 
-    /// A text that ends with a zero byte, as its range in the body.
-    pub(crate) fn text(&mut self) -> Result<Text, PgError> {
+    /// A text that ends with a zero byte.
+    pub(crate) fn text(&mut self) -> Result<&'a str, PgError> {
         let rest = &self.body[self.at..];
         let end =
             memchr::memchr(0, rest).ok_or_else(|| protocol_error("invalid string in message"))?;
-        if let Err(e) = std::str::from_utf8(&rest[..end]) {
-            return Err(invalid_utf8(&rest[..end], e.valid_up_to()));
-        }
-        let text = Text(self.body.slice(self.at..self.at + end));
+        let text = std::str::from_utf8(&rest[..end])
+            .map_err(|e| invalid_utf8(&rest[..end], e.valid_up_to()))?;
         self.at += end + 1;
         Ok(text)
     }
 
-    pub(crate) fn bytes(&mut self, n: usize) -> Result<Bytes, PgError> {
-        if n > self.body.len() - self.at {
-            return Err(short());
-        }
-        let bytes = self.body.slice(self.at..self.at + n);
+    pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8], PgError> {
+        let bytes = self.body[self.at..].get(..n).ok_or_else(short)?;
         self.at += n;
         Ok(bytes)
     }
@@ -87,16 +81,6 @@ impl Reader {
     }
 }
 
-/// A text of a message, checked to be UTF-8, that shares the message's memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Text(Bytes);
-
-impl Text {
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
 fn short() -> PgError {
     protocol_error("insufficient data left in message")
 }
@@ -119,16 +103,16 @@ pub(crate) fn invalid_utf8(bytes: &[u8], at: usize) -> PgError {
 
 /// What Bind carries.
 #[derive(Debug)]
-pub(crate) struct Bind {
-    pub(crate) portal: Text,
-    pub(crate) statement: Text,
+pub(crate) struct Bind<'a> {
+    pub(crate) portal: &'a str,
+    pub(crate) statement: &'a str,
     pub(crate) formats: SmallVec<[i16; 4]>,
-    pub(crate) params: SmallVec<[Option<Bytes>; 4]>,
+    pub(crate) params: SmallVec<[Option<&'a [u8]>; 4]>,
     pub(crate) result_formats: SmallVec<[i16; 4]>,
 }
 
-impl Bind {
-    pub(crate) fn read(body: Bytes) -> Result<Bind, PgError> {
+impl<'a> Bind<'a> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Bind<'a>, PgError> {
         let mut r = Reader::new(body);
         let (portal, statement) = (r.text()?, r.text()?);
         let formats = r.formats()?;
@@ -174,17 +158,16 @@ mod tests {
             b"\0\0",
             b"",
         ] {
-            assert!(Bind::read(Bytes::from_static(body)).is_err(), "{body:?}");
+            assert!(Bind::read(body).is_err(), "{body:?}");
         }
-        let bind = Bind::read(Bytes::from_static(b"p\0s\0\0\x01\0\x01\0\x01\0\0\0\x02ab\0\0"))
-            .expect("valid");
-        assert_eq!(bind.params[0].as_deref(), Some(&b"ab"[..]));
-        assert_eq!((bind.portal.as_str(), bind.statement.as_str()), ("p", "s"));
+        let bind = Bind::read(b"p\0s\0\0\x01\0\x01\0\x01\0\0\0\x02ab\0\0").expect("valid");
+        assert_eq!(bind.params[0], Some(&b"ab"[..]));
+        assert_eq!((bind.portal, bind.statement), ("p", "s"));
     }
 
     #[test]
     fn invalid_utf8_names_the_bytes() {
-        let e = Reader::new(Bytes::from_static(b"a\xc3\x28\0")).text().expect_err("not UTF-8");
+        let e = Reader::new(b"a\xc3\x28\0").text().expect_err("not UTF-8");
         assert_eq!(e.fields().message, "invalid byte sequence for encoding \"UTF8\": 0xc3 0x28");
     }
 }

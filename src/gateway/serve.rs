@@ -83,6 +83,12 @@ impl Gateway {
 
     async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr) {
         let _ = tcp.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        if peer.ip().is_loopback() {
+            // Nothing is lost or delayed there. A host-wide choice that paces packets by timers, such as
+            // BBR, costs a tenth of the time of a short statement.
+            let _ = socket2::SockRef::from(&tcp).set_tcp_congestion(b"reno");
+        }
         let negotiated = tokio::time::timeout(
             AUTHENTICATION_TIMEOUT,
             startup::negotiate(tcp, peer, self.acceptor.as_ref()),

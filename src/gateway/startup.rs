@@ -70,7 +70,7 @@ pub(crate) async fn negotiate(
             Ok(None) => return Err(Refused::Silently),
             Err(e) => return Err(Refused::With(socket, e)),
         };
-        let mut reader = Reader::new(body);
+        let mut reader = Reader::new(&body);
         let code = reader.u32().map_err(|_| Refused::Silently)?;
         match code {
             SSL_REQUEST if !encrypted => {
@@ -136,7 +136,7 @@ async fn read_startup(socket: &mut Socket, input: &mut BytesMut) -> Result<Optio
 /// asked for and that are not spoken here.
 async fn read_params(
     socket: &mut Socket,
-    mut reader: Reader,
+    mut reader: Reader<'_>,
     version: u32,
 ) -> Result<BTreeMap<String, String>, PgError> {
     let (major, minor) = (version >> 16, version & 0xffff);
@@ -149,14 +149,14 @@ async fn read_params(
     let mut unknown = Vec::new();
     loop {
         let name = reader.text().map_err(|_| layout_error())?;
-        if name.as_str().is_empty() {
+        if name.is_empty() {
             break;
         }
         let value = reader.text().map_err(|_| layout_error())?;
-        if name.as_str().starts_with("_pq_.") {
-            unknown.push(name.as_str().to_owned());
+        if name.starts_with("_pq_.") {
+            unknown.push(name.to_owned());
         } else {
-            params.insert(name.as_str().to_owned(), value.as_str().to_owned());
+            params.insert(name.to_owned(), value.to_owned());
         }
     }
     reader.end().map_err(|_| layout_error())?;

@@ -72,6 +72,17 @@ impl Block {
         }
     }
 
+    /// Back to no transaction.
+    pub(crate) fn end(&mut self) {
+        // Nothing is left in it once its transaction has committed; else it belongs to that one.
+        let deferred = std::mem::take(&mut self.deferred);
+        let reusable = deferred.lock().is_empty();
+        *self = Block::idle();
+        if reusable {
+            self.deferred = deferred;
+        }
+    }
+
     /// The byte of ReadyForQuery.
     pub(crate) fn status(&self) -> u8 {
         match self.state {

@@ -194,7 +194,7 @@ impl Session {
 
     /// Takes the lock time-out, but no snapshot: one that LOCK TABLE waits for comes after it.
     fn begin_lock(&mut self) {
-        let millis = self.shared.settings.lock().hot().lock_timeout_ms;
+        let millis = self.hot().lock_timeout_ms;
         if let Some(txn) = &mut self.block.txn {
             txn.set_lock_timeout((millis > 0).then(|| std::time::Duration::from_millis(millis)));
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use meridian_exec::virtuals::PreparedRow;
 use meridian_sql::parse::{self, Statement};
 use meridian_sql::plan::Command;
@@ -27,7 +26,7 @@ pub struct BindRequest<'a> {
     /// Parameter formats: none (all text), one (for all), or one each; 1 is binary.
     pub formats: &'a [i16],
     /// Parameters; `None` is NULL.
-    pub params: &'a [Option<Bytes>],
+    pub params: &'a [Option<&'a [u8]>],
     /// Result formats, in the same manner.
     pub result_formats: &'a [i16],
 }
@@ -37,6 +36,8 @@ pub(crate) type Params = SmallVec<[Datum; 4]>;
 
 /// A statement with its parameters, ready to run or under way.
 pub(crate) struct Portal {
+    /// What `pg_stat_activity` shows: the client's text.
+    pub(crate) text: Arc<str>,
     pub(crate) statement: Arc<PreparedStatement>,
     /// Set for queries.
     pub(crate) plan: Option<Arc<Plan>>,
@@ -73,7 +74,7 @@ pub(crate) fn with_formats(columns: &Arc<[ResultColumn]>, formats: &[i16]) -> Ar
 
 impl Session {
     /// Parse: makes a prepared statement.
-    pub async fn parse<C: Client>(
+    pub fn parse<C: Client>(
         &mut self,
         name: &str,
         text: &str,
@@ -144,11 +145,7 @@ impl Session {
     }
 
     /// Bind: makes a portal.
-    pub async fn bind<C: Client>(
-        &mut self,
-        request: BindRequest<'_>,
-        _: &mut C,
-    ) -> Result<(), Fault> {
+    pub fn bind(&mut self, request: BindRequest<'_>) -> Result<()> {
         let statement = self.find_statement(request.statement)?;
         self.statement_time = now_micros();
         self.refuse_when_failed(statement.statement())?;
@@ -169,8 +166,7 @@ impl Session {
                     request.statement,
                     types.len()
                 ),
-            )
-            .into());
+            ));
         }
         let params = if types.is_empty() {
             Params::new()
@@ -178,6 +174,7 @@ impl Session {
             read_params(&request, types, &self.eval())?
         };
         let portal = Portal {
+            text: Arc::clone(&statement.text),
             statement,
             plan,
             params,
@@ -204,7 +201,7 @@ impl Session {
     }
 
     /// Describe of a prepared statement.
-    pub async fn describe_statement<C: Client>(
+    pub fn describe_statement<C: Client>(
         &mut self,
         name: &str,
         client: &mut C,

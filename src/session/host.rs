@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,6 +36,10 @@ pub(crate) struct SessionShared {
     roles: Mutex<Roles>,
     database: (Oid, Arc<str>),
     identity: Mutex<Arc<SessionIdentity>>,
+    /// Counts changes of the identity.
+    identity_epoch: AtomicU64,
+    /// Counts changes of settings, and notices: while it stands, a copy of either is current.
+    pub(crate) settings_epoch: Arc<AtomicU64>,
     pub(crate) interrupt: Interrupt,
     activity: Mutex<Activity>,
     /// `pg_prepared_statements`, by name.
@@ -99,6 +103,7 @@ impl SessionShared {
         let roles = Roles { session: login.clone(), current: login.clone(), login };
         let database = (database.oid, Arc::from(database.name.as_str()));
         let identity = Arc::new(identity(&roles, &database, &settings, opening.pid));
+        let settings_epoch = settings.epoch();
         SessionShared {
             pid: opening.pid,
             peer: opening.peer,
@@ -109,6 +114,8 @@ impl SessionShared {
             roles: Mutex::new(roles),
             database,
             identity: Mutex::new(identity),
+            identity_epoch: AtomicU64::new(0),
+            settings_epoch,
             interrupt: opening.interrupt.clone(),
             activity: Mutex::new(Activity { state: "idle", ..Activity::default() }),
             prepared: Mutex::default(),
@@ -141,7 +148,13 @@ impl SessionShared {
         let mut current = self.identity.lock();
         if **current != new {
             *current = Arc::new(new);
+            self.identity_epoch.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// A number that has changed whenever the identity has.
+    pub(crate) fn identity_epoch(&self) -> u64 {
+        self.identity_epoch.load(Ordering::Acquire)
     }
 
     /// The role that logged in.
@@ -197,6 +210,7 @@ impl SessionShared {
     /// Keeps a notice for the client.
     pub(crate) fn notice(&self, severity: Severity, notice: PgError) {
         self.notices.lock().push((severity, notice));
+        self.settings_epoch.fetch_add(1, Ordering::Release);
     }
 }
 

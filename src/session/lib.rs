@@ -33,6 +33,7 @@ mod session;
 mod sessions;
 mod set;
 pub mod settings;
+mod short;
 mod simple;
 mod statements;
 mod utility;

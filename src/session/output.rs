@@ -7,10 +7,27 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int16Type, Int32Type, Int64Type, UInt32Type};
 use arrow::record_batch::RecordBatch;
 use meridian_exec::datum_at;
+use meridian_sql::plan::Command;
 use meridian_types::io::{self, number};
 use meridian_types::{Datum, EvalContext, Result, oid};
 
 use crate::client::ResultColumn;
+
+/// Appends CommandComplete with the tag of a command that gave or changed so many rows.
+pub(crate) fn command_complete(out: &mut Vec<u8>, command: Command, rows: u64) {
+    let tag: &[u8] = match command {
+        Command::Select => b"SELECT ",
+        Command::Insert => b"INSERT 0 ",
+        Command::Update => b"UPDATE ",
+        Command::Delete => b"DELETE ",
+    };
+    let start = out.len();
+    out.extend_from_slice(&[b'C', 0, 0, 0, 0]);
+    out.extend_from_slice(tag);
+    number::write_i64(out, i64::try_from(rows).unwrap_or(i64::MAX));
+    out.push(0);
+    end_row(out, start);
+}
 
 /// Begins a row of `fields` fields: where it starts.
 pub(crate) fn begin_row(out: &mut Vec<u8>, fields: usize) -> usize {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use meridian_catalog::Catalog;
 use meridian_exec::Prepared;
 use meridian_exec::catalog_store::SessionCatalog;
 use meridian_exec::keypath::KeyPlan;
@@ -13,17 +12,11 @@ use meridian_sql::plan::Query;
 use meridian_types::{PgError, PgType, Result};
 
 use crate::client::ResultColumn;
-use crate::host::SessionShared;
 use crate::session::Session;
-use crate::statements::{Plan, PreparedStatement};
+use crate::statements::{Keep, Plan, PreparedStatement};
 
 /// The names that a statement is bound in.
 pub(crate) type View = SessionCatalog;
-
-/// Whether a view shows this catalog to this session.
-pub(crate) fn is_current(view: &View, catalog: &Arc<Catalog>, shared: &SessionShared) -> bool {
-    Arc::ptr_eq(&view.catalog, catalog) && Arc::ptr_eq(&view.identity, &shared.identity())
-}
 
 /// Client columns of a bound query, as text.
 pub(crate) fn result_columns(query: &Query) -> Arc<[ResultColumn]> {
@@ -46,8 +39,10 @@ impl Session {
         };
         let plan =
             Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
-        if statement.keeps_plan {
+        if statement.keep == Keep::Promised {
             keep_promise(statement, &plan)?;
+        }
+        if statement.keep != Keep::No {
             statement.keep_plan(&plan);
         }
         Ok(plan)

@@ -62,6 +62,7 @@ impl Session {
         let plan = self.plan(&statement)?;
         let params = self.execute_params(outer, &name.value, args, &plan.query().params.clone())?;
         let mut portal = Portal {
+            text: Arc::clone(&outer.text),
             statement,
             plan: Some(plan),
             params,

@@ -43,18 +43,8 @@ pub(crate) enum Running {
 }
 
 /// Result formats as the key path takes them.
-fn wire_formats(formats: &[i16]) -> SmallVec<[Format; 4]> {
+pub(crate) fn wire_formats(formats: &[i16]) -> SmallVec<[Format; 4]> {
     formats.iter().map(|f| if *f == 1 { Format::Binary } else { Format::Text }).collect()
-}
-
-/// The command tag.
-pub(crate) fn tag(command: Command, rows: u64) -> String {
-    match command {
-        Command::Select => format!("SELECT {rows}"),
-        Command::Insert => format!("INSERT 0 {rows}"),
-        Command::Update => format!("UPDATE {rows}"),
-        Command::Delete => format!("DELETE {rows}"),
-    }
 }
 
 /// The KV layer's name for a table lock.
@@ -79,9 +69,9 @@ impl Session {
         rows_max: usize,
         client: &mut C,
     ) -> Result<(), Fault> {
-        self.shared.active(&portal.statement.text, self.statement_time, self.block.started);
+        self.shared.active(&portal.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
+        let timeout = self.hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = self.run_portal_guarded(portal, rows_max, client).await;
         drop(guard);
@@ -105,10 +95,10 @@ impl Session {
                 self.pin_cursors().await?;
             }
             let plan = self.lock_tables(portal).await?;
-            if let Some(key) = &plan.key {
+            if let Some(key) = plan.key.as_ref().filter(|key| rows_max == 0 || key.gives_one()) {
                 let formats = wire_formats(&portal.formats);
                 let rows = self.run_key(&plan, key, &portal.params, &formats, client).await?;
-                client.command_complete(&tag(plan.query().command, rows));
+                output::command_complete(client.buffer(), plan.query().command, rows);
                 portal.running = Running::Done;
                 return Ok(());
             }
@@ -168,9 +158,9 @@ impl Session {
         plan: &Plan,
         params: &[Datum],
     ) -> Arc<StatementContext> {
-        let memory = self.shared.settings.lock().hot().work_mem_bytes;
+        let (memory, eval) = (self.hot().work_mem_bytes, self.eval());
         Arc::new(StatementContext {
-            eval: self.eval(),
+            eval,
             params: params.into(),
             node: Arc::clone(&self.node),
             catalog: Arc::clone(&plan.view.catalog),
@@ -181,6 +171,26 @@ impl Session {
             read_committed: self.block.isolation == Isolation::ReadCommitted,
             backend: self.shared.pid,
         })
+    }
+
+    /// The same for a short statement: the last one's context with what has changed since.
+    pub(crate) fn short_context(&mut self, plan: &Plan, params: &[Datum]) -> Arc<StatementContext> {
+        let Some(mut spare) = self.spare.take() else {
+            return self.statement_context(plan, params);
+        };
+        let Some(ctx) = Arc::get_mut(&mut spare) else {
+            return self.statement_context(plan, params);
+        };
+        self.fill_eval(&mut ctx.eval);
+        match Arc::get_mut(&mut ctx.params) {
+            Some(kept) if kept.len() == params.len() => kept.clone_from_slice(params),
+            _ => ctx.params = params.into(),
+        }
+        replace_if_other(&mut ctx.catalog, &plan.view.catalog);
+        replace_if_other(&mut ctx.deferred, &self.block.deferred);
+        ctx.memory_bytes = usize::try_from(self.hot().work_mem_bytes).unwrap_or(usize::MAX);
+        ctx.read_committed = self.block.isolation == Isolation::ReadCommitted;
+        spare
     }
 
     /// Starts the operators. A statement that writes or locks rows runs to its end here, again and
@@ -250,7 +260,7 @@ impl Session {
             _ => given,
         };
         portal.running = Running::Done;
-        client.command_complete(&tag(command, rows));
+        output::command_complete(client.buffer(), command, rows);
         Ok(())
     }
 
@@ -297,14 +307,17 @@ impl Session {
         formats: &[Format],
         client: &mut C,
     ) -> Result<u64> {
-        let ctx = self.statement_context(plan, params);
+        let ctx = self.short_context(plan, params);
         loop {
             self.begin_statement();
             let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
             let out = client.buffer();
             let start = out.len();
             match key.run(&ctx, txn, formats, out).await {
-                Ok(rows) => return Ok(rows),
+                Ok(rows) => {
+                    self.spare = Some(ctx);
+                    return Ok(rows);
+                }
                 Err(ExecError::StatementRetry) => client.buffer().truncate(start),
                 Err(ExecError::Pg(error)) => {
                     client.buffer().truncate(start);
@@ -312,6 +325,13 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// Shares `new`, unless this is it: most often it is, and nothing is counted.
+pub(crate) fn replace_if_other<T: ?Sized>(old: &mut Arc<T>, new: &Arc<T>) {
+    if !Arc::ptr_eq(old, new) {
+        *old = Arc::clone(new);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meridian_base::clock::{Clock, SystemClock};
 use meridian_catalog::{Catalog, DatabaseDesc, RoleDesc};
 use meridian_cluster::{Isolation, TxnOptions};
 use meridian_exec::virtuals::{CatalogHost, SessionInfo};
-use meridian_exec::{Node, catalog_store, from_kv};
+use meridian_exec::{Node, StatementContext, catalog_store, from_kv};
+use meridian_types::context::Settings as Formatting;
 use meridian_types::{EvalContext, Host, PgError, Result, SqlState};
 use parking_lot::Mutex;
 
@@ -17,10 +19,11 @@ use crate::cursor::SqlCursor;
 use crate::extended::Portal;
 use crate::host::{self, Peers, SessionShared};
 use crate::interrupt::{IdleLimit, Interrupt};
-use crate::plan::{self, View};
+use crate::plan::View;
+use crate::run::replace_if_other;
 use crate::sessions::Opening;
-use crate::settings::Settings;
-use crate::statements::{PreparedStatement, TextCache};
+use crate::settings::{Hot, Settings};
+use crate::statements::{PreparedStatement, Shape, TextCache};
 
 /// Microseconds from 1970-01-01 to 2000-01-01.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -30,20 +33,40 @@ pub(crate) fn now_micros() -> i64 {
     i64::try_from(SystemClock.now_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS
 }
 
+/// A view, and the kernels' host that shows it.
+struct CurrentView {
+    /// Epochs of catalog and identity at which it was found to be current; `None` when it shows a
+    /// transaction's own changes.
+    epochs: Option<(u64, u64)>,
+    view: Arc<View>,
+    host: Arc<dyn Host>,
+}
+
+/// Copies of what statements ask of the settings, and what the client was told of them.
+struct Copied {
+    epoch: Option<u64>,
+    told: Option<u64>,
+    hot: Hot,
+    formatting: Arc<Formatting>,
+}
+
 /// One client's session.
 pub struct Session {
     pub(crate) node: Arc<Node>,
     pub(crate) shared: Arc<SessionShared>,
     pub(crate) interrupt: Interrupt,
     pub(crate) block: Block,
-    pub(crate) view: Option<Arc<View>>,
-    host: Option<(Arc<View>, Arc<dyn Host>)>,
+    view: Option<CurrentView>,
+    copied: Copied,
+    /// The context of the last short statement, to be filled in anew for the next.
+    pub(crate) spare: Option<Arc<StatementContext>>,
     pub(crate) statements: HashMap<String, Arc<PreparedStatement>>,
     pub(crate) unnamed: Option<Arc<PreparedStatement>>,
     pub(crate) portals: HashMap<String, Portal>,
     pub(crate) unnamed_portal: Option<Portal>,
     pub(crate) cursors: HashMap<String, SqlCursor>,
-    pub(crate) texts: TextCache,
+    pub(crate) texts: TextCache<Arc<PreparedStatement>>,
+    pub(crate) shapes: TextCache<Shape>,
     pub(crate) statement_time: i64,
     reported: Vec<(&'static str, String)>,
 }
@@ -67,13 +90,20 @@ impl Session {
             interrupt: opening.interrupt.clone(),
             block: Block::idle(),
             view: None,
-            host: None,
+            copied: Copied {
+                epoch: None,
+                told: None,
+                hot: Hot::default(),
+                formatting: Arc::default(),
+            },
+            spare: None,
             statements: HashMap::new(),
             unnamed: None,
             portals: HashMap::new(),
             unnamed_portal: None,
             cursors: HashMap::new(),
             texts: TextCache::default(),
+            shapes: TextCache::default(),
             statement_time: now_micros(),
             reported,
         }
@@ -95,8 +125,8 @@ impl Session {
     }
 
     /// How long the client may be silent now.
-    pub fn idle_limit(&self) -> IdleLimit {
-        let settings = self.shared.settings.lock().hot();
+    pub fn idle_limit(&mut self) -> IdleLimit {
+        let settings = self.hot();
         let (millis, state, message) = if self.block.is_explicit() {
             (
                 settings.idle_in_transaction_timeout_ms,
@@ -135,38 +165,75 @@ impl Session {
     /// The view that names are resolved in. It is the same one until catalog, search path or role
     /// change, so that a plan is current exactly when its view is this one.
     pub(crate) fn view(&mut self) -> Arc<View> {
-        let catalog = self.catalog();
-        if let Some(view) = &self.view
-            && plan::is_current(view, &catalog, &self.shared)
-        {
-            return Arc::clone(view);
+        Arc::clone(&self.current_view().view)
+    }
+
+    fn current_view(&mut self) -> &CurrentView {
+        // Read before catalog and identity themselves, so that they are never taken for newer.
+        let epochs = (self.node.catalog_epoch(), self.shared.identity_epoch());
+        let epochs = self.block.overlay.is_none().then_some(epochs);
+        let mut current = self.view.take();
+        if epochs.is_none() || current.as_ref().is_none_or(|current| current.epochs != epochs) {
+            let (catalog, identity) = (self.catalog(), self.shared.identity());
+            current = current.filter(|current| {
+                Arc::ptr_eq(&current.view.catalog, &catalog)
+                    && Arc::ptr_eq(&current.view.identity, &identity)
+            });
+            let view = match &current {
+                Some(current) => Arc::clone(&current.view),
+                None => Arc::new(View::new(catalog, identity)),
+            };
+            current = Some(CurrentView {
+                epochs,
+                host: current.map_or_else(|| self.host_of(&view), |current| current.host),
+                view,
+            });
         }
-        let view = Arc::new(View::new(catalog, self.shared.identity()));
-        self.view = Some(Arc::clone(&view));
-        view
+        self.view.insert(current.expect("made above where there was none"))
+    }
+
+    /// What kernels see of a view, the node and this session.
+    fn host_of(&self, view: &Arc<View>) -> Arc<dyn Host> {
+        Arc::new(CatalogHost {
+            view: Arc::clone(view),
+            node: Arc::clone(&self.node),
+            session: Arc::clone(&self.shared) as Arc<dyn SessionInfo>,
+        })
     }
 
     /// What kernels may know of the session, for one statement.
     pub(crate) fn eval(&mut self) -> EvalContext {
-        let view = self.view();
-        let host = match &self.host {
-            Some((of, host)) if Arc::ptr_eq(of, &view) => Arc::clone(host),
-            _ => {
-                let host: Arc<dyn Host> = Arc::new(CatalogHost {
-                    view: Arc::clone(&view),
-                    node: Arc::clone(&self.node),
-                    session: Arc::clone(&self.shared) as Arc<dyn SessionInfo>,
-                });
-                self.host = Some((view, Arc::clone(&host)));
-                host
-            }
-        };
+        let host = Arc::clone(&self.current_view().host);
         EvalContext {
-            settings: Arc::clone(self.shared.settings.lock().formatting()),
+            settings: Arc::clone(&self.copy_settings().formatting),
             transaction_time: self.block.started,
             statement_time: self.statement_time,
             host,
         }
+    }
+
+    /// Makes an older context of this session like [`Session::eval`]'s.
+    pub(crate) fn fill_eval(&mut self, eval: &mut EvalContext) {
+        eval.transaction_time = self.block.started;
+        eval.statement_time = self.statement_time;
+        replace_if_other(&mut eval.settings, &self.copy_settings().formatting);
+        replace_if_other(&mut eval.host, &self.current_view().host);
+    }
+
+    /// The settings that every statement asks for.
+    pub(crate) fn hot(&mut self) -> Hot {
+        self.copy_settings().hot
+    }
+
+    fn copy_settings(&mut self) -> &Copied {
+        let epoch = Some(self.shared.settings_epoch.load(Ordering::Acquire));
+        if self.copied.epoch != epoch {
+            let settings = self.shared.settings.lock();
+            self.copied.hot = settings.hot();
+            self.copied.formatting = Arc::clone(settings.formatting());
+            self.copied.epoch = epoch;
+        }
+        &self.copied
     }
 
     /// Makes sure that a transaction is open, as the statement about to run needs.
@@ -174,7 +241,7 @@ impl Session {
         if self.block.state != State::Idle {
             return;
         }
-        let settings = self.shared.settings.lock().hot();
+        let settings = self.hot();
         self.block.isolation = settings.isolation;
         self.block.read_only = settings.read_only;
         self.block.deferrable = settings.deferrable;
@@ -199,7 +266,7 @@ impl Session {
 
     /// Takes the statement's snapshot and its lock time-out.
     pub(crate) fn begin_statement(&mut self) {
-        let lock_timeout = self.shared.settings.lock().hot().lock_timeout_ms;
+        let lock_timeout = self.hot().lock_timeout_ms;
         if let Some(txn) = &mut self.block.txn {
             let limit = std::time::Duration::from_millis(lock_timeout);
             txn.set_lock_timeout((lock_timeout > 0).then_some(limit));
@@ -239,18 +306,18 @@ impl Session {
         self.end_transaction(false);
     }
 
-    fn end_transaction(&mut self, committed: bool) {
+    pub(crate) fn end_transaction(&mut self, committed: bool) {
         if self.block.state == State::Idle {
             return;
         }
-        self.block = Block::idle();
+        self.block.end();
         self.shared.settings.lock().end_transaction(committed);
         self.shared.advisory.lock().end();
         self.close_portals_at_end(committed);
     }
 
     /// An error outside of a statement's own handling: the transaction fails.
-    pub async fn fail(&mut self) {
+    pub fn fail(&mut self) {
         match self.block.state {
             State::Implicit => self.rollback(),
             State::Explicit => {
@@ -270,6 +337,11 @@ impl Session {
 
     /// Tells the client of notices, and of settings that have changed.
     pub(crate) fn tell<C: Client>(&mut self, client: &mut C) {
+        let epoch = Some(self.shared.settings_epoch.load(Ordering::Acquire));
+        if self.copied.told == epoch {
+            return;
+        }
+        self.copied.told = epoch;
         let notices = std::mem::take(&mut *self.shared.notices.lock());
         if !notices.is_empty() {
             let least = severity(self.shared.settings.lock().get("client_min_messages"));

@@ -2,11 +2,14 @@
 //!
 //! They share one implicit transaction, unless the text itself says BEGIN or COMMIT; an error ends
 //! the text.
+//!
+//! A text that differs from an earlier one in its literals only runs by that one's plan.
 
 use std::sync::Arc;
 
-use meridian_sql::parse::{self, Statement};
-use meridian_types::Result;
+use meridian_sql::parse::{self, Lifted, Literal, Statement};
+use meridian_sql::plan::Command;
+use meridian_types::{Datum, PgType, Result, io, oid};
 
 use crate::Fault;
 use crate::block::State;
@@ -14,7 +17,7 @@ use crate::client::{Client, Disconnected};
 use crate::extended::{Params, Portal};
 use crate::run::Running;
 use crate::session::{Session, now_micros};
-use crate::statements::PreparedStatement;
+use crate::statements::{Plan, PreparedStatement, Shape};
 
 impl Session {
     /// Runs a text. Errors of statements are told to the client here.
@@ -40,7 +43,7 @@ impl Session {
             Err(Fault::Error(error)) => {
                 self.tell(client);
                 client.error(&error);
-                self.fail().await;
+                self.fail();
                 self.tell(client);
             }
         }
@@ -48,6 +51,9 @@ impl Session {
     }
 
     async fn run_text<C: Client>(&mut self, text: &str, client: &mut C) -> Result<(), Fault> {
+        if let Some((statement, plan, params)) = self.shaped(text) {
+            return self.run_query(text.into(), &statement, plan, params, client).await;
+        }
         if let Some(statement) = self.texts.get(text) {
             return self.run_statement(&statement, false, client).await;
         }
@@ -65,10 +71,49 @@ impl Session {
             self.run_statement(&statement, several, client).await?;
             self.tell(client);
             if keep {
-                self.texts.put(text, &statement);
+                self.texts.put(text, statement);
             }
         }
         Ok(())
+    }
+
+    /// The plan that is kept for the text without its literals, and these as parameters. `None` where
+    /// that does not serve, whatever the reason: then the text as it is runs, or says what is wrong
+    /// and where.
+    pub(crate) fn shaped(
+        &mut self,
+        text: &str,
+    ) -> Option<(Arc<PreparedStatement>, Arc<Plan>, Params)> {
+        if self.block.state == State::Failed {
+            return None;
+        }
+        let Lifted { shape, values } = parse::lift(text)?;
+        let epoch = self.node.catalog_epoch();
+        let (found, new) = match self.shapes.get(&shape) {
+            Some(Shape::Usable(statement)) => (Some(statement), false),
+            Some(Shape::Unusable(at)) if at == epoch => return None,
+            Some(Shape::Unusable(_)) | None => (prepare_shape(&shape, &values), true),
+        };
+        self.ensure_transaction();
+        let bound = found.and_then(|statement| {
+            let plan = self.plan(&statement).ok()?;
+            (plan.query().params.len() == values.len()).then_some((statement, plan))
+        });
+        let Some((statement, plan)) = bound else {
+            self.shapes.put(&shape, Shape::Unusable(epoch));
+            return None;
+        };
+        let eval = self.eval();
+        let types = plan.query().params.iter();
+        let values = values.iter().zip(types).map(|(value, ty)| match value {
+            Literal::Int(value) => Some(Datum::Int4(*value)),
+            Literal::Text(text) => io::text_in(ty.oid, -1, text, &eval).ok(),
+        });
+        let params = values.collect::<Option<Params>>()?;
+        if new {
+            self.shapes.put(&shape, Shape::Usable(Arc::clone(&statement)));
+        }
+        Some((statement, plan, params))
     }
 
     async fn run_statement<C: Client>(
@@ -84,16 +129,43 @@ impl Session {
         }
         self.ensure_transaction();
         let plan = self.plan(statement)?;
-        if !plan.columns.is_empty() || plan.query().command == meridian_sql::plan::Command::Select {
+        let text = Arc::clone(&statement.text);
+        self.run_query(text, statement, plan, Params::new(), client).await
+    }
+
+    async fn run_query<C: Client>(
+        &mut self,
+        text: Arc<str>,
+        statement: &Arc<PreparedStatement>,
+        plan: Arc<Plan>,
+        params: Params,
+        client: &mut C,
+    ) -> Result<(), Fault> {
+        if !plan.columns.is_empty() || plan.query().command == Command::Select {
             client.row_description(&plan.columns);
         }
         let mut portal = Portal {
+            text,
             statement: Arc::clone(statement),
             plan: Some(plan),
-            params: Params::new(),
+            params,
             formats: smallvec::SmallVec::new(),
             running: Running::NotStarted,
         };
         self.run_portal(&mut portal, 0, client).await
     }
+}
+
+/// A statement of a shape, if it is one statement that gives or changes rows.
+fn prepare_shape(shape: &str, values: &[Literal<'_>]) -> Option<Arc<PreparedStatement>> {
+    let mut parsed = parse::parse(shape).ok()?;
+    let only = parsed.pop().filter(|only| matches!(only.statement, Statement::Query(_)))?;
+    if !parsed.is_empty() {
+        return None;
+    }
+    let types = values.iter().map(|value| match value {
+        Literal::Int(_) => PgType::new(oid::INT4),
+        Literal::Text(_) => PgType::new(0),
+    });
+    Some(Arc::new(PreparedStatement::of_shape(shape.into(), only, types.collect())))
 }

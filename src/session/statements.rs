@@ -19,6 +19,18 @@ const TEXTS_MAX: usize = 64;
 /// Longer texts are not kept.
 const TEXT_BYTES_MAX: usize = 4096;
 
+/// Whether a statement keeps its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Not so for texts of the simple protocol: literals such as `'now'` are read anew each time, with
+    /// the settings of that time.
+    No,
+    /// As long as it is current; the next one may give other columns.
+    Freely,
+    /// The client was told of parameters and columns, which must stay what they are.
+    Promised,
+}
+
 /// A statement that was parsed once and may be run many times.
 #[derive(Debug)]
 pub(crate) struct PreparedStatement {
@@ -28,9 +40,7 @@ pub(crate) struct PreparedStatement {
     pub(crate) parsed: Option<Parsed>,
     /// Parameter types as given; 0 where the client left one open.
     pub(crate) given: Vec<PgType>,
-    /// Its plan is kept. Not so for texts of the simple protocol: literals such as `'now'` are read
-    /// anew each time, with the settings of that time.
-    pub(crate) keeps_plan: bool,
+    pub(crate) keep: Keep,
     plan: Mutex<Option<Arc<Plan>>>,
     /// Parameter types and output columns as first told to the client; they must not change.
     pub(crate) promised: Mutex<Option<(Vec<PgType>, Vec<PgType>)>>,
@@ -61,13 +71,23 @@ impl PreparedStatement {
         given: Vec<PgType>,
     ) -> PreparedStatement {
         let (plan, promised) = (Mutex::new(None), Mutex::new(None));
-        PreparedStatement { text, parsed, given, keeps_plan: true, plan, promised }
+        PreparedStatement { text, parsed, given, keep: Keep::Promised, plan, promised }
     }
 
     /// A statement of a text that comes by the simple protocol.
     pub(crate) fn of_text(text: Arc<str>, parsed: Parsed) -> PreparedStatement {
         let statement = PreparedStatement::new(text, Some(parsed), vec![]);
-        PreparedStatement { keeps_plan: false, ..statement }
+        PreparedStatement { keep: Keep::No, ..statement }
+    }
+
+    /// A statement of such a text without its literals.
+    pub(crate) fn of_shape(
+        text: Arc<str>,
+        parsed: Parsed,
+        given: Vec<PgType>,
+    ) -> PreparedStatement {
+        let statement = PreparedStatement::new(text, Some(parsed), given);
+        PreparedStatement { keep: Keep::Freely, ..statement }
     }
 
     pub(crate) fn statement(&self) -> Option<&Statement> {
@@ -84,34 +104,49 @@ impl PreparedStatement {
     }
 }
 
-/// Statements by their text, for clients that send the same text again.
-#[derive(Debug, Default)]
-pub(crate) struct TextCache {
-    kept: HashMap<String, (Arc<PreparedStatement>, u64)>,
+/// What is known of a text whose literals were taken out.
+#[derive(Clone, Debug)]
+pub(crate) enum Shape {
+    /// Runs with the literals as its parameters.
+    Usable(Arc<PreparedStatement>),
+    /// Could not be parsed or bound, at this epoch of the catalog: its texts run as they are.
+    Unusable(u64),
+}
+
+/// What a session keeps for texts that a client sends again.
+#[derive(Debug)]
+pub(crate) struct TextCache<T> {
+    kept: HashMap<String, (T, u64)>,
     clock: u64,
 }
 
-impl TextCache {
-    /// The statement kept for this text.
-    pub(crate) fn get(&mut self, text: &str) -> Option<Arc<PreparedStatement>> {
+impl<T> Default for TextCache<T> {
+    fn default() -> TextCache<T> {
+        TextCache { kept: HashMap::new(), clock: 0 }
+    }
+}
+
+impl<T: Clone> TextCache<T> {
+    /// What is kept for this text.
+    pub(crate) fn get(&mut self, text: &str) -> Option<T> {
         self.clock += 1;
-        let (statement, used) = self.kept.get_mut(text)?;
+        let (kept, used) = self.kept.get_mut(text)?;
         *used = self.clock;
-        Some(Arc::clone(statement))
+        Some(kept.clone())
     }
 
-    /// Keeps a statement; the one that was not used for longest goes.
-    pub(crate) fn put(&mut self, text: &str, statement: &Arc<PreparedStatement>) {
+    /// Keeps something; what was not used for longest goes.
+    pub(crate) fn put(&mut self, text: &str, value: T) {
         if text.len() > TEXT_BYTES_MAX {
             return;
         }
-        if self.kept.len() >= TEXTS_MAX {
+        if self.kept.len() >= TEXTS_MAX && !self.kept.contains_key(text) {
             let oldest = self.kept.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(key) = oldest.map(|(key, _)| key.clone()) {
                 self.kept.remove(&key);
             }
         }
-        self.kept.insert(text.to_owned(), (Arc::clone(statement), self.clock));
+        self.kept.insert(text.to_owned(), (value, self.clock));
     }
 
     /// Forgets all (DISCARD PLANS).

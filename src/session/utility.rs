@@ -41,7 +41,7 @@ impl Session {
         self.ensure_transaction();
         self.shared.active(&prepared.text, self.statement_time, self.block.started);
         self.interrupt.begin();
-        let timeout = self.shared.settings.lock().hot().statement_timeout_ms;
+        let timeout = self.hot().statement_timeout_ms;
         let guard = self.interrupt.start_timeout(timeout);
         let outcome = Box::pin(self.dispatch(prepared, statement, formats, several, client)).await;
         drop(guard);
@@ -360,6 +360,7 @@ impl Session {
                 self.statements.clear();
                 self.shared.prepared.lock().clear();
                 self.texts.clear();
+                self.shapes.clear();
                 self.shared.settings.lock().reset_all()?;
                 self.shared.reset_role();
                 self.shared.sequences.clear();
@@ -369,6 +370,7 @@ impl Session {
             }
             "plans" => {
                 self.texts.clear();
+                self.shapes.clear();
                 Ok("DISCARD PLANS".to_owned())
             }
             "sequences" => {

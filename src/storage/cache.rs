@@ -14,6 +14,11 @@
 //! # Eviction
 //! CLOCK by bytes: a hit sets a flag, the hand clears flags and evicts the first entry without one. New
 //! entries start without the flag, so a bulk load passes through without driving out what is read.
+//!
+//! # Layout
+//! What a hit costs is the cache lines that it fetches from memory. An entry's slot lies in the hash
+//! table itself, and its key, its value and their reference count lie side by side in one allocation:
+//! three lines or four for a short row.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,32 +29,78 @@ use parking_lot::RwLock;
 
 /// Shards; more than threads by far, so that two rarely meet.
 const SHARDS: usize = 64;
-/// What an entry costs beside its key and value: slot, table, allocator headers.
+/// What an entry costs beside its key and value: slot, spare slots, reference count, allocator.
 const ENTRY_OVERHEAD: usize = 112;
 
 struct Slot {
     hash: u64,
-    key: Box<[u8]>,
-    /// The value in `cur`; `None` = there is none.
-    value: Option<Bytes>,
+    /// The key, and behind it the value.
+    record: Bytes,
+    key_len: u32,
+    /// `cur` holds a value, which may be empty.
+    present: bool,
     referenced: AtomicBool,
 }
 
 impl Slot {
     fn size(&self) -> usize {
-        ENTRY_OVERHEAD + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+        ENTRY_OVERHEAD + self.record.len()
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.record[..self.key_len as usize]
+    }
+
+    fn value(&self) -> Option<Bytes> {
+        self.present.then(|| self.record.slice(self.key_len as usize..))
+    }
+}
+
+/// A short record in the same allocation as its reference count.
+struct Inline<const N: usize> {
+    len: usize,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> AsRef<[u8]> for Inline<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn inline<const N: usize>(key: &[u8], value: &[u8]) -> Bytes {
+    let (middle, len) = (key.len(), key.len() + value.len());
+    let mut bytes = [0; N];
+    bytes[..middle].copy_from_slice(key);
+    bytes[middle..len].copy_from_slice(value);
+    Bytes::from_owner(Inline { len, bytes })
+}
+
+/// Key and value in one allocation. The sizes fill the allocator's classes, less what the reference
+/// count takes.
+fn record(key: &[u8], value: &[u8]) -> Bytes {
+    match key.len() + value.len() {
+        0..=40 => inline::<40>(key, value),
+        41..=72 => inline::<72>(key, value),
+        73..=104 => inline::<104>(key, value),
+        105..=136 => inline::<136>(key, value),
+        137..=168 => inline::<168>(key, value),
+        169..=232 => inline::<232>(key, value),
+        233..=296 => inline::<296>(key, value),
+        297..=424 => inline::<424>(key, value),
+        _ => Bytes::from_owner([key, value].concat()),
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    table: HashTable<u32>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
+    table: HashTable<Slot>,
     hand: usize,
     bytes: usize,
     /// Writes applied to this shard.
     writes: u64,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// A sharded cache of `cur`.
@@ -57,8 +108,6 @@ pub struct RecordCache {
     shards: Vec<RwLock<Shard>>,
     hasher: DefaultHashBuilder,
     shard_bytes_max: usize,
-    hits: AtomicU64,
-    misses: AtomicU64,
 }
 
 /// Keys to be forgotten, as the cache remembers them.
@@ -104,8 +153,6 @@ impl RecordCache {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: DefaultHashBuilder::default(),
             shard_bytes_max: bytes_max / SHARDS,
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
         }
     }
 
@@ -118,21 +165,17 @@ impl RecordCache {
     pub fn get(&self, key: &[u8]) -> Lookup {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
-        match shard.find(hash, key).and_then(|i| shard.slots[i].as_ref()) {
+        match shard.table.find(hash, |slot| slot.key() == key) {
             Some(slot) => {
                 if !slot.referenced.load(Ordering::Relaxed) {
                     slot.referenced.store(true, Ordering::Relaxed);
                 }
-                let value = slot.value.clone();
-                drop(shard);
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                Lookup::Hit(value)
+                shard.hits.fetch_add(1, Ordering::Relaxed);
+                Lookup::Hit(slot.value())
             }
             None => {
-                let writes = shard.writes;
-                drop(shard);
-                self.misses.fetch_add(1, Ordering::Relaxed);
-                Lookup::Miss(Miss { hash, writes })
+                shard.misses.fetch_add(1, Ordering::Relaxed);
+                Lookup::Miss(Miss { hash, writes: shard.writes })
             }
         }
     }
@@ -142,14 +185,13 @@ impl RecordCache {
     pub fn fill(&self, miss: Miss, key: &[u8], value: Option<&[u8]>) {
         let mut shard = self.shard(miss.hash).write();
         if shard.writes == miss.writes {
-            shard.set(miss.hash, key, value.map(Bytes::copy_from_slice), self.shard_bytes_max);
+            shard.set(miss.hash, key, value, self.shard_bytes_max);
         }
     }
 
     /// The apply path wrote `value` (or removed it) in `cur`.
     pub fn applied(&self, key: &[u8], value: Option<&[u8]>) {
         let hash = self.hasher.hash_one(key);
-        let value = value.map(Bytes::copy_from_slice);
         let mut shard = self.shard(hash).write();
         shard.writes += 1;
         shard.set(hash, key, value, self.shard_bytes_max);
@@ -179,19 +221,18 @@ impl RecordCache {
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
-            *shard = Shard { writes: shard.writes + 1, ..Shard::default() };
+            (shard.table, shard.bytes) = (HashTable::new(), 0);
+            shard.writes += 1;
         }
     }
 
     /// Counters, summed over the shards.
     pub fn stats(&self) -> CacheStats {
-        let mut stats = CacheStats {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-            ..CacheStats::default()
-        };
+        let mut stats = CacheStats::default();
         for shard in &self.shards {
             let shard = shard.read();
+            stats.hits += shard.hits.load(Ordering::Relaxed);
+            stats.misses += shard.misses.load(Ordering::Relaxed);
             stats.bytes += shard.bytes;
             stats.entries += shard.table.len();
         }
@@ -200,29 +241,19 @@ impl RecordCache {
 }
 
 impl Shard {
-    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let is = |i: &u32| self.slots[*i as usize].as_ref().is_some_and(|s| *s.key == *key);
-        self.table.find(hash, is).map(|i| *i as usize)
-    }
-
-    fn set(&mut self, hash: u64, key: &[u8], value: Option<Bytes>, bytes_max: usize) {
-        if let Some(i) = self.find(hash, key) {
-            if let Some(slot) = &mut self.slots[i] {
-                self.bytes -= slot.size();
-                slot.value = value;
-                self.bytes += slot.size();
-            }
-        } else {
-            let slot = Slot { hash, key: key.into(), value, referenced: AtomicBool::new(false) };
+    fn set(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>, bytes_max: usize) {
+        let present = value.is_some();
+        let record = record(key, value.unwrap_or_default());
+        if let Some(slot) = self.table.find_mut(hash, |slot| slot.key() == key) {
+            self.bytes -= slot.size();
+            (slot.record, slot.present) = (record, present);
             self.bytes += slot.size();
-            let at = self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                u32::try_from(self.slots.len() - 1).expect("a shard holds less than 2^32 entries")
-            });
-            self.slots[at as usize] = Some(slot);
-            let slots = &self.slots;
-            let rehash = |i: &u32| slots[*i as usize].as_ref().map_or(0, |s| s.hash);
-            self.table.insert_unique(hash, at, rehash);
+        } else {
+            let key_len = u32::try_from(key.len()).expect("a key is far shorter than 4 GiB");
+            let referenced = AtomicBool::new(false);
+            let slot = Slot { hash, record, key_len, present, referenced };
+            self.bytes += slot.size();
+            self.table.insert_unique(hash, slot, |slot| slot.hash);
         }
         while self.bytes > bytes_max && !self.table.is_empty() {
             self.evict_one();
@@ -231,32 +262,20 @@ impl Shard {
 
     /// Removes what has this hash: that may be more than the key meant, which does no harm.
     fn remove(&mut self, hash: u64) {
-        let slots = &self.slots;
-        let is = |i: &u32| slots[*i as usize].as_ref().is_some_and(|s| s.hash == hash);
-        if let Ok(entry) = self.table.find_entry(hash, is) {
-            let (at, _) = entry.remove();
-            if let Some(slot) = self.slots[at as usize].take() {
-                self.bytes -= slot.size();
-            }
-            self.free.push(at);
-            self.remove(hash);
+        while let Ok(entry) = self.table.find_entry(hash, |slot| slot.hash == hash) {
+            self.bytes -= entry.remove().0.size();
         }
     }
 
     fn evict_one(&mut self) {
         loop {
-            self.hand = (self.hand + 1) % self.slots.len();
-            let Some(slot) = &self.slots[self.hand] else { continue };
-            if slot.referenced.swap(false, Ordering::Relaxed) {
+            // The table may have grown since and moved its entries: then the hand just goes on.
+            self.hand = (self.hand + 1) % self.table.num_buckets();
+            let Ok(entry) = self.table.get_bucket_entry(self.hand) else { continue };
+            if entry.get().referenced.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            let at = u32::try_from(self.hand).expect("a shard holds less than 2^32 entries");
-            self.bytes -= slot.size();
-            if let Ok(entry) = self.table.find_entry(slot.hash, |i| *i == at) {
-                entry.remove();
-            }
-            self.slots[self.hand] = None;
-            self.free.push(at);
+            self.bytes -= entry.remove().0.size();
             return;
         }
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_cluster::Txn;
 use meridian_types::{Datum, PgError, PgType};
+use smallvec::SmallVec;
 
 pub use meridian_types::arrow::Format;
 
@@ -66,6 +67,24 @@ impl KeyPlan {
         matches!(self.kind, Kind::Read(_))
     }
 
+    /// Whether it gives one row at most, so that no limit on rows can cut its result.
+    pub fn gives_one(&self) -> bool {
+        let Read { index, spans, .. } = match &self.kind {
+            Kind::Read(read) => &**read,
+            Kind::Write(write) => return write.gives_one(),
+        };
+        let keys = self.table.indexes[*index].len();
+        self.is_unique(*index)
+            && spans.len() <= 1
+            && spans.iter().all(|span| span.each.is_none() && span.prefix.len() == keys)
+    }
+
+    /// Whether a full key of the index finds one entry at most.
+    fn is_unique(&self, index: usize) -> bool {
+        let desc = &self.table.desc.indexes[index];
+        index == 0 || (desc.unique && !desc.nulls_not_distinct)
+    }
+
     /// Runs a plan that only reads, appending a DataRow message for each row; the answer is their
     /// number. `formats` has one entry, or one for each column; none means text.
     pub fn read(
@@ -97,9 +116,8 @@ impl KeyPlan {
         let limit = count(&read.limit, "LIMIT")?.unwrap_or(u64::MAX);
         let mut rows = 0;
         let codec = &self.table.indexes[read.index];
-        let index = &self.table.desc.indexes[read.index];
-        let unique = read.index == 0 || (index.unique && !index.nulls_not_distinct);
-        let mut wanted = Vec::with_capacity(read.spans.len());
+        let unique = self.is_unique(read.index);
+        let mut wanted = SmallVec::new();
         for span in &read.spans {
             ranges(codec, (unique, read.reverse), span, &cx, &mut wanted)?;
         }
@@ -109,8 +127,12 @@ impl KeyPlan {
             }
             match range {
                 Range::Point(key) => {
-                    let Some((key, value)) = self.fetch(read, key, txn)? else { continue };
-                    rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                    let Some(value) = txn.get(&key).map_err(from_kv)? else { continue };
+                    if read.index == 0 {
+                        rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                    } else if let Some((key, value)) = self.behind(read, &key, &value, txn)? {
+                        rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                    }
                 }
                 Range::Span(span) => {
                     let mut scan = txn.scan(span, read.reverse).map_err(from_kv)?;
@@ -123,11 +145,13 @@ impl KeyPlan {
                             if rows >= limit {
                                 break;
                             }
-                            let Some((key, value)) = self.behind(read, key, value, txn)? else {
-                                continue;
-                            };
-                            rows +=
-                                self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                            if read.index == 0 {
+                                rows +=
+                                    self.give(read, key, value, &mut skip, &cx, ctx, formats, out)?;
+                            } else if let Some((key, value)) = self.behind(read, key, value, txn)? {
+                                rows += self
+                                    .give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
+                            }
                         }
                         if !more || rows >= limit {
                             break;
@@ -166,29 +190,16 @@ impl KeyPlan {
         }
     }
 
-    fn fetch(
-        &self,
-        read: &Read,
-        key: Vec<u8>,
-        txn: &mut Txn,
-    ) -> Result<Option<(Bytes, Bytes)>, PgError> {
-        let Some(value) = txn.get(&key).map_err(from_kv)? else { return Ok(None) };
-        self.behind(read, &Bytes::from(key), &value, txn)
-    }
-
-    /// The row behind an entry of the index.
+    /// The row behind an entry of a secondary index, with its key.
     fn behind(
         &self,
         read: &Read,
-        key: &Bytes,
-        value: &Bytes,
+        key: &[u8],
+        value: &[u8],
         txn: &mut Txn,
-    ) -> Result<Option<(Bytes, Bytes)>, PgError> {
-        if read.index == 0 {
-            return Ok(Some((key.clone(), value.clone())));
-        }
+    ) -> Result<Option<(Vec<u8>, Bytes)>, PgError> {
         let codec = &self.table.indexes[read.index];
-        let row_key = Bytes::from(codec.row_key(&self.table.desc, key, value)?);
+        let row_key = codec.row_key(&self.table.desc, key, value)?;
         Ok(txn.get(&row_key).map_err(from_kv)?.map(|row| (row_key, row)))
     }
 
@@ -196,8 +207,8 @@ impl KeyPlan {
     fn give(
         &self,
         read: &Read,
-        key: &Bytes,
-        value: &Bytes,
+        key: &[u8],
+        value: &[u8],
         skip: &mut u64,
         cx: &Cx<'_>,
         ctx: &StatementContext,

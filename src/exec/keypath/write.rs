@@ -7,6 +7,7 @@ use meridian_cluster::Txn;
 use meridian_kv::api::{Isolation, Strength};
 use meridian_types::arrow::Format;
 use meridian_types::{Datum, PgType};
+use smallvec::SmallVec;
 
 use super::fields;
 use crate::context::StatementContext;
@@ -49,6 +50,17 @@ pub(super) struct Target {
 }
 
 impl Write {
+    /// Whether RETURNING gives one row at most.
+    pub(super) fn gives_one(&self) -> bool {
+        let one = match &self.what {
+            What::Insert { rows, .. } => rows.len() <= 1,
+            What::Update { target, .. } | What::Delete { target } => {
+                target.spans.len() <= 1 && target.spans.iter().all(|span| span.each.is_none())
+            }
+        };
+        one || self.returning.is_empty()
+    }
+
     pub(super) async fn run(
         &self,
         output: &[(usize, PgType)],
@@ -128,7 +140,7 @@ impl Write {
     ) -> Result<u64, ExecError> {
         let cx = Cx::plain(ctx);
         let codec = &self.writer.table.indexes[0];
-        let (mut count, mut points) = (0, Vec::with_capacity(target.spans.len()));
+        let (mut count, mut points) = (0, SmallVec::new());
         for span in &target.spans {
             ranges(codec, (true, false), span, &cx, &mut points)?;
         }

@@ -68,6 +68,11 @@ fn writes(rel: &Rel) -> bool {
 impl Lowerer {
     pub(crate) fn with(&mut self, ctes: &[Cte], body: &Rel) -> Result<Lowered> {
         let root = std::mem::take(&mut self.root);
+        // What runs again and again computes its expressions anew each time.
+        let working = self.working.len();
+        if self.repeated > 0 {
+            self.working.extend(ctes.iter().map(|c| c.id));
+        }
         let (mut ids, mut children) = (vec![], vec![]);
         for (i, cte) in ctes.iter().enumerate() {
             let mut uses = Uses::default();
@@ -93,6 +98,7 @@ impl Lowerer {
         }
         self.root = root;
         let body = self.rel(body)?;
+        self.working.truncate(working);
         if ids.is_empty() {
             return Ok(body);
         }

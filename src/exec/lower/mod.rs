@@ -74,7 +74,8 @@ pub(crate) struct Lowerer {
     repeated: usize,
     /// Spools made so far.
     spools: usize,
-    /// Recursive CTEs whose recursive term is being lowered.
+    /// CTEs whose rows are not the same in each run: recursive ones whose recursive term is being
+    /// lowered, and those of a query that runs more than once.
     working: Vec<u32>,
     /// The relation lowered next is the statement's own.
     root: bool,

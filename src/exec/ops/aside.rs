@@ -8,8 +8,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use arrow::array::UInt32Array;
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result as DfResult;
@@ -21,7 +19,8 @@ use futures::StreamExt;
 use meridian_types::{PgError, Result, SqlState};
 
 use super::Batches;
-use crate::error::{from_arrow, from_datafusion};
+use super::basic::take_rows;
+use crate::error::from_datafusion;
 use crate::keys::Keys;
 
 /// Parts of one level.
@@ -121,7 +120,7 @@ impl Aside {
             if part.is_none() {
                 *part = Some(part_of(&self.spill).map_err(|e| from_datafusion(&e))?);
             }
-            let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(from_arrow)?;
+            let rows = take_rows(batch, rows)?;
             if let Some(part) = part {
                 part(Some(&rows)).map_err(|e| from_datafusion(&e))?;
             }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::Result as DfResult;
@@ -29,6 +29,15 @@ pub(crate) fn batch_of(
 ) -> Result<RecordBatch, PgError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(from_arrow)
+}
+
+/// These rows of a batch, also of one without columns.
+pub(crate) fn take_rows(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch, PgError> {
+    let count = rows.len();
+    if batch.num_columns() == 0 {
+        return batch_of(&batch.schema(), vec![], count);
+    }
+    take_record_batch(batch, &UInt32Array::from(rows)).map_err(from_arrow)
 }
 
 /// A column of an expression's values, sub-queries run as needed.

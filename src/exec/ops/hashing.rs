@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::Result as DfResult;
 use datafusion_execution::TaskContext;
@@ -16,9 +14,9 @@ use meridian_sql::rel::SetOpKind;
 use meridian_types::{PgError, PgType};
 
 use super::aside::{Aside, Budget};
-use super::basic::batch_of;
+use super::basic::{batch_of, take_rows};
 use super::{Batches, Operator, Yielder, generate, input};
-use crate::error::{from_arrow, from_datafusion};
+use crate::error::from_datafusion;
 use crate::keys::Keyer;
 
 /// Memory of this query.
@@ -93,8 +91,7 @@ fn distinct<'a>(
             if let Some(aside) = &mut aside {
                 aside.put(&batch, &keys, &later)?;
             }
-            let kept = take_record_batch(&batch, &UInt32Array::from(keep)).map_err(from_arrow)?;
-            out.send(kept).await;
+            out.send(take_rows(&batch, keep)?).await;
         }
         drop(seen);
         budget.free();
@@ -175,8 +172,7 @@ impl Operator for SetOpOp {
                         keep.push(u32::try_from(row).unwrap_or(u32::MAX));
                     }
                 }
-                let kept =
-                    take_record_batch(&batch, &UInt32Array::from(keep)).map_err(from_arrow)?;
+                let kept = take_rows(&batch, keep)?;
                 let arrays = columns[0].iter().map(|c| kept.column(*c).clone()).collect();
                 out.send(batch_of(&schema, arrays, kept.num_rows())?).await;
             }

@@ -12,6 +12,7 @@ use meridian_catalog::PRIMARY_INDEX_ID;
 use meridian_catalog::key::{IndexCodec, prefix_end};
 use meridian_kv::api::Span;
 use meridian_types::{Datum, PgError, PgType, oid};
+use smallvec::{SmallVec, smallvec};
 
 use super::basic::{batch_of, filter};
 use super::{Batches, Operator, Yielder, generate};
@@ -107,7 +108,7 @@ pub(crate) fn ranges(
     (unique, reverse): (bool, bool),
     exprs: &SpanExprs,
     cx: &Cx<'_>,
-    out: &mut Vec<Range>,
+    out: &mut SmallVec<[Range; 1]>,
 ) -> Result<(), PgError> {
     let none: Vec<Datum> = vec![];
     let Some(at) = exprs.each else {
@@ -141,7 +142,9 @@ fn range(
     row: &dyn RowInput,
     cx: &Cx<'_>,
 ) -> Result<Option<Range>, PgError> {
-    let mut key = codec.prefix().to_vec();
+    // Room for a few numbers; texts grow it.
+    let mut key = Vec::with_capacity(64);
+    key.extend_from_slice(codec.prefix());
     for (i, expr) in exprs.prefix.iter().enumerate() {
         let value = match element {
             Some((at, element)) if at == i => element.clone(),
@@ -195,16 +198,16 @@ const FIRST_ROWS: usize = 32;
 const SCAN_ROWS_MAX: usize = 2048;
 
 impl ScanSpec {
-    fn ranges(&self, cx: &Cx<'_>) -> Result<Vec<Range>, PgError> {
+    fn ranges(&self, cx: &Cx<'_>) -> Result<SmallVec<[Range; 1]>, PgError> {
         match &self.path {
             Path::Full => {
                 let (start, end) = self.table.codec.primary().span();
-                Ok(vec![Range::Span(Span::new(start, end))])
+                Ok(smallvec![Range::Span(Span::new(start, end))])
             }
             Path::Index { at, spans, reverse } => {
                 let index = &self.table.desc.indexes[*at];
                 let primary = index.index_id == PRIMARY_INDEX_ID;
-                let mut out = Vec::with_capacity(spans.len());
+                let mut out = SmallVec::new();
                 for span in spans {
                     // A unique secondary entry holds the row's key in its value.
                     let unique = primary || (index.unique && !index.nulls_not_distinct);

@@ -89,3 +89,37 @@ async fn values_are_looked_for_among_a_sub_querys_rows() {
         ("SELECT row(1,2) = ANY (array[row(1,2)]), array[row(1,2)] || row(3,4)", &["t|{\"(1,2)\",\"(3,4)\"}"]),
     ]).await;
 }
+
+#[tokio::test]
+async fn recursion_searches_and_stops_at_cycles() {
+    let f = filled().await;
+    check(&f, &[
+        // a path orders depth first
+        ("WITH RECURSIVE g(f, t) AS (VALUES (1, 2), (1, 3), (2, 3), (4, 1)), s(f, t) AS (SELECT * FROM g UNION ALL SELECT g.* FROM g, s WHERE g.f = s.t) SEARCH DEPTH FIRST BY f, t SET seq SELECT * FROM s ORDER BY seq", &["1|2|{\"(1,2)\"}", "2|3|{\"(1,2)\",\"(2,3)\"}", "1|3|{\"(1,3)\"}", "2|3|{\"(2,3)\"}", "4|1|{\"(4,1)\"}", "1|2|{\"(4,1)\",\"(1,2)\"}", "2|3|{\"(4,1)\",\"(1,2)\",\"(2,3)\"}", "1|3|{\"(4,1)\",\"(1,3)\"}"]),
+        ("WITH RECURSIVE g(f, t) AS (VALUES (1, 2), (1, 3), (2, 3), (4, 1)), s(f, t) AS (SELECT * FROM g UNION ALL SELECT g.* FROM g, s WHERE g.f = s.t) SEARCH BREADTH FIRST BY f, t SET seq SELECT f, t, seq FROM s ORDER BY seq, f", &["1|2|(0,1,2)", "1|3|(0,1,3)", "2|3|(0,2,3)", "4|1|(0,4,1)", "1|2|(1,1,2)", "1|3|(1,1,3)", "2|3|(1,2,3)", "2|3|(2,2,3)"]),
+        ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r) SEARCH DEPTH FIRST BY x SET y SELECT * FROM r LIMIT 3", &["1|{(1)}", "2|{(1),(2)}", "3|{(1),(2),(3)}"]),
+        // a row on its own path is marked and not followed
+        ("WITH RECURSIVE g(f, t) AS (VALUES (1, 2), (1, 3), (2, 3), (1, 4), (4, 5), (5, 1)), s(f, t) AS (SELECT * FROM g UNION ALL SELECT g.* FROM g, s WHERE g.f = s.t) CYCLE f, t SET c USING p SELECT f, t, c, p FROM s WHERE c ORDER BY p", &["1|4|t|{\"(1,4)\",\"(4,5)\",\"(5,1)\",\"(1,4)\"}", "4|5|t|{\"(4,5)\",\"(5,1)\",\"(1,4)\",\"(4,5)\"}", "5|1|t|{\"(5,1)\",\"(1,4)\",\"(4,5)\",\"(5,1)\"}"]),
+        ("WITH RECURSIVE g(f, t) AS (VALUES (1, 2), (1, 3), (2, 3), (1, 4), (4, 5), (5, 1)), s(f, t) AS (SELECT * FROM g UNION ALL SELECT g.* FROM g, s WHERE g.f = s.t) CYCLE f, t SET c TO 'Y' DEFAULT 'N' USING p SELECT c, count(*), max(cardinality(p)) FROM s GROUP BY c ORDER BY c", &["N|22|5", "Y|3|4"]),
+        ("WITH RECURSIVE g(f, t) AS (VALUES (1, 2), (1, 3), (2, 3), (1, 4), (4, 5), (5, 1)), s(f, t) AS (SELECT * FROM g UNION ALL SELECT g.* FROM g, s WHERE g.f = s.t AND NOT c) SEARCH DEPTH FIRST BY f, t SET seq CYCLE f, t SET c USING p SELECT *  FROM s WHERE f = 1 AND t = 4 ORDER BY seq", &["1|4|{\"(1,4)\"}|f|{\"(1,4)\"}", "1|4|{\"(1,4)\",\"(4,5)\",\"(5,1)\",\"(1,4)\"}|t|{\"(1,4)\",\"(4,5)\",\"(5,1)\",\"(1,4)\"}", "1|4|{\"(4,5)\",\"(5,1)\",\"(1,4)\"}|f|{\"(4,5)\",\"(5,1)\",\"(1,4)\"}", "1|4|{\"(5,1)\",\"(1,4)\"}|f|{\"(5,1)\",\"(1,4)\"}"]),
+        // expressions of a recursive term are computed in each step
+        ("WITH RECURSIVE tab(k, l) AS (VALUES (1,17), (2,17), (3,17)), iter(k, w, l) AS (SELECT 0, 'base', 17 UNION ALL (WITH m(k, w, l, n) AS (SELECT tab.k, 'true'::text, iter.l, min(tab.k) OVER () FROM tab JOIN iter USING (l) WHERE tab.k > iter.k), f AS (SELECT k, w, l FROM m WHERE k = n), e AS (SELECT tab.k, 'new'::text, tab.l FROM f JOIN tab ON f.k = tab.k WHERE f.w = 'false') SELECT * FROM f UNION ALL SELECT * FROM e)) SELECT * FROM iter", &["0|base|17", "1|true|17", "2|true|17", "3|true|17"]),
+        ("SELECT id, ARRAY(WITH c AS MATERIALIZED (SELECT g + t.id AS g FROM generate_series(1, 2) g) SELECT a.g FROM c a JOIN c b ON a.g = b.g + 1) FROM t ORDER BY id", &["1|{3}", "2|{4}", "3|{5}", "4|{6}", "5|{7}"]),
+    ]).await;
+}
+
+#[tokio::test]
+async fn set_operations_without_columns() {
+    let f = filled().await;
+    check(
+        &f,
+        &[
+            // queries without columns have rows
+            ("SELECT count(*) FROM (SELECT FROM t INTERSECT SELECT FROM child) s", &["1"]),
+            ("SELECT count(*) FROM (SELECT FROM t EXCEPT SELECT FROM child) s", &["0"]),
+            ("SELECT count(*) FROM (SELECT FROM t UNION SELECT FROM child) s", &["1"]),
+            ("SELECT count(*) FROM (SELECT FROM t INTERSECT ALL SELECT FROM child) s", &["4"]),
+        ],
+    )
+    .await;
+}

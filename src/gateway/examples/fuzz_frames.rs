@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use meridian_base::{Instant, Rng};
 use meridian_types::{EvalContext, PgError, PgType, io};
 
@@ -145,9 +145,9 @@ fn case(seed: u64, context: &EvalContext, shown: bool) -> Result<(usize, usize),
     }
     let mut startup = BytesMut::from(&bytes[..]);
     if let Ok(Some(body)) = take_startup(&mut startup) {
-        let mut reader = Reader::new(body);
+        let mut reader = Reader::new(&body);
         let _ = reader.u32();
-        while reader.text().is_ok_and(|t| !t.as_str().is_empty()) {}
+        while reader.text().is_ok_and(|t| !t.is_empty()) {}
     }
     let mut read = 0;
     for frame in &whole {
@@ -179,9 +179,9 @@ fn frames(bytes: &[u8], piece_max: usize, rng: &mut Rng) -> Vec<Frame> {
 
 /// Reads a body as the connection does: the number of parameters that could be read.
 fn body(rng: &mut Rng, frame: &Frame, context: &EvalContext, shown: bool) -> Result<usize, String> {
-    let mut reader = Reader::new(frame.body.clone());
+    let mut reader = Reader::new(&frame.body);
     let mut read = 0;
-    let fields = |r: &mut Reader| -> Result<(), PgError> {
+    let fields = |r: &mut Reader<'_>| -> Result<(), PgError> {
         match frame.tag {
             b'Q' => drop(r.text()?),
             b'P' => {
@@ -205,7 +205,7 @@ fn body(rng: &mut Rng, frame: &Frame, context: &EvalContext, shown: bool) -> Res
     };
     let _ = fields(&mut reader);
     if frame.tag == b'B'
-        && let Ok(bind) = Bind::read(frame.body.clone())
+        && let Ok(bind) = Bind::read(&frame.body)
     {
         for bytes in bind.params.iter().flatten() {
             read += parameter(rng, context, Some(bytes), shown)?;
@@ -218,7 +218,7 @@ fn body(rng: &mut Rng, frame: &Frame, context: &EvalContext, shown: bool) -> Res
 fn parameter(
     rng: &mut Rng,
     context: &EvalContext,
-    bytes: Option<&Bytes>,
+    bytes: Option<&[u8]>,
     shown: bool,
 ) -> Result<usize, String> {
     let type_oid = TYPES[pick(rng, TYPES.len())];

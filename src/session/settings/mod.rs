@@ -10,6 +10,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use meridian_types::context::Settings as Formatting;
 use meridian_types::{PgError, Result, SqlState};
@@ -33,6 +34,7 @@ pub struct Settings {
     saved: Vec<(usize, Arc<Values>, Arc<Values>)>,
     formatting: Arc<Formatting>,
     hot: Hot,
+    epoch: Arc<AtomicU64>,
     /// A value has changed since [`Settings::take_changed`] was last asked.
     changed: bool,
 }
@@ -88,6 +90,7 @@ impl Default for Settings {
             saved: vec![],
             formatting: Arc::default(),
             hot: Hot::default(),
+            epoch: Arc::default(),
             changed: false,
         };
         settings.refresh_known();
@@ -128,6 +131,11 @@ impl Settings {
     /// A boolean setting that this code knows to exist.
     pub(crate) fn get_bool(&self, name: &str) -> bool {
         self.get(name) == "on"
+    }
+
+    /// A number that has changed whenever a value has.
+    pub(crate) fn epoch(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.epoch)
     }
 
     /// The settings that every statement asks for.
@@ -178,6 +186,8 @@ impl Settings {
     /// Sets a value that only the session itself may change.
     pub(crate) fn set_internal(&mut self, name: &'static str, value: &str) {
         self.session_defaults.insert(name.to_owned(), value.to_owned());
+        self.changed = true;
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     fn checked(&self, name: &str, text: &str, superuser: bool) -> Result<(String, String)> {
@@ -302,6 +312,7 @@ impl Settings {
     /// Sets what a setting tells until the transaction ends.
     pub(crate) fn set_for_transaction(&mut self, name: &str, value: &str) {
         Arc::make_mut(&mut self.local).insert(name.to_owned(), value.to_owned());
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     /// Whether a value has changed since this was last asked.
@@ -326,6 +337,7 @@ impl Settings {
         if formatting != *self.formatting {
             self.formatting = Arc::new(formatting);
         }
+        self.epoch.fetch_add(1, Ordering::Release);
         Ok(())
     }
 

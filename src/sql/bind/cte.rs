@@ -37,6 +37,11 @@ impl Binder<'_> {
             let id = self.relations.next_cte;
             self.relations.next_cte += 1;
             let recursive = with.recursive && reads(&cte.query, &cte.alias.name.value);
+            if !recursive && cte.from.is_some() {
+                let position = self.source.position(cte.alias.name.span.start);
+                let text = "WITH query is not recursive";
+                return Err(PgError::new(SqlState::SYNTAX_ERROR, text).at(position));
+            }
             let bound =
                 if recursive { self.bind_recursive(id, cte)? } else { self.bind_plain(id, cte)? };
             out.push(bound);
@@ -86,6 +91,7 @@ impl Binder<'_> {
             name: Arc::from(cte.alias.name.value.as_str()),
             id,
             columns: columns.clone(),
+            hidden: 0,
             origins: bound.origins.clone(),
             refusal,
         });
@@ -165,21 +171,28 @@ impl Binder<'_> {
             name: name.clone(),
             id,
             columns: vec![],
+            hidden: 0,
             origins: vec![],
             refusal: Some(Refusal::NonRecursiveTerm),
         };
         self.relations.ctes.push(entry.clone());
         let mut first = self.bind_term(left)?;
         self.relations.ctes.pop();
-        let columns = self.name_columns(&mut first, cte)?;
+        let mut columns = self.name_columns(&mut first, cte)?;
+        let mut plan = first.rel;
+        let marks = self.first_marks(cte, (left, right), &mut plan, &columns)?;
+        let base = columns.clone();
+        columns.extend(marks.columns());
         entry.origins = vec![None; columns.len()];
         (entry.columns, entry.refusal) = (columns.clone(), None);
+        entry.hidden = columns.len() - base.len();
         self.relations.ctes.push(entry.clone());
         let second = self.bind_term_unresolved(right)?;
         self.relations.ctes.truncate(mark);
-        let (rel, ids) = self.fit_recursive_term(second, &columns, &name, &positions)?;
+        let (rel, ids) = self.fit_recursive_term(second, &base, &name, &positions)?;
+        let (rel, ids) = self.next_marks(&marks, id, &name, rel, ids, &base)?;
+        entry.hidden = 0;
         self.relations.ctes.push(entry);
-        let mut plan = first.rel;
         if !inner.is_empty() {
             plan = Rel::With { ctes: inner, body: Box::new(plan) };
         }

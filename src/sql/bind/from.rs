@@ -337,10 +337,12 @@ impl Binder<'_> {
         }
         let mut columns = Vec::with_capacity(cte.columns.len());
         let mut visible = Vec::with_capacity(cte.columns.len());
-        for (c, origin) in cte.columns.iter().zip(&cte.origins) {
+        let shown = cte.columns.len() - cte.hidden;
+        for (i, (c, origin)) in cte.columns.iter().zip(&cte.origins).enumerate() {
             let column = self.new_column(c.name.clone(), c.ty);
             let mut entry = ScopeColumn::new(c.name.clone(), column.id, c.ty);
             entry.origin = *origin;
+            entry.system = i >= shown;
             visible.push(entry);
             columns.push(column);
         }

@@ -44,6 +44,7 @@ pub mod query;
 mod recursion;
 mod same;
 pub mod scope;
+mod search;
 mod select;
 mod setop;
 pub mod statement;

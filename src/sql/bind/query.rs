@@ -45,6 +45,8 @@ pub(crate) struct CteName {
     pub(crate) id: u32,
     /// Its columns.
     pub(crate) columns: Vec<Column>,
+    /// How many of them, at the end, `*` leaves out: what SEARCH and CYCLE add, seen from inside.
+    pub(crate) hidden: usize,
     /// Table columns that they are.
     pub(crate) origins: Vec<Option<(Oid, i16)>>,
     /// Why it cannot be read here, if so.

@@ -80,6 +80,11 @@ impl Dialect for Meridian {
         PostgreSqlDialect {}.prec_value(prec)
     }
 
+    /// Where [`super::search`] writes SEARCH and CYCLE.
+    fn supports_from_first_insert(&self) -> bool {
+        true
+    }
+
     fn supports_left_associative_joins_without_parens(&self) -> bool {
         !self.nested_joins
     }

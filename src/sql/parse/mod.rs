@@ -20,9 +20,11 @@ pub(crate) mod dialect;
 pub(crate) mod grammar;
 pub mod keywords;
 mod lexer;
+mod lift;
 pub mod operators;
 mod primary;
 mod rewrite;
+mod search;
 pub mod source;
 pub mod statement;
 mod transaction;
@@ -32,10 +34,12 @@ mod utility;
 #[cfg(test)]
 mod tests;
 
+pub use lift::{Lifted, Literal, lift};
 pub use rewrite::{
     ConflictElement, ConflictTarget, NO_TABLE, ROWS_FROM, assigned_part, conflict_target,
     insert_alias, lock_clause, overriding, using_columns, window_frame,
 };
+pub use search::{CteClauses, CycleClause, SearchClause, cte_clauses};
 pub use source::Source;
 pub use statement::{Parsed, Statement};
 

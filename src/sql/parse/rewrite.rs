@@ -107,6 +107,12 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
             {
                 i += 1;
             }
+            Some("search" | "cycle") => {
+                i = super::search::mark(text, tokens, i, &mut out).unwrap_or_else(|| {
+                    out.push(token.token.clone());
+                    i + 1
+                });
+            }
             Some("rows") if is(i + 1, "from") => {
                 out.push(quoted(ROWS_FROM, span));
                 i += 2;

@@ -98,8 +98,7 @@ impl Longest {
         let hir = regex_syntax::parse(translated).ok()?;
         let mut traits = Traits::default();
         traits.look(&hir);
-        let mixed = traits.greedy && traits.reluctant;
-        if !traits.choice && !mixed {
+        if !(traits.choice || traits.greedy && traits.reluctant) {
             return None;
         }
         let groups = hir.properties().explicit_captures_len() + 1;
