@@ -5,6 +5,7 @@
 //! version that the lock protected, and its next statement's snapshot contains it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use meridian_base::keys::range_state_key;
 use meridian_base::{RangeId, Timestamp};
@@ -12,7 +13,7 @@ use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::Command;
 use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
-use meridian_storage::{Stale, StorageError, mvcc};
+use meridian_storage::{Load, StorageError, mvcc};
 
 use crate::core::Core;
 
@@ -38,6 +39,30 @@ pub(crate) fn recovered_commit_ts(engine: &dyn Reader) -> Result<Timestamp, Stor
 /// The state machine behind the log.
 pub(crate) struct EntryApplier {
     core: Arc<Core>,
+    loads: Loads,
+}
+
+/// Bytes of loads under way that the cache is to remember: as much as it has room for.
+#[derive(Default)]
+struct Loads(Arc<AtomicUsize>);
+
+/// A part of them.
+struct Kept(Arc<AtomicUsize>, usize);
+
+impl Loads {
+    fn keep(&self, bytes: usize, room: usize) -> Option<Kept> {
+        if self.0.load(Ordering::Relaxed) + bytes > room {
+            return None;
+        }
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Some(Kept(Arc::clone(&self.0), bytes))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Entries that have become engine writes, to be published after the engine has them.
@@ -50,7 +75,7 @@ struct Prepared {
 
 impl EntryApplier {
     pub(crate) fn new(core: Arc<Core>) -> EntryApplier {
-        EntryApplier { core }
+        EntryApplier { core, loads: Loads::default() }
     }
 
     /// Turns entries into engine writes.
@@ -110,17 +135,25 @@ impl EntryApplier {
 
 impl Applier for EntryApplier {
     fn prepare_piece(&self, mut piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
-        // What makes a commit of it (its timestamp) comes with the last piece. What is loaded in bulk
-        // does not go through the cache: it would drive out what is read.
+        // What makes a commit of it (its timestamp) comes with the last piece.
         let core = Arc::clone(&self.core);
-        let mut stale = Stale::default();
+        let kept = self.loads.keep(piece.len(), core.read.cache.room());
+        let mut load = Load::default();
         while !piece.is_empty() {
             let command = Command::decode(&mut piece)
                 .map_err(|error| StorageError::Corruption(error.to_string()))?;
-            core.read.cache.note_stale(command.writes.iter().map(|w| &w.key[..]), &mut stale);
+            let before = ops.len();
             command.bulk_ops(ops);
+            for op in ops[before..].iter().filter(|op| op.keyspace == Keyspace::Cur) {
+                let value = op.value.as_ref().filter(|_| kept.is_some());
+                let fresh = value.map(|value| (op.key.slice(1..), value.clone()));
+                core.read.cache.note(&op.key[1..], fresh, &mut load);
+            }
         }
-        Ok(Box::new(move || core.read.cache.forget(&stale)))
+        Ok(Box::new(move || {
+            core.read.cache.loaded(load);
+            drop(kept);
+        }))
     }
 
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {

@@ -40,6 +40,8 @@ pub struct CopyInserter {
     /// WHERE, over the new row.
     filter: Option<Eval>,
     writes: Writes,
+    /// Rows that came, and those that were inserted.
+    taken: u64,
     rows: u64,
     failed: Option<u64>,
     new: Vec<Datum>,
@@ -71,7 +73,8 @@ impl CopyInserter {
         let writer = writer.clone();
         let (writes, new) = (Writes::default(), vec![]);
         let filter = None;
-        Ok(CopyInserter { writer, ctx, source, places, filter, writes, rows: 0, failed: None, new })
+        let (taken, rows, failed) = (0, 0, None);
+        Ok(CopyInserter { writer, ctx, source, places, filter, writes, taken, rows, failed, new })
     }
 
     /// Rows for which this is not true, over the row's columns by these ids, are left out.
@@ -85,6 +88,8 @@ impl CopyInserter {
     /// Takes a row of the columns that were bound.
     pub fn row(&mut self, params: &mut [Datum]) -> Result<(), PgError> {
         let cx = Cx::with_params(&self.ctx, &[]);
+        let number = self.taken;
+        self.taken += 1;
         self.new.clear();
         if self.source.is_empty() {
             for place in &self.places {
@@ -112,7 +117,7 @@ impl CopyInserter {
             return Ok(());
         }
         self.writer.check_row(&mut self.new, &cx, &self.ctx)?;
-        self.writes.bulk_of(&self.writer).push(&self.new)?;
+        self.writes.bulk_of(&self.writer).push(&self.new, number)?;
         self.rows += 1;
         Ok(())
     }

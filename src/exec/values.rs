@@ -238,3 +238,18 @@ pub(crate) fn compare(a: &Datum, b: &Datum, ty: PgType) -> Ordering {
 
 /// The text form of a value.
 pub(crate) use crate::io::{text_in, text_out};
+
+/// Reads a column of integers of any width.
+pub(crate) fn integer_reader(array: &ArrayRef) -> Box<dyn Fn(usize) -> Option<i64> + '_> {
+    let any = array.as_any();
+    if let Some(a) = any.downcast_ref::<Int32Array>() {
+        return Box::new(|row| a.is_valid(row).then(|| i64::from(a.value(row))));
+    }
+    if let Some(a) = any.downcast_ref::<Int64Array>() {
+        return Box::new(|row| a.is_valid(row).then(|| a.value(row)));
+    }
+    if let Some(a) = any.downcast_ref::<Int16Array>() {
+        return Box::new(|row| a.is_valid(row).then(|| i64::from(a.value(row))));
+    }
+    Box::new(|_| None)
+}

@@ -110,10 +110,13 @@ pub struct RecordCache {
     shard_bytes_max: usize,
 }
 
-/// Keys to be forgotten, as the cache remembers them.
+/// The hash of a key that is being written; key and value if they are to be remembered.
+type Noted = (u64, Option<(Bytes, Bytes)>);
+
+/// What is being written in bulk, for [`RecordCache::loaded`].
 #[derive(Debug, Default)]
-pub struct Stale {
-    hashes: Vec<Vec<u64>>,
+pub struct Load {
+    shards: Vec<Vec<Noted>>,
 }
 
 /// Permission to fill in what was not found, unless the shard is written before.
@@ -197,24 +200,36 @@ impl RecordCache {
         shard.set(hash, key, value, self.shard_bytes_max);
     }
 
-    /// Takes note of keys that are being written, for [`RecordCache::forget`].
-    pub fn note_stale<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, stale: &mut Stale) {
-        stale.hashes.resize_with(SHARDS, Vec::new);
-        for key in keys {
-            let hash = self.hasher.hash_one(key);
-            stale.hashes[(hash >> 40) as usize % SHARDS].push(hash);
+    /// Takes note of a key that is being written in bulk, with its value if it is to be remembered.
+    pub fn note(&self, key: &[u8], fresh: Option<(Bytes, Bytes)>, load: &mut Load) {
+        load.shards.resize_with(SHARDS, Vec::new);
+        let hash = self.hasher.hash_one(key);
+        load.shards[(hash >> 40) as usize % SHARDS].push((hash, fresh));
+    }
+
+    /// The apply path wrote these keys in bulk: what was known of them is no longer true. New values are
+    /// remembered as long as there is room; they drive out nothing.
+    pub fn loaded(&self, load: Load) {
+        for (shard, entries) in self.shards.iter().zip(load.shards) {
+            if entries.is_empty() {
+                continue;
+            }
+            let mut shard = shard.write();
+            shard.writes += 1;
+            for (hash, fresh) in entries {
+                shard.remove(hash);
+                let Some((key, value)) = fresh else { continue };
+                if shard.bytes + ENTRY_OVERHEAD + key.len() + value.len() <= self.shard_bytes_max {
+                    shard.set(hash, &key, Some(&value), self.shard_bytes_max);
+                }
+            }
         }
     }
 
-    /// The apply path wrote these keys in bulk: what is known of them is no longer true.
-    pub fn forget(&self, stale: &Stale) {
-        for (shard, hashes) in self.shards.iter().zip(&stale.hashes) {
-            if !hashes.is_empty() {
-                let mut shard = shard.write();
-                shard.writes += 1;
-                hashes.iter().for_each(|hash| shard.remove(*hash));
-            }
-        }
+    /// Bytes of entries that fit in without driving out others.
+    pub fn room(&self) -> usize {
+        let used: usize = self.shards.iter().map(|shard| shard.read().bytes).sum();
+        (self.shard_bytes_max * SHARDS).saturating_sub(used)
     }
 
     /// Forgets everything: the store's content was replaced, or a span of it dropped.

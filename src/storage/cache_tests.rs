@@ -53,3 +53,30 @@ fn hot_entries_survive_a_bulk_load() {
     let alive = (0..64u64).filter(|n| matches!(cache.get(&n.to_be_bytes()), Lookup::Hit(_)));
     assert!(alive.count() >= 60);
 }
+
+/// What is written in bulk replaces what was known, is remembered while there is room, and a reader that
+/// looked before cannot bring the old state back.
+#[test]
+fn bulk_writes_replace_what_was_known() {
+    let cache = RecordCache::new(SHARDS * 4096);
+    let key = |n: u32| Bytes::copy_from_slice(&n.to_be_bytes());
+    for n in 0..200u32 {
+        cache.applied(&key(n), Some(b"old"));
+    }
+    let absent = miss(&cache, &key(1000));
+    let mut load = Load::default();
+    let fresh = |n: u32| (n >= 150).then(|| (key(n), Bytes::from_static(b"new")));
+    (100..10_000).for_each(|n| cache.note(&key(n), fresh(n), &mut load));
+    cache.loaded(load);
+    cache.fill(absent, &key(1000), None);
+    for n in 0..10_000u32 {
+        match (n, cache.get(&key(n))) {
+            (0..100, Lookup::Hit(Some(value))) => assert_eq!(value, "old", "key {n}"),
+            (150.., Lookup::Hit(Some(value))) => assert_eq!(value, "new", "key {n}"),
+            (100.., Lookup::Miss(_)) => {}
+            (_, found) => panic!("key {n}: {found:?}"),
+        }
+    }
+    let stats = cache.stats();
+    assert!(stats.bytes <= SHARDS * 4096 && cache.room() < SHARDS * 200, "{stats:?}");
+}

@@ -31,7 +31,7 @@ pub mod mvcc;
 #[cfg(test)]
 mod engine_tests;
 
-pub use cache::{RecordCache, Stale};
+pub use cache::{Load, RecordCache};
 pub use dir_lock::DataDirLock;
 pub use engine::{Engine, Ingest, Keyspace, KvIter, Op, Pressure, Reader, WriteBatch};
 pub use error::StorageError;

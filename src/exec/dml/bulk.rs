@@ -65,7 +65,7 @@ impl Bulk {
         self.writer.table.desc.oid
     }
 
-    /// How many rows came before the one that [`Bulk::seal`] has refused.
+    /// The number of the row that [`Bulk::seal`] has refused.
     pub(crate) fn failed(&self) -> Option<u64> {
         self.failed
     }
@@ -75,8 +75,8 @@ impl Bulk {
         self.parts.iter().any(|part| part.builder.size() >= RUN_BYTES)
     }
 
-    /// Takes a row, after `check_row`.
-    pub(crate) fn push(&mut self, row: &Vec<Datum>) -> Result<()> {
+    /// Takes a row, after `check_row`. `number` is its name if [`Bulk::seal`] refuses it.
+    pub(crate) fn push(&mut self, row: &Vec<Datum>, number: u64) -> Result<()> {
         let table = &self.writer.table;
         table.codec.row_key_into(row, &mut self.key)?;
         table.codec.encode_into(row, &mut self.row)?;
@@ -84,10 +84,10 @@ impl Bulk {
             let Some(values) = self.writer.entry_values(at, row)? else { continue };
             let (entry, value) = table.indexes[at].entry(&values, &self.key)?;
             part.builder.push(&entry, &value);
-            part.numbers.push(self.rows);
+            part.numbers.push(number);
         }
         self.parts[0].builder.push(&self.key, &self.row);
-        self.parts[0].numbers.push(self.rows);
+        self.parts[0].numbers.push(number);
         self.rows += 1;
         for constraint in self.writer.foreign() {
             let event = Event::child(&table.desc, *constraint, row);

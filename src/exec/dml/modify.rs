@@ -245,7 +245,7 @@ impl ModifySpec {
         for row in 0..batch.num_rows() {
             let mut new = row_of(batch, row, values);
             self.writer.check_row(&mut new, cx, &ctx)?;
-            driver.writes.bulk_of(&self.writer).push(&new)?;
+            driver.writes.bulk_of(&self.writer).push(&new, 0)?;
         }
         driver.writes.seal(false, driver.txn, &ctx).await?;
         Ok(Applied { count: batch.num_rows() as u64, columns: None, stopped_at: None })
@@ -270,9 +270,9 @@ impl ModifySpec {
     }
 
     /// A row written through a view with a check option must be one that the view shows.
-    fn check_views(&self, row: &Vec<Datum>, cx: &Cx<'_>, ctx: &StatementContext) -> Result<()> {
+    fn check_views(&self, row: &[Datum], cx: &Cx<'_>, ctx: &StatementContext) -> Result<()> {
         for (view, condition) in &self.view_checks {
-            if condition.row(row, cx)? != Datum::Bool(true) {
+            if condition.row(&row, cx)? != Datum::Bool(true) {
                 let text = format!("new row violates check option for view \"{view}\"");
                 let detail = super::describe::failing_row(self.table(), row, &ctx.eval);
                 let state = SqlState::WITH_CHECK_OPTION_VIOLATION;

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int16Array, Int32Array, Int64Array};
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result as DfResult;
@@ -22,6 +22,7 @@ use meridian_types::{CallInfo, Datum, EvalContext, PgError, PgType, Result, oid}
 use super::aside::{Aside, Budget};
 use super::basic::{batch_of, column, selected};
 use super::hashing::ENTRY_BYTES;
+use super::hypothetical::Place;
 use super::{BATCH_ROWS, Batches, Operator, Yielder, generate, input};
 use crate::expr::Eval;
 use crate::keys::Keyer;
@@ -39,6 +40,8 @@ enum Form {
     Sum,
     /// `min` or `max` of integers
     Extreme(bool),
+    /// A hypothetical row's place.
+    Place(Place),
     /// By the types crate's state.
     State,
 }
@@ -90,7 +93,7 @@ impl Call {
             ("sum", 1) if matches!(arg, Some(oid::INT2 | oid::INT4)) => Form::Sum,
             ("min", 1) if integer => Form::Extreme(false),
             ("max", 1) if integer => Form::Extreme(true),
-            _ => Form::State,
+            _ => Place::named(name).map_or(Form::State, Form::Place),
         };
         let kernel = match form {
             Form::State => Some(kernel?),
@@ -141,7 +144,7 @@ impl Accumulator {
         match call.form {
             Form::CountAll | Form::Count => Accumulator::Counts(vec![]),
             Form::Sum | Form::Extreme(_) => Accumulator::Integers(vec![]),
-            Form::State => Accumulator::States(vec![]),
+            Form::State | Form::Place(_) => Accumulator::States(vec![]),
         }
     }
 
@@ -321,7 +324,7 @@ fn update(
             Ok(0)
         }
         Accumulator::Integers(integers) => {
-            let value = integer_reader(&arguments.args[0]);
+            let value = values::integer_reader(&arguments.args[0]);
             for (row, group) in groups.iter().enumerate() {
                 let Some(value) = kept(row).then(|| value(row)).flatten() else { continue };
                 let slot = &mut integers[*group];
@@ -405,20 +408,6 @@ fn distinct_key(args: &[Datum], call: &Call) -> Result<Vec<u8>> {
         }
     }
     Ok(out)
-}
-
-fn integer_reader(array: &ArrayRef) -> Box<dyn Fn(usize) -> Option<i64> + '_> {
-    let any = array.as_any();
-    if let Some(a) = any.downcast_ref::<Int32Array>() {
-        return Box::new(|row| a.is_valid(row).then(|| i64::from(a.value(row))));
-    }
-    if let Some(a) = any.downcast_ref::<Int64Array>() {
-        return Box::new(|row| a.is_valid(row).then(|| a.value(row)));
-    }
-    if let Some(a) = any.downcast_ref::<Int16Array>() {
-        return Box::new(|row| a.is_valid(row).then(|| i64::from(a.value(row))));
-    }
-    Box::new(|_| None)
 }
 
 /// Sorts by these keys' directions; the values are in the same order.
@@ -580,6 +569,11 @@ fn finish_gathered(rows: &mut Gathered, call: &Call, info: &CallInfo<'_>) -> Res
     if matches!(call.form, Form::CountAll | Form::Count) {
         let counted = rows.iter().filter(|(_, args)| !args.iter().any(Datum::is_null)).count();
         return Ok(Datum::Int8(i64::try_from(counted).unwrap_or(i64::MAX)));
+    }
+    if let Form::Place(place) = call.form {
+        let keys: Vec<_> = call.order.iter().map(|(e, d, n)| (e.ty, *d, *n)).collect();
+        let row = rows.first().map(|(_, args)| args.clone()).unwrap_or_default();
+        return Ok(place.of(&row, rows.iter().map(|(sort, _)| &sort[..]), &keys));
     }
     let Some(kernel) = call.kernel else {
         return Err(PgError::unsupported("this aggregate with DISTINCT is not supported yet"));

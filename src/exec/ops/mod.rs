@@ -11,6 +11,7 @@ pub(crate) mod basic;
 pub(crate) mod cte;
 pub(crate) mod function;
 pub(crate) mod hashing;
+mod hypothetical;
 pub(crate) mod lock;
 pub(crate) mod meter;
 pub(crate) mod modify;

@@ -123,3 +123,16 @@ async fn set_operations_without_columns() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn hypothetical_rows_have_their_place() {
+    let f = filled().await;
+    check(&f, &[
+        // where a row would stand
+        ("SELECT rank(3) WITHIN GROUP (ORDER BY x), dense_rank(3) WITHIN GROUP (ORDER BY x), percent_rank(3) WITHIN GROUP (ORDER BY x), cume_dist(3) WITHIN GROUP (ORDER BY x) FROM (VALUES (1), (1), (2), (2), (3), (3), (4)) v(x)", &["5|3|0.5714285714285714|0.875"]),
+        ("SELECT rank(3.5) WITHIN GROUP (ORDER BY x DESC NULLS FIRST), dense_rank(NULL) WITHIN GROUP (ORDER BY x) FROM (VALUES (1), (1), (2), (NULL), (3), (3), (4)) v(x)", &["3|5"]),
+        ("SELECT rank(3) WITHIN GROUP (ORDER BY x), cume_dist(3) WITHIN GROUP (ORDER BY x), percent_rank(3) WITHIN GROUP (ORDER BY x) FROM (VALUES (1)) v(x) WHERE false", &["1|1|0"]),
+        ("SELECT g, rank(5, 'b', 50) WITHIN GROUP (ORDER BY x, y DESC, x) FILTER (WHERE x > 1) FROM (VALUES (1, 1, 'a'), (1, 5, 'b'), (2, 5, 'c'), (2, 7, 'a')) v(g, x, y) GROUP BY g ORDER BY g", &["1|2", "2|2"]),
+        ("SELECT string_agg(DISTINCT x, ',' ORDER BY x DESC) FROM (VALUES ('a'::varchar), ('b'), ('a')) v(x)", &["b,a"]),
+    ]).await;
+}

@@ -12,6 +12,7 @@ use sqlparser::ast::{
 };
 
 use super::from_function;
+use super::same::same;
 use super::{AggregateRef, AggregateState, Binder, Clause, GroupingRef, SetRef, WindowRef};
 use crate::ast;
 use crate::expr::{Expr, ExprKind};
@@ -44,6 +45,21 @@ impl<'e> Parts<'e> {
 
 fn wrong(text: String, position: Option<u32>) -> PgError {
     PgError::new(SqlState::WRONG_OBJECT_TYPE, text).at(position)
+}
+
+/// Aggregates over a row that might be among those of the group.
+const HYPOTHETICAL: [&str; 4] = ["rank", "dense_rank", "percent_rank", "cume_dist"];
+
+impl Parts<'_> {
+    /// An aggregate without arguments is called with a star.
+    fn check_star(&self) -> Result<()> {
+        if self.args.is_empty() && !self.star {
+            let name = self.name;
+            let text = format!("{name}(*) must be used to call a parameterless aggregate function");
+            return Err(wrong(text, self.position));
+        }
+        Ok(())
+    }
 }
 
 impl Binder<'_> {
@@ -400,6 +416,10 @@ impl Binder<'_> {
             Some(filter) => Some(self.bind_condition(filter, Clause::Filter)?),
             None => None,
         };
+        if within && HYPOTHETICAL.contains(&parts.name) {
+            self.unify_hypothetical(parts, &mut args.exprs, direct)?;
+        }
+        let written: Vec<Expr> = args.exprs.iter().map(|(e, _)| e.clone()).collect();
         let resolved = self.resolve_function(parts.schema, parts.name, args, parts.position)?;
         let FunctionResolution::Call(mut resolved) = resolved else {
             return Err(PgError::internal("an aggregate is no cast"));
@@ -412,10 +432,45 @@ impl Binder<'_> {
             }
         } else {
             for (expr, at, desc, nulls) in order {
+                if parts.distinct && !written.iter().any(|e| same(e, &expr)) {
+                    let text = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
+                    return Err(PgError::new(SqlState::INVALID_COLUMN_REFERENCE, text).at(at));
+                }
                 order_by.push((self.resolve_unknown(expr, at)?, desc, nulls));
             }
         }
         Ok((resolved, order_by, filter))
+    }
+
+    /// Gives the row that is asked about the types of the columns that it is compared with.
+    fn unify_hypothetical(
+        &mut self,
+        parts: &Parts<'_>,
+        args: &mut [(Expr, Option<u32>)],
+        direct: usize,
+    ) -> Result<()> {
+        let (row, columns) = args.split_at_mut(direct);
+        if row.len() != columns.len() {
+            let name = parts.name;
+            let types: Vec<String> =
+                row.iter().chain(&*columns).map(|(e, _)| self.display_type(e.ty.oid)).collect();
+            let text = format!("function {name}({}) does not exist", types.join(", "));
+            let hint = format!(
+                "To use the hypothetical-set aggregate {name}, the number of hypothetical direct arguments (here {}) must match the number of ordering columns (here {}).",
+                row.len(),
+                columns.len()
+            );
+            let error = PgError::new(SqlState::UNDEFINED_FUNCTION, text).hint(hint);
+            return Err(error.at(parts.position));
+        }
+        for (own, column) in row.iter_mut().zip(columns) {
+            let both = [(&column.0, column.1), (&own.0, own.1)];
+            let ty = self.select_common_type(&both, "WITHIN GROUP")?;
+            for (e, at) in [own, column] {
+                *e = self.coerce_to_common(e.clone(), ty, "WITHIN GROUP", *at)?;
+            }
+        }
+        Ok(())
     }
 
     fn check_aggregate_form(
@@ -440,9 +495,8 @@ impl Binder<'_> {
             let text = format!("WITHIN GROUP is required for ordered-set aggregate {name}");
             return Err(wrong(text, position));
         }
-        if kind == 'n' && parts.args.is_empty() && !parts.star {
-            let text = format!("{name}(*) must be used to call a parameterless aggregate function");
-            return Err(wrong(text, position));
+        if kind == 'n' {
+            parts.check_star()?;
         }
         Ok(())
     }
@@ -493,6 +547,9 @@ impl Binder<'_> {
         }
         if filter.is_some() && resolved.row.kind == 'w' {
             return refuse("FILTER is not implemented for non-aggregate window functions");
+        }
+        if resolved.row.kind == 'a' {
+            parts.check_star()?;
         }
         let aggregate = (resolved.row.kind == 'a').then(|| resolved.func.prosrc.clone());
         let column = self.new_column(resolved.row.name, resolved.ret);

@@ -85,7 +85,6 @@ fn search_at(tokens: &[Lexed], at: usize) -> Option<(SearchClause, usize)> {
 }
 
 /// The clause without its values, where those are, and what follows.
-#[expect(clippy::type_complexity, reason = "three parts of one clause, taken apart at once")]
 fn cycle_at(tokens: &[Lexed], at: usize) -> Option<(CycleClause, Option<[usize; 3]>, usize)> {
     if !is(tokens, at, "cycle") {
         return None;
