@@ -220,8 +220,7 @@ impl RecordCache {
                 shard.remove(hash);
                 let Some((key, value)) = fresh else { continue };
                 if shard.bytes + ENTRY_OVERHEAD + key.len() + value.len() <= self.shard_bytes_max {
-                    let value = Bytes::copy_from_slice(&value);
-                    shard.set(hash, &key, Some(value), self.shard_bytes_max);
+                    shard.set(hash, &key, Some(&value), self.shard_bytes_max);
                 }
             }
         }

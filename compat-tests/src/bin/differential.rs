@@ -114,7 +114,8 @@ const LEFT_OUT: &str = "'pg_sleep','random','setseed','gen_random_uuid','now','c
     'txid_current_if_assigned','loread','lo_get','to_tsvector','to_tsquery','plainto_tsquery',\
     'phraseto_tsquery','websearch_to_tsquery','ts_lexize','numeric_inc','inet_merge',\
     'gin_extract_jsonb','unique_key_recheck',\
-    'btequalimage','btvarstrequalimage','postgresql_fdw_validator','ts_match_tt'";
+    'btequalimage','btvarstrequalimage','postgresql_fdw_validator','ts_match_tt',\
+    'json_populate_record','jsonb_populate_record'";
 
 /// Differences that are meant: a part of the expression, and why its value differs.
 const EXPLAINED: &[(&str, &str)] = &[

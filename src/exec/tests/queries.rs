@@ -155,3 +155,25 @@ async fn common_table_expressions() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn rows_are_read_from_json_and_arrays_spread() {
+    let f = filled().await;
+    check(
+        &f,
+        &[
+            ("SELECT * FROM json_to_recordset('[{\"a\":1,\"b\":\"x\"},{\"a\":\"2\",\"c\":true}]') AS r(a int, b text, c bool)", &[
+                "1|x|·", "2|·|t",
+            ]),
+            ("SELECT * FROM jsonb_to_record('{\"a\":[[1,2],[3,4]],\"n\":12.345}') AS r(a int[], n numeric(4,1), z date)", &[
+                "{{1,2},{3,4}}|12.3|·",
+            ]),
+            ("SELECT x.id, x.tid FROM child c, jsonb_populate_recordset(c, '[{\"id\": 7}, {\"tid\": 8}]') x WHERE c.id = 1", &["7|1", "1|8"]),
+            ("SELECT (json_populate_record(c, '{\"tid\": 9}')).tid FROM child c WHERE id = 1", &["9"]),
+            ("SELECT concat_ws('-', VARIADIC x), num_nulls(VARIADIC x), format('%s%s', VARIADIC x) FROM (VALUES (ARRAY[1, 2]), (ARRAY[3, NULL])) v(x)", &[
+                "1-2|0|12", "3|1|3",
+            ]),
+        ],
+    )
+    .await;
+}

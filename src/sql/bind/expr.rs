@@ -439,6 +439,10 @@ impl Binder<'_> {
         args: &[&ast::Expr],
         clause: Clause,
     ) -> Result<Expr> {
+        if args.is_empty() {
+            // The grammar wants one at least.
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \")\""));
+        }
         let mut bound = Vec::with_capacity(args.len());
         for arg in args {
             bound.push((self.bind_expr(arg, clause)?, self.position(arg)));

@@ -11,6 +11,7 @@ use sqlparser::ast::{
     DuplicateTreatment, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
 };
 
+use super::from_function;
 use super::same::same;
 use super::{AggregateRef, AggregateState, Binder, Clause, GroupingRef, SetRef, WindowRef};
 use crate::ast;
@@ -283,10 +284,17 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         let position = parts.position;
-        let call = match self.resolve_function(parts.schema, parts.name, args, position)? {
+        let mut call = match self.resolve_function(parts.schema, parts.name, args, position)? {
             FunctionResolution::Cast(expr) => return Ok(expr),
             FunctionResolution::Call(call) => call,
         };
+        if from_function::populates(&call.func) {
+            let Some(fields) = self.composite_fields(call.ret.oid) else {
+                let text = format!("first argument of {} must be a row type", call.row.name);
+                return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text));
+            };
+            call.args.extend(from_function::described(&fields));
+        }
         let signature = |b: &Self| b.signature(None, call.row.name, &call.row.argtypes, &[]);
         match call.row.kind {
             'w' => {

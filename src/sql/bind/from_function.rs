@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use meridian_types::oid::{self, INT8, RECORD};
-use meridian_types::{PgError, PgType, Result, SqlState};
+use meridian_types::oid::{self, INT8, Oid, RECORD};
+use meridian_types::{ArrayValue, Datum, PgError, PgType, Result, SqlState};
 
 use super::from::{BoundItem, apply_alias};
 use super::scope::{ScopeColumn, ScopeItem};
@@ -88,6 +88,10 @@ impl Binder<'_> {
             (None, kind) => (identity(), vec![Expr { kind, ty }], false),
         };
         let fields = self.function_fields((&func, &args), ty, definitions, position)?;
+        let mut args = args;
+        if let Some(fields) = fields.as_ref().filter(|_| reads_records(&func)) {
+            args.extend(described(fields));
+        }
         let scalar = fields.is_none();
         let fields = fields.unwrap_or_else(|| {
             let named = out_name(&func, &args).unwrap_or_else(|| Arc::from(name));
@@ -212,6 +216,41 @@ fn call(name: &ast::ObjectName, args: Vec<ast::FunctionArg>) -> ast::Expr {
         over: None,
         within_group: vec![],
     })
+}
+
+/// A function that fills a row of its first argument's type from JSON.
+pub(super) fn populates(func: &FuncRef) -> bool {
+    matches!(
+        &*func.prosrc,
+        "json_populate_record"
+            | "jsonb_populate_record"
+            | "json_populate_recordset"
+            | "jsonb_populate_recordset"
+    )
+}
+
+/// A function that makes rows of a column definition list from JSON.
+fn reads_records(func: &FuncRef) -> bool {
+    matches!(
+        &*func.prosrc,
+        "json_to_record" | "jsonb_to_record" | "json_to_recordset" | "jsonb_to_recordset"
+    )
+}
+
+/// Names, types and modifiers of fields as arguments, for the functions that make rows.
+pub(super) fn described(fields: &Fields) -> [Expr; 3] {
+    let array = |element: Oid, of: Oid, values: Vec<Datum>| {
+        let array = ArrayValue::from_elements(element, values);
+        Expr::constant(Datum::Array(Arc::new(array)), PgType::new(of))
+    };
+    let names = fields.iter().map(|(name, _)| Datum::Text(name.clone())).collect();
+    let types = fields.iter().map(|(_, ty)| Datum::Oid(ty.oid)).collect();
+    let typmods = fields.iter().map(|(_, ty)| Datum::Int4(ty.typmod)).collect();
+    [
+        array(oid::TEXT, oid::TEXT_ARRAY, names),
+        array(oid::OID, oid::OID_ARRAY, types),
+        array(oid::INT4, oid::INT4_ARRAY, typmods),
+    ]
 }
 
 /// The function that a value which is no call is taken as: it returns its argument.

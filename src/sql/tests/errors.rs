@@ -98,6 +98,8 @@ const CASES: &[(&str, &str)] = &[
     ("select s.* from t", "42P01 missing FROM-clause entry for table \"s\" @8"),
     ("select a from t group by rollup (b)", "42803 column \"t.a\" must appear in the GROUP BY clause or be used in an aggregate function @8"),
     ("select * from generate_series(1, 2) as f(a int)", "42601 a column definition list is only allowed for functions returning \"record\" @42"),
+    ("select coalesce()", "42601 syntax error at or near \")\""),
+    ("select concat(variadic 5)", "42804 VARIADIC argument must be an array @24"),
     ("select * from json_to_record('{}')", "42601 a column definition list is required for functions returning \"record\" @15"),
     ("select * from t where generate_series(1, 2) = 1", "0A000 set-returning functions are not allowed in WHERE @23"),
     ("select a from t having c > 1", "42803 column \"t.a\" must appear in the GROUP BY clause or be used in an aggregate function @8"),

@@ -83,7 +83,7 @@ pub fn text_in(type_oid: Oid, typmod: i32, text: &str, ctx: &EvalContext) -> Res
             Datum::Interval(datetime::interval_in(text, typmod, settings.interval_style)?)
         }
         oid::OID | oid::XID | oid::CID => Datum::Oid(number::oid_in(text, type_oid)?),
-        oid::XID8 => Datum::Int8(number::int8_in(text)?),
+        oid::XID8 => Datum::Int8(number::xid8_in(text).cast_signed()),
         oid::MONEY => Datum::Int8(number::money_in(text)?),
         oid::PG_LSN => Datum::Int8(number::lsn_in(text)?),
         oid::JSON => {

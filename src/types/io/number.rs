@@ -59,6 +59,26 @@ pub fn int8_in(text: &str) -> Result<i64> {
     integer(text, i64::MIN, i64::MAX, "bigint")
 }
 
+/// `xid8in`, which in this version is C's `strtoull` with any base and no complaint: what is no
+/// number is 0, what follows one is passed over, what is too great is the greatest.
+pub fn xid8_in(text: &str) -> u64 {
+    let text = text.trim_start_matches(is_space);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let (base, digits) = match hexadecimal {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_hexdigit()) => (16, rest),
+        _ if digits.starts_with('0') => (8, digits),
+        _ => (10, digits),
+    };
+    let mut value: u64 = 0;
+    for digit in digits.chars().map_while(|c| c.to_digit(base)) {
+        let grown = value.checked_mul(base.into()).and_then(|v| v.checked_add(digit.into()));
+        let Some(grown) = grown else { return u64::MAX };
+        value = grown;
+    }
+    if text.starts_with('-') { value.wrapping_neg() } else { value }
+}
+
 /// `oidin` and its aliases: unsigned 32 bits; a negative number wraps, as in C.
 pub fn oid_in(text: &str, type_oid: Oid) -> Result<u32> {
     let name = format_type(type_oid, -1);

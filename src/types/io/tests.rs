@@ -73,3 +73,19 @@ fn arrays_keep_shape_bounds_and_quotes() {
     assert!(fails(oid::INT4_ARRAY, -1, "{1,{2}}").starts_with("malformed array literal"));
     assert!(fails(oid::INT4_ARRAY, -1, "{1,2").starts_with("malformed array literal"));
 }
+
+#[test]
+fn xid8_takes_what_c_takes() {
+    for (text, shown) in [
+        ("18446744073709551615", "18446744073709551615"),
+        ("99999999999999999999", "18446744073709551615"),
+        ("-1", "18446744073709551615"),
+        (" 42 ", "42"),
+        ("0xff", "255"),
+        ("010", "8"),
+        ("12abc", "12"),
+        ("abc", "0"),
+    ] {
+        assert_eq!(round(oid::XID8, text), shown, "{text}");
+    }
+}

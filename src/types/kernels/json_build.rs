@@ -36,7 +36,7 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     ("row_to_json_pretty", to_json),
     ("to_jsonb", |c, a| jsonb(&tree(&a[0], arg_type(c, 0, &a[0]), c.ctx)?)),
     ("json_build_array", |c, a| {
-        let args = spread(c, a);
+        let args = typed(c, a);
         let mut out = vec![b'['];
         for (i, (value, ty)) in args.iter().enumerate() {
             if i > 0 {
@@ -49,7 +49,7 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     }),
     ("json_build_array_noargs", |_, _| Ok(Datum::text("[]"))),
     ("json_build_object", |c, a| {
-        let args = pairs_of(spread(c, a), "json_build_object")?;
+        let args = pairs_of(typed(c, a), "json_build_object")?;
         let mut out = vec![b'{'];
         for (i, pair) in args.chunks_exact(2).enumerate() {
             if i > 0 {
@@ -68,12 +68,12 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
     }),
     ("json_build_object_noargs", |_, _| Ok(Datum::text("{}"))),
     ("jsonb_build_array", |c, a| {
-        let items = spread(c, a).into_iter().map(|(v, ty)| tree(&v, ty, c.ctx));
+        let items = typed(c, a).into_iter().map(|(v, ty)| tree(&v, ty, c.ctx));
         jsonb(&Value::Array(items.collect::<Result<_>>()?))
     }),
     ("jsonb_build_array_noargs", |_, _| jsonb(&Value::Array(vec![]))),
     ("jsonb_build_object", |c, a| {
-        let args = pairs_of(spread(c, a), "jsonb_build_object")?;
+        let args = pairs_of(typed(c, a), "jsonb_build_object")?;
         let pairs = args.chunks_exact(2).enumerate().map(|(i, pair)| {
             if pair[0].0.is_null() {
                 return Err(invalid(format!("argument {}: key must not be null", 2 * i + 1)));
@@ -92,14 +92,8 @@ pub(crate) const MAKERS: &[(&str, Kernel)] = &[
 
 type Typed = (Datum, crate::PgType);
 
-/// The arguments of a variadic function; one array given as `VARIADIC` is taken apart.
-fn spread(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
-    if let ([Datum::Array(array)], [ty]) = (a, call.args)
-        && ty.oid == crate::oid::ANYARRAY
-    {
-        let ty = crate::PgType::new(array.element_type);
-        return array.elements.iter().map(|e| (e.clone(), ty)).collect();
-    }
+/// The arguments with their types.
+fn typed(call: &CallInfo<'_>, a: &[Datum]) -> Vec<Typed> {
     a.iter().enumerate().map(|(i, d)| (d.clone(), arg_type(call, i, d))).collect()
 }
 

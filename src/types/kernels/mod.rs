@@ -34,6 +34,7 @@ mod json_access;
 mod json_aggregate;
 mod json_build;
 mod json_path;
+mod json_record;
 mod json_sets;
 mod json_value;
 mod like;
@@ -93,10 +94,11 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
     json_build::MAKERS,
     json_build::CHANGES,
     json_path::KERNELS,
+    json_record::KERNELS,
 ];
 /// Set-returning kernels by `prosrc`.
 pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] =
-    &[datetime_make::SETS, json_sets::SETS, json_path::SETS];
+    &[datetime_make::SETS, json_sets::SETS, json_path::SETS, json_record::SETS];
 /// Aggregates by `name(argument types)`.
 pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] =
     &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];

@@ -79,8 +79,11 @@ impl Traits {
                     self.greedy |= r.greedy;
                     self.reluctant |= !r.greedy;
                 }
-                self.choice |= !matches!(r.sub.kind(), HirKind::Class(_) | HirKind::Literal(_))
-                    || matches!(r.sub.kind(), HirKind::Literal(l) if l.0.len() > 1 && r.max != Some(r.min));
+                self.choice |= match r.sub.kind() {
+                    HirKind::Class(_) => false,
+                    HirKind::Literal(l) => l.0.len() > 1 && r.max != Some(r.min),
+                    _ => true,
+                };
                 self.look(&r.sub);
             }
             _ => {}

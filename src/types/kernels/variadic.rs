@@ -29,5 +29,11 @@ fn null_or(kernel: &str, call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
 pub(crate) const KERNELS: &[(&str, Kernel)] = &[
     ("variadic text_concat", |c, a| null_or("text_concat", c, a)),
     ("variadic text_concat_ws", |c, a| null_or("text_concat_ws", c, a)),
+    ("variadic pg_num_nulls", |c, a| null_or("pg_num_nulls", c, a)),
+    ("variadic pg_num_nonnulls", |c, a| null_or("pg_num_nonnulls", c, a)),
+    ("variadic json_build_array", |c, a| null_or("json_build_array", c, a)),
+    ("variadic jsonb_build_array", |c, a| null_or("jsonb_build_array", c, a)),
+    ("variadic json_build_object", |c, a| null_or("json_build_object", c, a)),
+    ("variadic jsonb_build_object", |c, a| null_or("jsonb_build_object", c, a)),
     ("variadic text_format", |c, a| spread("text_format", c, a)),
 ];
