@@ -113,6 +113,7 @@ impl DdlContext<'_> {
             self.notice(SqlState::DUPLICATE_COLUMN, text);
             return Ok(());
         }
+        self.refuse_under_stars(old.oid)?;
         let mut table = TableDesc::clone(old);
         table.schema_version += 1;
         let mut sequences = Vec::new();

@@ -215,6 +215,36 @@ async fn dependencies_are_respected() {
     assert_eq!(s.error("CREATE TABLE b (x int)").await, "42P07 relation \"b\" already exists");
 }
 
+/// A view is kept as text: a column more must not become one of the view's.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_keep_their_columns() {
+    let s = Server::new().await;
+    s.run("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    s.run("CREATE VIEW named AS SELECT a, count(*) OVER () AS n FROM t").await;
+    s.run("ALTER TABLE t ADD COLUMN b int DEFAULT 7").await;
+    assert_eq!(s.run("SELECT * FROM named").await, ["1|1"]);
+    let refused = |view: &str| {
+        format!(
+            "0A000 adding a column is not supported yet where view \"{view}\" reads all columns by *"
+        )
+    };
+    for (view, query) in [
+        ("star", "SELECT *, 5 AS x FROM t"),
+        ("inner_star", "SELECT 1 AS one WHERE EXISTS (SELECT t.* FROM t UNION TABLE t)"),
+        ("natural", "SELECT 2 AS two FROM (t AS l NATURAL JOIN t AS r)"),
+    ] {
+        s.run(&format!("CREATE VIEW {view} AS {query}")).await;
+        assert_eq!(s.error("ALTER TABLE t ADD COLUMN c int").await, refused(view));
+        s.run(&format!("DROP VIEW {view}")).await;
+    }
+    s.run("CREATE VIEW over AS SELECT * FROM named").await;
+    let wider = "CREATE OR REPLACE VIEW named AS SELECT a, count(*) OVER () AS n, b FROM t";
+    assert_eq!(s.error(wider).await, refused("over"));
+    s.run("DROP VIEW over").await;
+    s.run(wider).await;
+    assert_eq!(s.run("SELECT * FROM named").await, ["1|1|7"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_altered() {
     let s = Server::new().await;

@@ -61,7 +61,76 @@ fn collect_ctes(query: &ast::Query) -> Vec<String> {
     ctes.0
 }
 
+/// Whether what a query means depends on which columns there are: `*`, `t.*`, NATURAL.
+fn names_all_columns(query: &ast::Query) -> bool {
+    struct Stars;
+    impl ast::Visitor for Stars {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+            if body_has_star(&query.body) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+    ast::Visit::visit(query, &mut Stars).is_break()
+}
+
+fn body_has_star(body: &ast::SetExpr) -> bool {
+    match body {
+        ast::SetExpr::Select(select) => {
+            let star = |item: &ast::SelectItem| {
+                matches!(
+                    item,
+                    ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..)
+                )
+            };
+            select.projection.iter().any(star) || select.from.iter().any(has_natural_join)
+        }
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            body_has_star(left) || body_has_star(right)
+        }
+        ast::SetExpr::Table(_) => true,
+        // What is nested is visited by itself.
+        _ => false,
+    }
+}
+
+fn has_natural_join(from: &ast::TableWithJoins) -> bool {
+    use ast::JoinOperator::{FullOuter, Inner, Join, Left, LeftOuter, Right, RightOuter};
+    let nested = |factor: &ast::TableFactor| match factor {
+        ast::TableFactor::NestedJoin { table_with_joins, .. } => has_natural_join(table_with_joins),
+        _ => false,
+    };
+    let natural = |join: &ast::Join| match &join.join_operator {
+        Join(c) | Inner(c) | Left(c) | LeftOuter(c) | Right(c) | RightOuter(c) | FullOuter(c) => {
+            matches!(c, ast::JoinConstraint::Natural)
+        }
+        _ => false,
+    };
+    nested(&from.relation) || from.joins.iter().any(|j| natural(j) || nested(&j.relation))
+}
+
 impl DdlContext<'_> {
+    /// A relation gets a column: a view that reads all its columns would come to mean another query.
+    ///
+    /// # Errors
+    /// `0A000` when there is such a view.
+    pub(super) fn refuse_under_stars(&self, relation: Oid) -> Result<()> {
+        for view in self.views_on(relation) {
+            let query = meridian_sql::parse::parse_query(&view.query)?;
+            if names_all_columns(&query) {
+                let text = format!(
+                    "adding a column is not supported yet where view \"{}\" reads all columns by *",
+                    view.name
+                );
+                return Err(PgError::unsupported(text));
+            }
+        }
+        Ok(())
+    }
+
     /// The text of a view's query with qualified names, and the relations that it names.
     fn qualify(&self, query: &ast::Query, start: u32, text: &str) -> Names {
         let ctes = collect_ctes(query);
@@ -139,7 +208,12 @@ impl DdlContext<'_> {
                 view.oid = self.oids(3).await?;
                 view.row_type = view.oid + 2;
             }
-            Some(Relation::View(old)) if create.or_replace => self.replace(&mut view, &old)?,
+            Some(Relation::View(old)) if create.or_replace => {
+                self.replace(&mut view, &old)?;
+                if view.columns.len() > old.columns.len() {
+                    self.refuse_under_stars(old.oid)?;
+                }
+            }
             Some(other) if create.or_replace => {
                 let text = format!("\"{}\" is not a view", other.name());
                 return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, text));
