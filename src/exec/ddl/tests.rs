@@ -230,7 +230,7 @@ async fn views_keep_their_columns() {
     };
     for (view, query) in [
         ("star", "SELECT *, 5 AS x FROM t"),
-        ("inner_star", "SELECT 1 AS one WHERE EXISTS (SELECT t.* FROM t UNION TABLE t)"),
+        ("inner_star", "SELECT 1 AS one WHERE EXISTS (SELECT t.* FROM t UNION SELECT 1, 2)"),
         ("natural", "SELECT 2 AS two FROM (t AS l NATURAL JOIN t AS r)"),
     ] {
         s.run(&format!("CREATE VIEW {view} AS {query}")).await;
