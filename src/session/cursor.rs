@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use meridian_exec::{Cursor, ExecError};
+use meridian_exec::Cursor;
 use meridian_sql::ast;
 use meridian_sql::parse::statement::{DeclareCursor, Direction};
 use meridian_types::{EvalContext, PgError, Result, SqlState};
@@ -15,7 +15,7 @@ use crate::Fault;
 use crate::block::needs_block;
 use crate::client::{Client, ResultColumn};
 use crate::extended::with_formats;
-use crate::run::{self, Running, no_transaction};
+use crate::run::{self, Running, no_retry, no_transaction};
 use crate::session::Session;
 use crate::statements::PreparedStatement;
 
@@ -357,12 +357,5 @@ impl Session {
     /// ROLLBACK TO: what was opened after the savepoint is closed.
     pub(crate) fn close_portals_newer_than(&mut self, depth: usize) {
         self.cursors.retain(|_, cursor| cursor.depth < depth || cursor.depth == usize::MAX);
-    }
-}
-
-fn no_retry(error: ExecError) -> PgError {
-    match error {
-        ExecError::Pg(error) => error,
-        ExecError::StatementRetry => PgError::internal("a cursor's query asked to be run again"),
     }
 }

@@ -273,13 +273,8 @@ impl Session {
         match &mut portal.running {
             Running::Streaming(cursor, eval) => {
                 let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
-                match cursor.next(txn, rows_max).await {
-                    Ok(batch) => Ok(batch.map(|batch| (batch, eval.clone()))),
-                    Err(ExecError::Pg(error)) => Err(error),
-                    Err(ExecError::StatementRetry) => {
-                        Err(PgError::internal("a statement that only reads asked to be run again"))
-                    }
-                }
+                let batch = cursor.next(txn, rows_max).await.map_err(no_retry)?;
+                Ok(batch.map(|batch| (batch, eval.clone())))
             }
             Running::Stored { batches, at, eval, error, .. } => {
                 let Some(first) = batches.first().cloned() else {
@@ -358,6 +353,16 @@ pub(crate) fn read_only(what: &str) -> PgError {
         SqlState::READ_ONLY_SQL_TRANSACTION,
         format!("cannot execute {what} in a read-only transaction"),
     )
+}
+
+/// The error of a statement that only reads: no row's lock can ask for another run.
+pub(crate) fn no_retry(error: ExecError) -> PgError {
+    match error {
+        ExecError::Pg(error) => error,
+        ExecError::StatementRetry => {
+            PgError::internal("a statement that only reads asked to be run again")
+        }
+    }
 }
 
 /// A statement runs in a transaction, always.

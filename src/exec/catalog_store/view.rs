@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meridian_catalog::{Catalog, Relation, SearchPath};
 use meridian_sql::bind::CatalogView;
+pub use meridian_sql::deparse::quote_ident;
 use meridian_types::builtin;
 use meridian_types::oid::Oid;
 
@@ -68,14 +69,6 @@ impl SessionCatalog {
         }
         self.catalog.relation_of_row_type(oid.checked_add(1)?).map(|r| (r, true))
     }
-}
-
-/// An identifier as SQL text, quoted when it has to be.
-pub fn quote_ident(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !meridian_sql::parse::keywords::needs_quotes(name);
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 impl SessionCatalog {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use meridian_exec::catalog_store::quote_ident;
-use meridian_exec::{Cursor, ExecError, datums, from_kv};
+use meridian_exec::{Cursor, datums, from_kv};
 use meridian_sql::parse::statement::CopySource;
 use meridian_sql::rel::Column;
-use meridian_types::{EvalContext, PgError, PgType, Result, io};
+use meridian_types::{EvalContext, PgType, Result, io};
 
 use super::options::{Format, Header, Options};
 use super::{binary, copied_columns, lines};
 use crate::Fault;
 use crate::client::Client;
-use crate::run::{lock_mode, no_transaction};
+use crate::run::{lock_mode, no_retry, no_transaction};
 use crate::session::Session;
 use crate::statements::PreparedStatement;
 
@@ -78,13 +78,6 @@ impl Session {
         }
         client.copy_done();
         Ok(format!("COPY {rows}"))
-    }
-}
-
-fn no_retry(error: ExecError) -> PgError {
-    match error {
-        ExecError::Pg(error) => error,
-        ExecError::StatementRetry => PgError::internal("COPY TO asked to be run again"),
     }
 }
 
