@@ -69,8 +69,8 @@ impl Drop for Kept {
 struct Prepared {
     /// Logical keys with what `cur` holds for them now.
     records: Vec<(Key, Bytes)>,
-    /// The newest commit among them.
-    newest: Option<Timestamp>,
+    /// The commits among them, in order.
+    commits: Vec<Timestamp>,
 }
 
 impl EntryApplier {
@@ -80,7 +80,7 @@ impl EntryApplier {
 
     /// Turns entries into engine writes.
     fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
-        let mut prepared = Prepared { records: Vec::new(), newest: None };
+        let mut prepared = Prepared { records: Vec::new(), commits: Vec::new() };
         for mut entry in entries {
             while !entry.is_empty() {
                 let command = Command::decode(&mut entry)
@@ -93,7 +93,7 @@ impl EntryApplier {
                     let cur = ops[before..].last().and_then(|op| op.value.clone());
                     prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
                 }
-                prepared.newest = Some(command.ts);
+                prepared.commits.push(command.ts);
             }
         }
         Ok(prepared)
@@ -101,7 +101,7 @@ impl EntryApplier {
 
     /// The write that says up to which commit the engine has everything.
     fn mark(prepared: &Prepared, ops: &mut Vec<Op>) {
-        if let Some(newest) = prepared.newest {
+        if let Some(newest) = prepared.commits.last() {
             let ts = newest.0.to_le_bytes();
             ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
         }
@@ -112,12 +112,10 @@ impl EntryApplier {
         for (key, value) in &prepared.records {
             core.read.cache.applied(key, Some(value));
         }
-        let Some(newest) = prepared.newest else { return };
         // After a restart the log repeats what the engine already holds: nothing to announce.
-        if newest <= core.applied() {
-            return;
-        }
-        for flight in core.pipeline.applied(core, newest) {
+        let applied = core.applied();
+        let known = prepared.commits.partition_point(|ts| *ts <= applied);
+        for flight in core.pipeline.applied(core, &prepared.commits[known..]) {
             flight.finish(core, Ok(()));
         }
     }

@@ -99,6 +99,18 @@ impl Sequencer {
         }
     }
 
+    /// The sequencer of a leader that takes over: nothing gets a timestamp at or below `floor`, where
+    /// earlier leaders may have read, and garbage collection stands where they left it.
+    pub fn leading(
+        applied: Timestamp,
+        floor: Timestamp,
+        gc: Timestamp,
+        ring_len: usize,
+    ) -> Sequencer {
+        let last = applied.max(floor);
+        Sequencer { last, gc, ..Sequencer::new(applied, ring_len) }
+    }
+
     /// The newest snapshot.
     pub fn applied(&self) -> Timestamp {
         self.applied

@@ -160,6 +160,17 @@ impl TxnState {
         }
     }
 
+    /// Fixes the snapshot, which could not be known when the transaction or its statement began.
+    pub fn fix_snapshot(&mut self, ts: Timestamp) {
+        debug_assert!(ts >= self.read_ts, "snapshots never go back");
+        self.read_ts = ts.max(self.read_ts);
+    }
+
+    /// Are keys locked that are not written?
+    pub fn locks_more_than_it_writes(&self) -> bool {
+        self.locks.keys().any(|key| !self.buffer.contains_key(key))
+    }
+
     /// Has nothing been written?
     pub fn is_read_only(&self) -> bool {
         self.buffer.is_empty() && self.runs.is_empty()
@@ -311,8 +322,9 @@ impl TxnState {
     pub fn note_lock(&mut self, key: &Key, strength: Strength, before: ModeSet) {
         let locked =
             self.locks.entry(key.clone()).or_insert(LockedKey { modes: 0, newest: Timestamp::MIN });
-        debug_assert_eq!(locked.modes, before, "table and transaction agree on what is held");
-        locked.modes = before | strength.bit();
+        // Unless the lock was lost with a lease and has been taken again elsewhere.
+        debug_assert!(before == 0 || before == locked.modes, "table and transaction agree");
+        locked.modes |= before | strength.bit();
         if !self.savepoints.is_empty() {
             self.undo.push(Undo::Lock { key: key.clone(), before });
         }

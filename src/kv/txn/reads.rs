@@ -77,6 +77,13 @@ impl ReadSet {
         before.is_some_and(|(_, end)| end.is_empty() || key < &end[..])
     }
 
+    /// All that was read, as spans.
+    pub fn spans(&self) -> impl Iterator<Item = Span> {
+        let points = self.points.iter().map(|key| Span::point(key));
+        let spans = self.spans.iter();
+        points.chain(spans.map(|(start, end)| Span { start: start.clone(), end: end.clone() }))
+    }
+
     /// Was nothing read?
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.spans.is_empty()
