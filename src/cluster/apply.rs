@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use meridian_base::keys::range_state_key;
 use meridian_base::{RangeId, Timestamp};
 use meridian_kv::api::{Bytes, Key};
-use meridian_kv::range::Command;
+use meridian_kv::range::{Command, LogEntry};
 use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
 use meridian_storage::{Load, StorageError, mvcc};
 
+use crate::commit::Landed;
 use crate::core::Core;
 
 /// The one range of a store, until ranges split.
@@ -69,8 +70,10 @@ impl Drop for Kept {
 struct Prepared {
     /// Logical keys with what `cur` holds for them now.
     records: Vec<(Key, Bytes)>,
-    /// The commits among them, in order.
-    commits: Vec<Timestamp>,
+    /// The newest commit among them.
+    newest: Option<Timestamp>,
+    /// What they were, in order.
+    landed: Vec<Landed>,
 }
 
 impl EntryApplier {
@@ -80,11 +83,16 @@ impl EntryApplier {
 
     /// Turns entries into engine writes.
     fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
-        let mut prepared = Prepared { records: Vec::new(), commits: Vec::new() };
+        let mut prepared = Prepared { records: Vec::new(), newest: None, landed: Vec::new() };
         for mut entry in entries {
             while !entry.is_empty() {
-                let command = Command::decode(&mut entry)
+                let entry = LogEntry::decode(&mut entry)
                     .map_err(|error| StorageError::Corruption(error.to_string()))?;
+                let LogEntry::Commit(command) = entry else {
+                    entry.ops(ops);
+                    prepared.landed.push(Landed::Other(entry));
+                    continue;
+                };
                 for write in &command.writes {
                     let (old, new) = (write.old.as_ref(), write.value.as_deref());
                     let before = ops.len();
@@ -93,7 +101,8 @@ impl EntryApplier {
                     let cur = ops[before..].last().and_then(|op| op.value.clone());
                     prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
                 }
-                prepared.commits.push(command.ts);
+                prepared.newest = Some(command.ts);
+                prepared.landed.push(Landed::Commit(command.ts, command.txn));
             }
         }
         Ok(prepared)
@@ -101,7 +110,7 @@ impl EntryApplier {
 
     /// The write that says up to which commit the engine has everything.
     fn mark(prepared: &Prepared, ops: &mut Vec<Op>) {
-        if let Some(newest) = prepared.commits.last() {
+        if let Some(newest) = prepared.newest {
             let ts = newest.0.to_le_bytes();
             ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
         }
@@ -114,8 +123,9 @@ impl EntryApplier {
         }
         // After a restart the log repeats what the engine already holds: nothing to announce.
         let applied = core.applied();
-        let known = prepared.commits.partition_point(|ts| *ts <= applied);
-        for flight in core.pipeline.applied(core, &prepared.commits[known..]) {
+        let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
+        let known = prepared.landed.iter().take_while(|landed| old(landed)).count();
+        for flight in core.pipeline.applied(core, &prepared.landed[known..]) {
             flight.finish(core, Ok(()));
         }
     }

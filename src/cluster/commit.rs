@@ -14,9 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use meridian_kv::api::TxnId;
 use meridian_kv::api::{Bytes, Key, KvError, Timestamp};
 use meridian_kv::locks::Owner;
-use meridian_kv::range::{Command, CommitRequest, Newest, Sequencer, Version};
+use meridian_kv::range::{
+    CommitRequest, Header, LogEntry, Newest, Outcome as Decided, OutcomeAnswer, Outcomes, Refused,
+    Sequencer, Stored, Version,
+};
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
 use parking_lot::Mutex;
@@ -55,6 +59,22 @@ pub(crate) enum CommitError {
     Unknown(String),
 }
 
+impl From<Refused> for CommitError {
+    fn from(refused: Refused) -> CommitError {
+        match refused {
+            Refused::Error(error) => CommitError::Refused(error),
+            Refused::Wait(_)
+            | Refused::Decided(Decided::Aborted)
+            | Refused::Expired
+            | Refused::Busy
+            | Refused::NoLease => CommitError::Moved,
+            Refused::Decided(Decided::Committed(_)) | Refused::InFlight(_) | Refused::Forgotten => {
+                CommitError::Unknown("it was asked for before".into())
+            }
+        }
+    }
+}
+
 impl From<KvError> for CommitError {
     fn from(error: KvError) -> CommitError {
         CommitError::Refused(error)
@@ -83,13 +103,19 @@ impl Flight {
 
 struct Ordered {
     sequencer: Sequencer,
-    queue: VecDeque<Command>,
+    /// Commits with a name that were applied here, whoever led: what this node tells of them when it leads.
+    outcomes: Outcomes,
+    queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
     /// The term in which this node leads; proposals are good in no other.
     term: u64,
     /// Why no commit is accepted now.
     closed: Option<CommitError>,
 }
+
+/// Named commits that a node remembers: what a range does in some seconds, so that a gateway that has lost
+/// its connection still gets an answer. Twice this is a megabyte more.
+const OUTCOMES_MAX: usize = 20_000;
 
 /// Sequencer, queue and the commits in flight.
 pub(crate) struct CommitPipeline {
@@ -122,7 +148,8 @@ impl CommitPipeline {
         let sequencer = Sequencer::new(applied, ring_len);
         let (queue, flights) = (VecDeque::new(), VecDeque::new());
         let closed = Some(CommitError::Moved);
-        let ordered = Ordered { sequencer, queue, flights, term: 0, closed };
+        let outcomes = Outcomes::new(applied, OUTCOMES_MAX);
+        let ordered = Ordered { sequencer, outcomes, queue, flights, term: 0, closed };
         CommitPipeline {
             ordered: Mutex::new(ordered),
             ring_len,
@@ -131,17 +158,34 @@ impl CommitPipeline {
         }
     }
 
-    /// This node leads from now on, and has applied all that earlier leaders have committed. No commit
-    /// gets a timestamp at or below `floor`: those leaders may have read there.
-    pub(crate) fn lead(&self, term: u64, floor: Timestamp) {
+    /// This node leads from `start` on, up to `until`, and has applied all that earlier leaders have
+    /// committed; `stored` is what the range holds of transactions. Those leaders may have read up to
+    /// `start`. Does nothing while this node leads already.
+    pub(crate) fn lead(&self, term: u64, start: Timestamp, until: Timestamp, stored: Vec<Stored>) {
         let mut ordered = self.ordered.lock();
         if ordered.closed != Some(CommitError::Moved) {
             return;
         }
-        let applied = ordered.sequencer.applied();
-        let gc = ordered.sequencer.gc();
-        ordered.sequencer = Sequencer::leading(applied, floor, gc, self.ring_len);
-        (ordered.term, ordered.closed) = (term, None);
+        let (applied, gc) = (ordered.sequencer.applied(), ordered.sequencer.gc());
+        let outcomes = ordered.outcomes.clone();
+        let mut sequencer = Sequencer::load(applied, self.ring_len, start, outcomes, stored);
+        sequencer.advance_gc(gc, None);
+        sequencer.lease(until);
+        (ordered.sequencer, ordered.term, ordered.closed) = (sequencer, term, None);
+    }
+
+    /// Does this node lead in this term?
+    pub(crate) fn leads(&self, term: u64) -> bool {
+        let ordered = self.ordered.lock();
+        ordered.term == term && ordered.closed.is_none()
+    }
+
+    /// The lease lasts longer.
+    pub(crate) fn extend(&self, term: u64, until: Timestamp) {
+        let mut ordered = self.ordered.lock();
+        if ordered.term == term {
+            ordered.sequencer.lease(until);
+        }
     }
 
     /// This node no longer leads in `term`.
@@ -152,7 +196,7 @@ impl CommitPipeline {
                 return;
             }
             ordered.closed = Some(CommitError::Moved);
-            let first = ordered.queue.front().map(|command| command.ts);
+            let first = ordered.queue.iter().find_map(LogEntry::ts);
             ordered.queue.clear();
             // What has been proposed is the batcher's to finish.
             let keep = match first {
@@ -189,21 +233,26 @@ impl CommitPipeline {
             }
             let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
                 Ok(command) => command,
-                Err(error) => {
+                Err(Refused::Decided(Decided::Committed(ts))) => {
+                    // Nobody can have dropped the other end yet.
+                    let _ = done.send(Ok(ts));
+                    return Ok(outcome);
+                }
+                Err(refused) => {
                     core.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err(error.into());
+                    return Err(refused.into());
                 }
             };
             let flight = Flight { ts: command.ts, owner, locks: take_locks(), done };
             ordered.flights.push_back(flight);
-            ordered.queue.push_back(command);
+            ordered.queue.push_back(LogEntry::Commit(command));
         }
         self.work.notify_one();
         Ok(outcome)
     }
 
     /// Takes the next entry's commands off the queue, with the term that they are good in.
-    fn next_batch(&self) -> (u64, Vec<Command>) {
+    fn next_batch(&self) -> (u64, Vec<LogEntry>) {
         let mut ordered = self.ordered.lock();
         let (mut commands, mut bytes) = (Vec::new(), 0);
         while let Some(next) = ordered.queue.front() {
@@ -220,20 +269,58 @@ impl CommitPipeline {
 
     /// The apply path has made these commits visible in the engine and the cache: moves the snapshot and
     /// hands back the flights to finish. Not all need be of this node.
-    pub(crate) fn applied(&self, core: &Core, commits: &[Timestamp]) -> Vec<Flight> {
-        let Some(&newest) = commits.last() else { return Vec::new() };
+    pub(crate) fn applied(&self, core: &Core, entries: &[Landed]) -> Vec<Flight> {
         let mut ordered = self.ordered.lock();
-        ordered.sequencer.applied_to(newest);
-        core.set_applied(newest);
-        let mut landed = Vec::with_capacity(ordered.flights.len().min(commits.len()));
-        for &ts in commits {
+        let ordered = &mut *ordered;
+        let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
+        let mut newest = None;
+        for entry in entries {
+            let (ts, txn) = match entry {
+                Landed::Commit(ts, txn) => (*ts, *txn),
+                Landed::Other(entry) => {
+                    ordered.sequencer.landed(entry);
+                    continue;
+                }
+            };
+            newest = Some(ts);
+            if let Some(txn) = txn {
+                ordered.outcomes.note(txn, ts);
+            }
             // In order, unless an earlier one's fate is still open.
             let Ok(at) = ordered.flights.binary_search_by_key(&ts, |flight| flight.ts) else {
                 continue;
             };
             landed.extend(ordered.flights.remove(at));
         }
+        if let Some(newest) = newest {
+            ordered.sequencer.applied_to(newest);
+            core.set_applied(newest);
+        }
         landed
+    }
+
+    /// What became of a commit that was asked for at `sent`, if it hasn't happened and never will. `None`:
+    /// ask again soon.
+    pub(crate) fn outcome(
+        &self,
+        header: &Header,
+        sent: Timestamp,
+    ) -> Result<Option<Decided>, CommitError> {
+        let mut ordered = self.ordered.lock();
+        if let Some(reason) = &ordered.closed {
+            return Err(reason.clone());
+        }
+        match ordered.sequencer.outcome(header, sent) {
+            OutcomeAnswer::Ended(outcome) => Ok(Some(outcome)),
+            OutcomeAnswer::InFlight(_) => Ok(None),
+            OutcomeAnswer::Unknown => Err(CommitError::Unknown("too long ago".into())),
+            OutcomeAnswer::Prevent(entry) => {
+                ordered.queue.push_back(entry);
+                drop(ordered);
+                self.work.notify_one();
+                Ok(None)
+            }
+        }
     }
 
     /// These commits did not get into the log, or nobody here knows.
@@ -301,12 +388,18 @@ impl CommitPipeline {
     }
 }
 
-fn encode(commands: &[Command], size: usize) -> Bytes {
+fn encode(commands: &[LogEntry], size: usize) -> Bytes {
     let mut entry = Vec::with_capacity(size);
     for command in commands {
         command.encode(&mut entry);
     }
     entry.into()
+}
+
+/// A part of an entry that has been applied.
+pub(crate) enum Landed {
+    Commit(Timestamp, Option<TxnId>),
+    Other(LogEntry),
 }
 
 /// Ends the pipeline when the batcher ends without being asked to: a panic must not leave commits
@@ -333,11 +426,15 @@ pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
             core.pipeline.work.notified().await;
             continue;
         }
-        let timestamps: Vec<_> = commands.iter().map(|command| command.ts).collect();
-        let size = commands.iter().map(Command::size).sum();
+        let timestamps: Vec<_> = commands.iter().filter_map(LogEntry::ts).collect();
+        let size = commands.iter().map(LogEntry::size).sum();
         let outcome = if size > ENTRY_BYTES_MAX {
             // The one command that does not fit into an entry.
-            let pieces = commands.into_iter().flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
+            let commits = commands.into_iter().filter_map(|entry| match entry {
+                LogEntry::Commit(command) => Some(command),
+                _ => None,
+            });
+            let pieces = commits.flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
             proposer.propose_pieces(term, Box::new(pieces)).await
         } else {
             proposer.propose(term, encode(&commands, size)).await

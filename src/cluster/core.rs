@@ -3,16 +3,19 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use meridian_base::{Hlc, NodeId};
+use meridian_base::keys::txn_span;
+use meridian_base::{Hlc, NodeId, Span};
 use meridian_kv::api::Timestamp;
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner};
-use meridian_storage::GcHandle;
+use meridian_kv::range::Stored;
+use meridian_storage::engine::Keyspace;
+use meridian_storage::{GcHandle, StorageError};
 
 use crate::advisory::{AdvisoryCounts, Level};
 use crate::commit::CommitPipeline;
 use crate::config::StoreConfig;
 use crate::counters::CounterCache;
-use crate::lease::Lease;
+use crate::lease::{Lease, epoch_of};
 use crate::locking::LockManager;
 use crate::read::ReadPath;
 use crate::remote::Cluster;
@@ -135,17 +138,33 @@ impl Core {
     }
 
     /// This node leads in `term`, alone or with a quorum's support until `until` (µs of the clock), and
-    /// has applied what earlier leaders committed.
-    pub(crate) fn lead(&self, term: u64, until: Option<u64>) {
-        self.hlc.raise(self.applied());
-        // Other leaders may have counted on meanwhile.
-        self.counters.forget();
-        self.pipeline.lead(term, self.hlc.now());
-        self.lease.note_leader(Some(self.node));
-        match until {
-            None => self.lease.grant_for_ever(term),
-            Some(until) => self.lease.extend(term, until),
+    /// has applied what earlier leaders committed. Said again with a later `until`, it extends the lease.
+    pub(crate) fn lead(&self, term: u64, until: Option<u64>) -> Result<(), StorageError> {
+        let epoch = epoch_of(term, self.node);
+        let end = until.map_or(Timestamp::MAX, Timestamp::from_micros);
+        if !self.pipeline.leads(term) {
+            self.hlc.raise(self.applied());
+            // Other leaders may have counted on meanwhile.
+            self.counters.forget();
+            let stored = self.stored_transactions()?;
+            self.pipeline.lead(term, self.hlc.now(), end, stored);
+            self.lease.note_leader(Some(self.node));
+        } else {
+            self.pipeline.extend(term, end);
         }
+        match until {
+            None => self.lease.grant_for_ever(epoch),
+            Some(until) => self.lease.extend(epoch, until),
+        }
+        Ok(())
+    }
+
+    /// What the range holds of transactions over several ranges, or of those that were prevented.
+    fn stored_transactions(&self) -> Result<Vec<Stored>, StorageError> {
+        let span = txn_span(&Span::all());
+        let found = self.read.engine.range(Keyspace::Cur, &span, false);
+        let damaged = |_| StorageError::Corruption("a transaction's record is damaged".into());
+        found.map(|entry| Stored::decode(entry?.1).map_err(damaged)).collect()
     }
 
     /// This node does not lead in `term`, or not any more: somebody else may.

@@ -14,10 +14,15 @@ use meridian_base::{Hlc, NodeId};
 const FOR_EVER: u64 = u64::MAX;
 const NOBODY: u64 = 0;
 
+/// The name of the lease of a leader.
+pub(crate) fn epoch_of(term: u64, node: NodeId) -> u64 {
+    (term << 16) | (node.0 & 0xFFFF)
+}
+
 /// Where a range's leaseholder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
-    /// Here, in this term.
+    /// Here, by the lease of this name.
     Here(u64),
     /// On another node, or so it was last heard.
     There(NodeId),
@@ -30,8 +35,8 @@ pub(crate) enum Home {
 pub(crate) struct Lease {
     /// Microseconds of wall time until which this node may serve; 0 = it may not.
     until: AtomicU64,
-    /// The term in which this node leads.
-    term: AtomicU64,
+    /// Names the lease that this node holds: term and node, since two leaders may share a term's number.
+    epoch: AtomicU64,
     /// The node that leads, or is thought to.
     leader: AtomicU64,
 }
@@ -39,18 +44,18 @@ pub(crate) struct Lease {
 impl Lease {
     /// A lease that nobody holds yet.
     pub(crate) fn nobodys() -> Lease {
-        Lease { until: AtomicU64::new(0), term: AtomicU64::new(0), leader: AtomicU64::new(NOBODY) }
+        Lease { until: AtomicU64::new(0), epoch: AtomicU64::new(0), leader: AtomicU64::new(NOBODY) }
     }
 
     /// The lease of a range whose only voter is this node: it needs nobody's support.
-    pub(crate) fn grant_for_ever(&self, term: u64) {
-        self.term.store(term, Ordering::Relaxed);
+    pub(crate) fn grant_for_ever(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.until.store(FOR_EVER, Ordering::Release);
     }
 
-    /// This node leads in `term` and is supported until `until` (µs of wall time).
-    pub(crate) fn extend(&self, term: u64, until: u64) {
-        self.term.store(term, Ordering::Relaxed);
+    /// This node leads and is supported until `until` (µs of the clock).
+    pub(crate) fn extend(&self, epoch: u64, until: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.until.store(until.min(FOR_EVER - 1), Ordering::Release);
     }
 
@@ -79,14 +84,14 @@ impl Lease {
         let _ = self.leader.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// May this node serve now? Then the term in which it does.
+    /// May this node serve now? Then the name of its lease.
     #[inline]
     pub(crate) fn here(&self, hlc: &Hlc) -> Option<u64> {
         let until = self.until.load(Ordering::Acquire);
         if until == 0 || (until != FOR_EVER && hlc.reading() >= until) {
             return None;
         }
-        Some(self.term.load(Ordering::Relaxed))
+        Some(self.epoch.load(Ordering::Relaxed))
     }
 
     /// Where to go with a request.

@@ -277,7 +277,7 @@ fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let core = new_core(config, Arc::new(MemEngine::new()), GcHandle::new())?;
     let applier = EntryApplier::new(Arc::clone(&core));
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
-    core.lead(1, None);
+    core.lead(1, None)?;
     Ok((core, proposer))
 }
 
@@ -299,7 +299,7 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let group = RaftGroup::open(group_config, raft_log, engine, applier)?;
-    core.lead(1, None);
+    core.lead(1, None)?;
     Ok((core, Arc::new(Logged { group, log, _dir: lock })))
 }
 

@@ -200,30 +200,48 @@ pub(crate) struct Commit {
     pub(crate) reads: Vec<WireSpan>,
     #[prost(message, required, tag = "7")]
     pub(crate) patience: Patience,
-    /// The term in which locks were taken; 0 = none were. In a later one they are gone.
+    /// The lease under which locks were taken; 0 = none were. Under another one they are gone.
     #[prost(uint64, tag = "8")]
     pub(crate) locked_in: u64,
-    /// Are there locks on keys that are not written? They can't be verified when they are gone.
-    #[prost(bool, tag = "9")]
-    pub(crate) locks_more: bool,
-    /// Counts the tries of this commit, each of which came to nothing for certain before the next.
-    #[prost(uint32, tag = "10")]
-    pub(crate) attempt: u32,
+    /// Keys that are locked but not written: verified if the locks are gone.
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) verify: Vec<WireVerify>,
+    #[prost(message, required, tag = "10")]
+    pub(crate) name: Name,
+}
+
+/// A key that was locked, with its version then.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct WireVerify {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
+    #[prost(uint32, tag = "2")]
+    pub(crate) strength: u32,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) seen: u64,
+}
+
+/// One try to commit, by which its outcome is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Name {
+    #[prost(fixed64, tag = "1")]
+    pub(crate) id: u64,
+    /// The gateway's clock; the commit is later.
+    #[prost(fixed64, tag = "2")]
+    pub(crate) sent: u64,
+    /// The commit is earlier.
+    #[prost(fixed64, tag = "3")]
+    pub(crate) deadline: u64,
 }
 
 /// What became of a commit?
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct AskOutcome {
     #[prost(message, required, tag = "1")]
-    pub(crate) who: Who,
-    /// One of its keys, with the version that was to be replaced: while that is the newest, the commit
-    /// has not happened.
+    pub(crate) name: Name,
+    /// One of its keys.
     #[prost(bytes = "bytes", tag = "2")]
     pub(crate) key: Bytes,
-    #[prost(fixed64, optional, tag = "3")]
-    pub(crate) expect: Option<u64>,
-    #[prost(uint32, tag = "4")]
-    pub(crate) attempt: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -15,7 +15,6 @@
 mod ask;
 mod guests;
 mod messages;
-mod outcomes;
 mod serve;
 mod txn;
 
@@ -24,14 +23,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, KvError, Timestamp};
-use meridian_kv::range::Newest;
+use meridian_kv::api::{Bytes, Timestamp};
 use meridian_rpc::Transport;
 use parking_lot::Mutex;
 
 use crate::core::Core;
 use guests::Guests;
-use outcomes::Outcomes;
 
 pub(crate) use ask::{Asked, Search};
 pub(crate) use messages::{Answer, Op, ScanPage};
@@ -50,7 +47,6 @@ pub(crate) struct Cluster {
     pub(crate) core: Arc<Core>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) guests: Guests,
-    pub(crate) outcomes: Outcomes,
     /// The nodes that live, this one included, in order.
     live: Mutex<Vec<NodeId>>,
     /// The oldest snapshots in use on other nodes.
@@ -65,7 +61,6 @@ impl Cluster {
             core,
             transport,
             guests: Guests::default(),
-            outcomes: Outcomes::default(),
             protected: Mutex::default(),
             on_catalog_change: OnceLock::new(),
         });
@@ -118,12 +113,5 @@ impl Cluster {
         let mut protected = self.protected.lock();
         protected.retain(|_, (_, said)| said.elapsed() < PROTECTION);
         protected.values().map(|(ts, _)| *ts).min()
-    }
-
-    /// The verdict on a commit that only the keys can tell of: not committed while the version that it
-    /// was to replace is the newest.
-    pub(crate) fn verdict(&self, key: &[u8], expect: Option<Timestamp>) -> Result<(), KvError> {
-        let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |version| version.ts);
-        if expect == Some(newest) { Ok(()) } else { Err(KvError::Ambiguous) }
     }
 }

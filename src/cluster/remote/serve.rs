@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_base::NodeId;
-use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, WaitPolicy};
+use meridian_kv::api::{
+    Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy,
+};
 use meridian_kv::locks::{LockMode, ModeSet, Owner};
-use meridian_kv::range::{CommitRequest, Newest};
+use meridian_kv::range::{CommitRequest, Header, Newest, Origin, Outcome as Decided, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
 use meridian_storage::mvcc::MvccScan;
@@ -18,14 +20,14 @@ use prost::Message;
 use super::Cluster;
 use super::guests::Guest;
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, LockRow, LockTable, Op, Pair,
-    Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock, UnlockTable, Who,
-    WireLocked,
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, LockRow, LockTable, Name, Op,
+    Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock, UnlockTable,
+    Who, WireLocked,
 };
-use super::outcomes::Fate;
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
 use crate::read::storage_error;
+use crate::txn::Try;
 use crate::{counters, txn};
 
 /// What stops a request: the answer to give instead.
@@ -262,29 +264,26 @@ impl Cluster {
         Ok(Answer::Locked(WireLocked { held: true, term, applied, taken, ..WireLocked::default() }))
     }
 
-    async fn serve_commit(self: &Arc<Self>, commit: Commit) -> Served {
-        let term = self.here()?;
-        let core = &*self.core;
+    async fn serve_commit(&self, commit: Commit) -> Served {
+        let epoch = self.here()?;
         let txn = commit.who.txn;
-        let attempt = (txn, commit.attempt);
-        if let Some(fate) = self.outcomes.begin(attempt) {
-            return fate.answer();
-        }
-        let submitted = self.submit(term, commit).await;
-        let outcome = match submitted {
+        let outcome = match self.submit(epoch, commit).await {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
-        let fate = Fate::of(outcome);
-        self.outcomes.finish(attempt, fate.clone());
-        self.guests.end_rows(core, txn);
-        fate.answer()
+        self.guests.end_rows(&self.core, txn);
+        match outcome {
+            Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
+            Err(CommitError::Refused(error)) => Err(error.into()),
+            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous.into()),
+        }
     }
 
     /// Locks what isn't locked yet, and hands the commit to the pipeline.
     async fn submit(
         &self,
-        term: u64,
+        epoch: u64,
         commit: Commit,
     ) -> Result<tokio::sync::oneshot::Receiver<crate::commit::Outcome>, CommitError> {
         let core = &*self.core;
@@ -295,9 +294,11 @@ impl Cluster {
         let isolation = Isolation::decode(commit.isolation).ok_or(CommitError::Moved)?;
         let guest = self.guests.enter(owner(&commit.who));
         let read_ts = Timestamp(commit.read_ts);
-        if commit.locked_in != 0 && commit.locked_in != term && commit.locks_more {
-            // Rows that were locked for others' sake went unprotected.
-            return Err(KvError::CONCURRENT_UPDATE.into());
+        let lost = commit.locked_in != 0 && commit.locked_in != epoch;
+        let mut verify = Vec::new();
+        for locked in commit.verify.into_iter().filter(|_| lost) {
+            let strength = Strength::decode(locked.strength).unwrap_or(Strength::Update);
+            verify.push(Verify { key: locked.key, strength, seen: Timestamp(locked.seen) });
         }
         let mut writes = Vec::with_capacity(commit.puts.len());
         for put in commit.puts {
@@ -326,7 +327,10 @@ impl Cluster {
             reads.add_span(Span { start: span.start, end: span.end });
         }
         let reads = (isolation == Isolation::Serializable).then_some(&reads);
-        let request = CommitRequest { isolation, read_ts, writes, runs, reads };
+        let Name { id, sent, deadline } = commit.name;
+        let (sent, deadline) = (Timestamp(sent), Timestamp(deadline));
+        let origin = Some(Origin { txn: TxnId(id), sent, deadline, verify });
+        let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
         let submission = Submission { request, owner: guest.owner() };
         core.pipeline.submit(core, submission, || guest.take_locks())
     }
@@ -334,13 +338,30 @@ impl Cluster {
     /// What became of a commit that this node, or a former leaseholder, was asked for.
     async fn serve_outcome(&self, asked: AskOutcome) -> Served {
         self.here()?;
-        let core = &self.core;
-        if let Some(fate) = self.outcomes.settle((asked.who.txn, asked.attempt)).await {
-            return fate.answer();
+        let Name { id, sent, deadline } = asked.name;
+        let (id, sent, deadline) = (TxnId(id), Timestamp(sent), Timestamp(deadline));
+        let header = Try { id, sent, deadline }.header(asked.key);
+        match self.await_outcome(&header, sent).await {
+            Ok(Decided::Committed(ts)) => Ok(Answer::Done(At { ts: ts.0 })),
+            Ok(Decided::Aborted) => Ok(Answer::Done(At::default())),
+            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(_) => Err(KvError::Ambiguous.into()),
         }
-        // Never heard of here, and never will be: `settle` has made sure.
-        self.verdict(&asked.key, asked.expect.map(Timestamp))?;
-        Ok(Answer::NotHere(core.node.0))
+    }
+
+    /// The outcome of a commit that this node, the leaseholder, decides if nobody has.
+    pub(crate) async fn await_outcome(
+        &self,
+        header: &Header,
+        sent: Timestamp,
+    ) -> Result<Decided, CommitError> {
+        loop {
+            match self.core.pipeline.outcome(header, sent)? {
+                Some(outcome) => return Ok(outcome),
+                // It is on its way through the log, or what prevents it is.
+                None => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
     }
 
     async fn serve_counter(&self, counter: Counter) -> Served {
@@ -408,15 +429,4 @@ impl Cluster {
 struct Taken {
     before: ModeSet,
     already: bool,
-}
-
-impl Fate {
-    fn answer(self) -> Served {
-        match self {
-            Fate::Committed(ts) => Ok(Answer::Done(At { ts: ts.0 })),
-            Fate::Refused(error) => Err(error.into()),
-            Fate::Moved => Err(Stop(Answer::NotHere(0))),
-            Fate::Unknown => Err(KvError::Ambiguous.into()),
-        }
-    }
 }

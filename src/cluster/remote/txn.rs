@@ -8,19 +8,21 @@ use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy,
 };
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::range::{Outcome as Decided, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, nobody_leads, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Op, Patience, Put,
-    Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan,
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience,
+    Put, Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, Search};
 use crate::commit::{CommitError, Outcome};
+use crate::lease::Home;
 use crate::locking::WaitLimits;
-use crate::txn::{Changes, Locked, Snapshot, Txn};
+use crate::txn::{Changes, Locked, Snapshot, Try, Txn};
 
 fn who(owner: Owner) -> Who {
     Who { txn: owner.id, session: owner.session }
@@ -29,6 +31,10 @@ fn who(owner: Owner) -> Who {
 fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
     let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
     Patience { policy: policy.code(), timeout_ms, database: limits.database }
+}
+
+fn name(this: Try) -> Name {
+    Name { id: this.id.0, sent: this.sent.0, deadline: this.deadline.0 }
 }
 
 /// How long a read waits for this node's copy to come up to its snapshot before it asks elsewhere.
@@ -205,7 +211,12 @@ impl Txn {
     }
 
     /// One try to commit at another node.
-    pub(crate) async fn commit_there(&mut self, changes: &Changes, node: NodeId) -> Outcome {
+    pub(crate) async fn commit_there(
+        &mut self,
+        changes: &Changes,
+        this: Try,
+        node: NodeId,
+    ) -> Outcome {
         let cluster = self.cluster()?;
         let mut numbers = Vec::with_capacity(changes.runs.len());
         for run in &changes.runs {
@@ -220,7 +231,7 @@ impl Txn {
             };
             numbers.push(number);
         }
-        let op = Op::Commit(self.commit_request(changes, numbers));
+        let op = Op::Commit(self.commit_request(changes, this, numbers));
         self.lodging = Some(node);
         match cluster.try_at(node, encode(op), Class::Kv).await {
             Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
@@ -238,7 +249,7 @@ impl Txn {
         }
     }
 
-    fn commit_request(&self, changes: &Changes, runs: Vec<u64>) -> Commit {
+    fn commit_request(&self, changes: &Changes, this: Try, runs: Vec<u64>) -> Commit {
         let put = |write: &meridian_kv::txn::Write| Put {
             key: write.key.clone(),
             row: write.value.clone(),
@@ -248,7 +259,18 @@ impl Txn {
             },
         };
         let span = |span: meridian_kv::api::Span| WireSpan { start: span.start, end: span.end };
-        let reads = self.state.reads().into_iter().flat_map(|reads| reads.spans());
+        let reads = self.state.reads().into_iter().flat_map(|reads| {
+            let points = reads.points().map(|key| meridian_kv::api::Span::point(key));
+            points.chain(reads.spans().map(|(start, end)| meridian_kv::api::Span {
+                start: start.clone(),
+                end: end.clone(),
+            }))
+        });
+        let verify = |verify: &Verify| WireVerify {
+            key: verify.key.clone(),
+            strength: verify.strength.code(),
+            seen: verify.seen.0,
+        };
         let locked_in = match self.locks_lost {
             true => u64::MAX,
             false => self.locked_in.unwrap_or(0),
@@ -262,43 +284,41 @@ impl Txn {
             reads: reads.map(span).collect(),
             patience: patience(&self.limits, WaitPolicy::Block),
             locked_in,
-            locks_more: changes.locks_more,
-            attempt: self.attempt,
+            verify: changes.verify.iter().map(verify).collect(),
+            name: name(this),
         }
     }
 
     /// What became of a commit whose outcome was not heard. `None`: it was not made, and won't be.
-    pub(crate) async fn settle(&mut self, changes: &Changes) -> Result<Option<Timestamp>, KvError> {
+    pub(crate) async fn settle(
+        &mut self,
+        changes: &Changes,
+        this: Try,
+    ) -> Result<Option<Timestamp>, KvError> {
         let cluster = self.cluster()?;
-        let Some((key, expect)) = changes.witness() else { return Err(KvError::Ambiguous) };
-        let asked = AskOutcome {
-            who: who(self.state.owner()),
-            key: key.clone(),
-            expect: expect.map(|ts| ts.0),
-            attempt: self.attempt,
-        };
+        let Some(key) = changes.any_key() else { return Err(KvError::Ambiguous) };
+        let body = encode(Op::Outcome(AskOutcome { name: name(this), key: key.clone() }));
         // Cancelling would only hide what is being found out.
         let limits = WaitLimits { cancel: None, ..self.limits.clone() };
         let mut search = Search::new(&limits);
         loop {
-            let op = Op::Outcome(asked.clone());
-            let heard = match self.core.lease.home(self.core.node, &self.core.hlc) {
-                crate::lease::Home::Here(_) => {
-                    return cluster.verdict(&key, expect).map(|()| None);
+            match self.core.lease.home(self.core.node, &self.core.hlc) {
+                Home::Here(_) => {
+                    match cluster.await_outcome(&this.header(key.clone()), this.sent).await {
+                        Ok(Decided::Committed(ts)) => return Ok(Some(ts)),
+                        Ok(Decided::Aborted) => return Ok(None),
+                        Err(CommitError::Moved) => {}
+                        Err(_) => return Err(KvError::Ambiguous),
+                    }
                 }
-                crate::lease::Home::There(node) => {
-                    (node, cluster.try_at(node, encode(op), Class::Kv).await)
-                }
-                crate::lease::Home::Nowhere => (self.core.node, Tried::NotDone),
-            };
-            match heard {
-                (_, Tried::Answer(Answer::Done(At { ts }))) => return Ok(Some(Timestamp(ts))),
-                (node, Tried::Answer(Answer::NotHere(leader))) if leader == node.0 => {
-                    return Ok(None);
-                }
-                (node, Tried::Answer(Answer::NotHere(leader))) => cluster.follow(node, leader),
-                (_, Tried::Answer(Answer::Failed(error))) => return Err(error.into()),
-                _ => {}
+                Home::There(node) => match cluster.try_at(node, body.clone(), Class::Kv).await {
+                    Tried::Answer(Answer::Done(At { ts: 0 })) => return Ok(None),
+                    Tried::Answer(Answer::Done(At { ts })) => return Ok(Some(Timestamp(ts))),
+                    Tried::Answer(Answer::NotHere(leader)) => cluster.follow(node, leader),
+                    Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
+                    _ => {}
+                },
+                Home::Nowhere => {}
             }
             search.pause().await.map_err(|_| KvError::Ambiguous)?;
         }

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use meridian_base::NodeId;
 use meridian_base::limits::ENTRY_BYTES_MAX;
-use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
-use meridian_kv::range::{CommitRequest, Newest};
+use meridian_kv::api::{Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::range::{CommitRequest, Gateway, Header, Newest, Origin, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{VersionTag, Write};
 
@@ -24,21 +26,45 @@ pub(crate) struct Changes {
     pub(crate) runs: Vec<Arc<Run>>,
     /// Written keys that aren't locked strongly enough.
     pub(crate) unlocked: BTreeSet<Key>,
-    /// Keys are locked that aren't written.
-    pub(crate) locks_more: bool,
+    /// Keys that are locked but not written.
+    pub(crate) verify: Vec<Verify>,
 }
 
 impl Changes {
-    /// A key that tells whether the commit was made, with the version that it was to replace.
-    pub(crate) fn witness(&self) -> Option<(Key, Option<Timestamp>)> {
-        let tagged = |write: &Write| match write.expect {
-            VersionTag::Newest(ts) if !self.unlocked.contains(&write.key) => Some(ts),
-            _ => None,
-        };
-        let known = self.writes.iter().find(|write| tagged(write).is_some());
-        match known.or(self.writes.first()) {
-            Some(write) => Some((write.key.clone(), tagged(write))),
-            None => Some((self.runs.first()?.shared_key(0), None)),
+    /// One of the keys.
+    pub(crate) fn any_key(&self) -> Option<Key> {
+        let written = self.writes.first().map(|write| write.key.clone());
+        written.or_else(|| Some(self.runs.first()?.shared_key(0)))
+    }
+}
+
+/// How long a commit may be on its way before it is refused.
+const ON_THE_WAY: Duration = Duration::from_secs(60);
+
+/// One try to commit. Its name is never used again, so that its outcome can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    pub(crate) id: TxnId,
+    pub(crate) sent: Timestamp,
+    pub(crate) deadline: Timestamp,
+}
+
+impl Try {
+    fn new(id: u64, sent: Timestamp) -> Try {
+        let micros = u64::try_from(ON_THE_WAY.as_micros()).unwrap_or(u64::MAX);
+        let deadline = Timestamp::from_micros(sent.micros().saturating_add(micros));
+        Try { id: TxnId(id), sent, deadline }
+    }
+
+    /// How the range where `key` lies finds it.
+    pub(crate) fn header(&self, key: Key) -> Header {
+        let node = NodeId(self.id.node() + 1);
+        Header {
+            txn: self.id,
+            gateway: Gateway { node, epoch: 0 },
+            deadline: self.deadline,
+            expiry: self.deadline,
+            participants: Arc::from([key]),
         }
     }
 }
@@ -61,7 +87,7 @@ impl Txn {
         self.state.check_size()?;
         if self.core.alone {
             let changes = self.lock_and_take().await?;
-            return match self.commit_here(changes).await {
+            return match self.commit_here(changes, None).await {
                 Ok(ts) => Ok(ts),
                 Err(CommitError::Refused(error)) => Err(error),
                 Err(CommitError::Moved | CommitError::Unknown(_)) => Err(KvError::Ambiguous),
@@ -90,12 +116,12 @@ impl Txn {
     }
 
     fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
-        let locks_more = self.state.locks_more_than_it_writes();
+        let verify = if self.core.alone { Vec::new() } else { self.state.locked_only() };
         let runs = self.state.take_runs(ENTRY_BYTES_MAX);
-        Changes { writes: self.state.take_writes(), runs, unlocked, locks_more }
+        Changes { writes: self.state.take_writes(), runs, unlocked, verify }
     }
 
-    async fn commit_here(&mut self, changes: Changes) -> Outcome {
+    async fn commit_here(&mut self, changes: Changes, origin: Option<Origin>) -> Outcome {
         let owner = self.state.owner();
         // The locks leave the state under the sequencer's mutex, when the commit is sure to fly.
         let rows = self.state.take_locks();
@@ -106,6 +132,7 @@ impl Txn {
             writes: changes.writes,
             runs: changes.runs,
             reads: self.state.reads(),
+            origin,
         };
         let submission = Submission { request, owner };
         let core = &self.core;
@@ -127,10 +154,12 @@ impl Txn {
         let mut changes = self.take_changes(unlocked);
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
+        let mut id = self.state.owner().id;
         loop {
+            let this = Try::new(id, self.core.hlc.now());
             let outcome = match self.core.lease.home(self.core.node, &self.core.hlc) {
-                Home::Here(term) => self.commit_copy_here(&mut changes, term).await,
-                Home::There(node) => self.commit_there(&changes, node).await,
+                Home::Here(epoch) => self.commit_copy_here(&mut changes, this, epoch).await,
+                Home::There(node) => self.commit_there(&changes, this, node).await,
                 Home::Nowhere => Err(CommitError::Moved),
             };
             match outcome {
@@ -138,25 +167,18 @@ impl Txn {
                 Err(CommitError::Refused(error)) => return Err(error),
                 Err(CommitError::Moved) => {}
                 Err(CommitError::Unknown(_)) => {
-                    if let Some(ts) = self.settle(&changes).await? {
+                    if let Some(ts) = self.settle(&changes, this).await? {
                         return Ok(ts);
                     }
                 }
             }
-            self.attempt += 1;
+            id = self.core.next_txn_id();
             search.pause().await?;
         }
     }
 
     /// As [`Txn::commit_here`], keeping the changes for another try.
-    async fn commit_copy_here(&mut self, changes: &mut Changes, term: u64) -> Outcome {
-        if self.locked_in.is_some_and(|locked| locked != term) {
-            self.locks_lost = true;
-        }
-        if self.locks_lost && changes.locks_more {
-            // Rows that were locked for others' sake went unprotected.
-            return Err(KvError::CONCURRENT_UPDATE.into());
-        }
+    async fn commit_copy_here(&mut self, changes: &mut Changes, this: Try, epoch: u64) -> Outcome {
         for key in std::mem::take(&mut changes.unlocked) {
             let newest = self.lock_unseen(&key).await?;
             let at = changes.writes.binary_search_by(|write| write.key.cmp(&key));
@@ -164,13 +186,17 @@ impl Txn {
                 changes.writes[at].expect = VersionTag::Newest(newest);
             }
         }
+        let lost = self.locks_lost || self.locked_in.is_some_and(|locked| locked != epoch);
+        let Try { id, sent, deadline } = this;
+        let verify = if lost { changes.verify.clone() } else { Vec::new() };
+        let origin = Origin { txn: id, sent, deadline, verify };
         let copy = Changes {
             writes: changes.writes.clone(),
             runs: changes.runs.clone(),
             unlocked: BTreeSet::new(),
-            locks_more: changes.locks_more,
+            verify: Vec::new(),
         };
-        self.commit_here(copy).await
+        self.commit_here(copy, Some(origin)).await
     }
 
     pub(super) fn end(&mut self) {

@@ -47,7 +47,7 @@ impl Txn {
         self.read_locked(key)
     }
 
-    /// Locks are good in one term.
+    /// Locks are good under one lease.
     pub(crate) fn note_term(&mut self, term: u64) {
         match self.locked_in {
             None => self.locked_in = Some(term),

@@ -25,7 +25,7 @@ use crate::locking::WaitLimits;
 use crate::scan::Scan;
 use crate::snapshots::SnapshotSlot;
 
-pub(crate) use commit::Changes;
+pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::advisory;
 
 /// How a transaction begins.
@@ -95,13 +95,12 @@ pub struct Txn {
     /// Runs that the leaseholder, another node, has been sent, with their numbers there.
     pub(crate) sent: Vec<(Arc<Run>, u64)>,
     pub(crate) snapshot: Snapshot,
-    /// The term in which row locks were taken.
+    /// The lease under which row locks were taken.
     pub(crate) locked_in: Option<u64>,
     /// Some of them were lost with a lease.
     pub(crate) locks_lost: bool,
     /// The node that knows this transaction's row locks, if that isn't this one.
     pub(crate) lodging: Option<meridian_base::NodeId>,
-    pub(crate) attempt: u32,
     read_only: bool,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
@@ -119,7 +118,6 @@ impl Txn {
             locked_in: None,
             locks_lost: false,
             lodging: None,
-            attempt: 0,
             read_only: options.read_only,
             limits: WaitLimits { database: options.database, ..WaitLimits::default() },
             tables: Vec::new(),
