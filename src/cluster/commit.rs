@@ -120,9 +120,9 @@ impl CommitPipeline {
             }
             let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
                 Ok(command) => command,
-                Err(error) => {
+                Err(refused) => {
                     core.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err(error);
+                    return Err(refused.into());
                 }
             };
             let flight = Flight { ts: command.ts, owner, locks: take_locks(), done };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use meridian_kv::api::{Bytes, KvError};
-use meridian_replication::RaftGroup;
+use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::{DataDirLock, RaftLog, SegLog, StorageError};
 
 use crate::apply::EntryApplier;
@@ -91,35 +91,40 @@ impl Proposer for Unlogged {
 /// The raft group of the store's range. The directory's lock lives and dies with it. Fields are
 /// dropped in this order.
 pub(crate) struct Logged {
+    pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
+    /// The term in which this node leads: alone, it does until it ends.
+    pub(crate) term: u64,
     pub(crate) log: Arc<SegLog>,
     pub(crate) _dir: DataDirLock,
 }
 
 impl Proposer for Logged {
     fn failure(&self) -> Option<String> {
-        self.group
+        self.raft
             .failed()
             .then(|| "the disk is full: writes are refused until a restart".to_owned())
     }
 
     fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
-        Box::pin(async move { self.group.propose(entry).await.map_err(refusal) })
+        Box::pin(async move { self.group.propose(self.term, entry).await.map_err(refusal) })
     }
 
     fn propose_pieces<'a>(
         &'a self,
         mut pieces: Pieces<'a>,
     ) -> BoxFuture<'a, Result<(), ProposeError>> {
-        Box::pin(async move { self.group.propose_pieces(&mut pieces).await.map_err(refusal) })
+        Box::pin(
+            async move { self.group.propose_pieces(self.term, &mut pieces).await.map_err(refusal) },
+        )
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {
-        self.group.checkpoint()
+        self.raft.checkpoint()
     }
 
     fn close(&self) -> Result<(), StorageError> {
-        let result = self.group.shutdown();
+        let result = self.raft.shutdown();
         self.log.close();
         result
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use meridian_base::{Hlc, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
-use meridian_replication::{GroupConfig, RaftGroup};
+use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
 use meridian_storage::engine::Engine;
 use meridian_storage::{
     DataDirLock, FjallConfig, FjallEngine, GcHandle, LogConfig, MemEngine, RaftLog, RecordCache,
@@ -199,6 +199,9 @@ impl Store {
     }
 }
 
+/// How long opening may take: redo of the log included.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+
 type Opened = (Arc<Core>, Arc<dyn Proposer>);
 
 fn new_core(
@@ -231,16 +234,19 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     };
     let engine: Arc<dyn Engine> = Arc::new(FjallEngine::open(&fjall, &gc)?);
     let log = Arc::new(SegLog::open(LogConfig::new(dir.join("log")))?);
-    let group_config = GroupConfig {
+    let raft_config = NodeRaftConfig {
         checkpoint_interval: config.checkpoint_interval,
-        ..GroupConfig::new(RANGE, NodeId(1))
+        ..NodeRaftConfig::new(NodeId(1))
     };
     let core = new_core(config, Arc::clone(&engine), gc)?;
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
-    let group = RaftGroup::open(group_config, raft_log, engine, applier)?;
+    let (network, authority) = (Arc::new(Alone), Arc::new(Alone));
+    let raft = MultiRaft::start(raft_config, raft_log, engine, network, authority)?;
+    let group = futures::executor::block_on(raft.open_alone(RANGE, applier, OPEN_TIMEOUT))?;
+    let term = group.role().borrow().term;
     core.hlc.raise(core.applied());
-    Ok((core, Arc::new(Logged { group, log, _dir: lock })))
+    Ok((core, Arc::new(Logged { raft, group, term, log, _dir: lock })))
 }
 
 async fn blocking(

@@ -372,6 +372,7 @@ impl Txn {
             writes,
             runs,
             reads: self.state.reads(),
+            origin: None,
         };
         let submission = Submission { request, owner };
         let core = &self.core;

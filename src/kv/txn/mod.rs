@@ -152,11 +152,11 @@ impl TxnState {
         self.read_ts
     }
 
-    /// Starts a statement: READ COMMITTED moves to the newest snapshot, the others stay.
-    pub fn begin_statement(&mut self, applied: Timestamp) {
+    /// Starts a statement: READ COMMITTED moves to the newest snapshot, the others stay. One range's
+    /// snapshot may be below that of an earlier statement over several: it never goes back.
+    pub fn begin_statement(&mut self, newest: Timestamp) {
         if self.isolation == Isolation::ReadCommitted {
-            debug_assert!(applied >= self.read_ts, "snapshots never go back");
-            self.read_ts = applied.max(self.read_ts);
+            self.read_ts = newest.max(self.read_ts);
         }
     }
 
