@@ -32,7 +32,7 @@ pub(crate) struct Core {
     pub(crate) alone: bool,
     pub(crate) lease: Lease,
     pub(crate) config: StoreConfig,
-    pub(crate) hlc: Hlc,
+    pub(crate) hlc: Arc<Hlc>,
     pub(crate) read: ReadPath,
     pub(crate) locks: LockManager,
     pub(crate) advisory: AdvisoryCounts,
@@ -54,15 +54,31 @@ pub(crate) struct CoreParts {
     pub(crate) node: NodeId,
     pub(crate) alone: bool,
     pub(crate) config: StoreConfig,
-    pub(crate) hlc: Hlc,
+    pub(crate) hlc: Arc<Hlc>,
     pub(crate) read: ReadPath,
     pub(crate) gc: GcHandle,
     pub(crate) applied: Timestamp,
 }
 
+/// The number of a node's first transaction after a start. In a cluster outcomes are remembered by number,
+/// so that none may come again, be it after a restart: nodes differ in the high bits, starts by the time,
+/// in milliseconds since 2020 with room for 256 transactions in each.
+fn first_txn(node: NodeId, alone: bool, micros: u64) -> u64 {
+    // PostgreSQL's first ordinary transaction id; nobody depends on it.
+    const FIRST: u64 = 3;
+    const MILLIS_2020: u64 = 1_577_836_800_000;
+    if alone {
+        return FIRST;
+    }
+    let since = (micros / 1_000).saturating_sub(MILLIS_2020);
+    let within = (since << 8) & ((1 << TXN_NODE_SHIFT) - 1);
+    (node.0.saturating_sub(1) << TXN_NODE_SHIFT) | (within + FIRST)
+}
+
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Arc<Core> {
         let CoreParts { node, alone, config, hlc, read, gc, applied } = parts;
+        let first = first_txn(node, alone, hlc.reading());
         Arc::new(Core {
             node,
             alone,
@@ -77,9 +93,7 @@ impl Core {
             stats: Counters::default(),
             gc,
             applied: AtomicU64::new(applied.0),
-            // PostgreSQL's first ordinary transaction id is 3; nobody depends on it. Those of different
-            // nodes differ in their high bits.
-            next_txn: AtomicU64::new((node.0.saturating_sub(1) << TXN_NODE_SHIFT) | 3),
+            next_txn: AtomicU64::new(first),
             replica: AtomicBool::new(false),
             cluster: OnceLock::new(),
             config,

@@ -28,6 +28,7 @@ mod core;
 mod counters;
 mod lease;
 mod locking;
+pub mod member;
 mod proposer;
 mod read;
 mod remote;
@@ -57,5 +58,7 @@ mod bulk_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod member_tests;
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,10 @@ pub(crate) trait Proposer: Send + Sync + 'static {
     /// The last checkpoint, then the end. Blocks.
     fn close(&self) -> Result<(), StorageError>;
 
+    /// The end without a last checkpoint, as in a crash. Blocks.
+    #[cfg(test)]
+    fn abort(&self) {}
+
     /// Syncs of the log so far.
     fn fsyncs(&self) -> u64;
 
@@ -102,6 +106,12 @@ pub(crate) struct Logged {
 }
 
 impl Proposer for Logged {
+    #[cfg(test)]
+    fn abort(&self) {
+        self.raft.stop_threads();
+        self.log.close();
+    }
+
     fn failure(&self) -> Option<String> {
         self.raft
             .failed()

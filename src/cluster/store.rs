@@ -1,14 +1,15 @@
 //! One node's store: the engine with its log, and the background tasks on them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meridian_base::{Hlc, NodeId, SystemClock, limits};
+use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
+use meridian_rpc::{Rpc, Transport};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::mvcc::MvccScan;
 use meridian_storage::{
@@ -24,9 +25,15 @@ use crate::apply::{EntryApplier, RANGE, recovered_commit_ts};
 use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::core::{Core, CoreParts};
+use crate::lease::Home;
 use crate::locking::LockInfo;
+use crate::member::{
+    Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard, Vigil,
+    VigilAuthority,
+};
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::read::ReadPath;
+use crate::remote::Cluster;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -37,6 +44,17 @@ pub struct Store {
     proposer: Arc<dyn Proposer>,
     stop: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// The other nodes, if there may be others.
+    among: Option<Among>,
+}
+
+/// What a store of a cluster has beside its own.
+struct Among {
+    cluster: Arc<Cluster>,
+    register: Arc<Register>,
+    vigil: Arc<Vigil>,
+    rpc: Arc<Rpc>,
+    switchboard: Arc<Switchboard>,
 }
 
 impl Store {
@@ -57,8 +75,126 @@ impl Store {
         Ok(Store::start(core, proposer))
     }
 
+    /// Opens a store that is one of several. `nodes` are those known so far.
+    pub async fn open_member(
+        config: StoreConfig,
+        membership: Membership,
+        nodes: Vec<NodeRow>,
+    ) -> Result<Arc<Store>, StoreError> {
+        config.validate()?;
+        let Some(dir) = config.data_dir.clone() else {
+            return Err(StoreError::Config("a member of a cluster has a data directory".into()));
+        };
+        let (node, hlc) = (membership.node, Arc::clone(&membership.hlc));
+        let opening = tokio::task::spawn_blocking(move || open_parts(config, &dir, node, hlc));
+        let opened = opening.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
+        let Parts { core, log, engine, lock, dir, interval } = opened;
+        let transport: Arc<dyn Transport> = Arc::clone(&membership.rpc) as _;
+        let (vigil, withdrawn) =
+            Vigil::start(node, &dir, Arc::clone(&membership.hlc), Arc::clone(&transport))
+                .map_err(|error| StorageError::io("keep promises to other nodes", error))?;
+        let raft = MultiRaft::start(
+            NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(node) },
+            Arc::clone(&log) as _,
+            engine,
+            Arc::new(RaftNetwork(Arc::clone(&transport))),
+            Arc::new(VigilAuthority::new(Arc::clone(&vigil))),
+        )?;
+        let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
+        let new = membership.founder && !raft.stored().contains(&RANGE);
+        let group = match new {
+            true => raft.create_group(RANGE, &[node], applier).await?,
+            false => raft.open_group(RANGE, applier).await?,
+        };
+        let cluster = Cluster::new(Arc::clone(&core), transport);
+        let (rpc, name) = (Arc::clone(&membership.rpc), membership.cluster);
+        let register = Register::new(
+            Arc::clone(&core),
+            Arc::clone(&cluster),
+            group.clone(),
+            Arc::clone(&vigil),
+            (Arc::clone(&rpc), name),
+        );
+        register.learn(nodes);
+        membership.switchboard.plug(SwitchParts {
+            raft: Arc::clone(&raft),
+            cluster: Arc::clone(&cluster),
+            vigil: Arc::clone(&vigil),
+            register: Arc::clone(&register),
+        });
+        let keeper = Keeper::new(
+            Arc::clone(&core),
+            (Arc::clone(&raft), group.clone()),
+            Arc::clone(&vigil),
+            Arc::clone(&cluster),
+            Arc::clone(&register),
+        );
+        let proposer = Arc::new(Logged { raft, group, log, _dir: lock });
+        let switchboard = Arc::clone(&membership.switchboard);
+        let among = Among { cluster, register: Arc::clone(&register), vigil, rpc, switchboard };
+        let store = Store::start_among(core, proposer, Some(among));
+        let keeping = tokio::spawn(keeper.run(withdrawn, Arc::clone(&store.stop)));
+        store.tasks.lock().push(keeping);
+        if new {
+            store.await_leaseholder(START_LIMIT).await?;
+            let row = NodeRow {
+                id: node.0,
+                address: membership.address.clone(),
+                sql_address: membership.sql_address.clone(),
+                ..NodeRow::default()
+            };
+            register.put(row).await.map_err(|why| StoreError::Config(why))?;
+        }
+        Ok(store)
+    }
+
+    /// Waits until some node leads the range.
+    pub async fn await_leaseholder(&self, limit: Duration) -> Result<(), StoreError> {
+        let started = Instant::now();
+        loop {
+            match self.core.lease.home(self.core.node, &self.core.hlc) {
+                Home::Nowhere if started.elapsed() < limit => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Home::Nowhere => {
+                    let why =
+                        "no node leads the range: a majority of its replicas cannot be reached";
+                    return Err(StorageError::Stopped(why.into()).into());
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The nodes of the cluster as this one knows them; none when it is alone.
+    pub fn nodes(&self) -> Vec<NodeRow> {
+        self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
+    }
+
+    /// Tells the other nodes that the catalog has changed, and waits until all that live have heard it.
+    pub async fn announce(&self, change: Bytes) {
+        if let Some(among) = &self.among {
+            among.cluster.announce(change).await;
+        }
+    }
+
+    /// Hears of changes to the catalog that other nodes announce.
+    pub fn on_announcement(&self, heard: impl Fn(Bytes) + Send + Sync + 'static) {
+        if let Some(among) = &self.among {
+            among.cluster.on_catalog_change(Box::new(heard));
+        }
+    }
+
     /// Starts the background tasks of a store over any log.
     fn start(core: Arc<Core>, proposer: Arc<dyn Proposer>) -> Arc<Store> {
+        Store::start_among(core, proposer, None)
+    }
+
+    fn start_among(
+        core: Arc<Core>,
+        proposer: Arc<dyn Proposer>,
+        among: Option<Among>,
+    ) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
         let tasks = vec![
             tokio::spawn(run_batcher(Arc::clone(&core), Arc::clone(&proposer))),
@@ -68,7 +204,7 @@ impl Store {
                 Arc::clone(&stop),
             )),
         ];
-        Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks) })
+        Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks), among })
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -235,6 +371,33 @@ impl Store {
         Store::start(core, log(unlogged))
     }
 
+    /// Ends as a crash does: nothing more is sent, written or answered.
+    #[cfg(test)]
+    pub(crate) async fn kill(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        if let Some(among) = &self.among {
+            among.switchboard.unplug();
+            among.rpc.shutdown();
+            among.vigil.stop();
+        }
+        self.proposer.abort();
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn register_node(&self, row: NodeRow) {
+        let among = self.among.as_ref().expect("a member");
+        among.register.put(row).await.expect("writes");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn voters(&self) -> usize {
+        self.among.as_ref().expect("a member").register.voters()
+    }
+
     #[cfg(test)]
     pub(crate) fn core(&self) -> &Core {
         &self.core
@@ -243,13 +406,31 @@ impl Store {
     /// Ends in order: no new commits, those in flight finish, the engine is made durable. Transactions
     /// that are still open get [`KvError::Unavailable`] at commit.
     pub async fn shutdown(&self) -> Result<(), KvError> {
-        let flushed = counters::flush(&self.core).await;
+        let flushed = match self.core.lease.here(&self.core.hlc) {
+            Some(_) => counters::flush(&self.core).await,
+            None => Ok(()),
+        };
+        if let Some(among) = &self.among {
+            among.register.hand_over().await;
+        }
         self.core.pipeline.drain().await;
+        // Each of the tasks takes one.
+        self.stop.notify_waiters();
         self.stop.notify_one();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             // A task that panicked has logged it; shutting down goes on.
             let _ = task.await;
+        }
+        if let Some(among) = &self.among {
+            among.switchboard.unplug();
+            among.rpc.shutdown();
+            let vigil = Arc::clone(&among.vigil);
+            blocking(move || {
+                vigil.stop();
+                Ok(())
+            })
+            .await?;
         }
         let proposer = Arc::clone(&self.proposer);
         blocking(move || proposer.close()).await?;
@@ -264,28 +445,53 @@ type Opened = (Arc<Core>, Arc<dyn Proposer>);
 
 fn new_core(
     config: StoreConfig,
+    (node, alone): (NodeId, bool),
+    hlc: Arc<Hlc>,
     engine: Arc<dyn Engine>,
     gc: GcHandle,
 ) -> Result<Arc<Core>, StoreError> {
     let applied = recovered_commit_ts(engine.as_ref())?;
-    let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
-    let hlc = Hlc::new(Arc::new(SystemClock), offset);
     let cache = RecordCache::new(config.record_cache_bytes);
     let read = ReadPath { engine, cache };
-    let (node, alone) = (NodeId(1), true);
     Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, applied }))
 }
 
+/// A clock that follows no other node's.
+fn own_clock() -> Arc<Hlc> {
+    let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
+    Arc::new(Hlc::new(Arc::new(SystemClock), offset))
+}
+
 fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
-    let core = new_core(config, Arc::new(MemEngine::new()), GcHandle::new())?;
+    let engine = Arc::new(MemEngine::new());
+    let core = new_core(config, ALONE, own_clock(), engine, GcHandle::new())?;
     let applier = EntryApplier::new(Arc::clone(&core));
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
     core.lead(1, None)?;
     Ok((core, proposer))
 }
 
-/// Opens log and engine, and the raft group over them, which redoes what the engine has lost.
-fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
+/// The node of a database without others.
+const ALONE: (NodeId, bool) = (NodeId(1), true);
+/// How long a new cluster may take to have a leaseholder.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a directory holds, open.
+struct Parts {
+    core: Arc<Core>,
+    log: Arc<SegLog>,
+    engine: Arc<dyn Engine>,
+    lock: DataDirLock,
+    dir: PathBuf,
+    interval: Duration,
+}
+
+fn open_dir(
+    config: StoreConfig,
+    dir: &Path,
+    who: (NodeId, bool),
+    hlc: Arc<Hlc>,
+) -> Result<Parts, StoreError> {
     let lock = DataDirLock::acquire(dir)?;
     let gc = GcHandle::new();
     let fjall = FjallConfig {
@@ -294,11 +500,26 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     };
     let engine: Arc<dyn Engine> = Arc::new(FjallEngine::open(&fjall, &gc)?);
     let log = Arc::new(SegLog::open(LogConfig::new(dir.join("log")))?);
-    let raft_config = NodeRaftConfig {
-        checkpoint_interval: config.checkpoint_interval,
-        ..NodeRaftConfig::new(NodeId(1))
-    };
-    let core = new_core(config, Arc::clone(&engine), gc)?;
+    let interval = config.checkpoint_interval;
+    let core = new_core(config, who, hlc, Arc::clone(&engine), gc)?;
+    Ok(Parts { core, log, engine, lock, dir: dir.to_owned(), interval })
+}
+
+fn open_parts(
+    config: StoreConfig,
+    dir: &Path,
+    node: NodeId,
+    hlc: Arc<Hlc>,
+) -> Result<Parts, StoreError> {
+    open_dir(config, dir, (node, false), hlc)
+}
+
+/// Opens log and engine, and the raft group over them, which redoes what the engine has lost.
+fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
+    let Parts { core, log, engine, lock, interval, .. } =
+        open_dir(config, dir, ALONE, own_clock())?;
+    let raft_config =
+        NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let (network, authority) = (Arc::new(Alone), Arc::new(Alone));

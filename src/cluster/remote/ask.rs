@@ -8,7 +8,7 @@ use meridian_kv::api::{Bytes, KvError};
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, Counter, Op, Request, Response};
+use super::messages::{Answer, Counter, Op, Opaque, Request, Response};
 use super::{Cluster, SERVICE};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
@@ -109,6 +109,24 @@ impl Cluster {
         if leader != 0 && leader != asked.0 && leader != self.core.node.0 {
             self.core.lease.hint(asked, NodeId(leader));
         }
+    }
+
+    /// Tells all nodes that live of a change to the catalog, and waits until each has heard it or is gone.
+    pub(crate) async fn announce(&self, change: Bytes) {
+        let body = encode(Op::Catalog(Opaque { bytes: change }));
+        let others = self.live().into_iter().filter(|node| *node != self.core.node);
+        let telling = others.map(|node| {
+            let body = body.clone();
+            async move {
+                while self.live().contains(&node) {
+                    if let Tried::Answer(_) = self.try_at(node, body.clone(), Class::Kv).await {
+                        return;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        });
+        futures::future::join_all(telling).await;
     }
 
     /// Tells a node something until it has heard it or is gone; in the background. What is told and asked

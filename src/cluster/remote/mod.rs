@@ -31,10 +31,10 @@ use crate::core::Core;
 use guests::Guests;
 
 pub(crate) use ask::{Asked, Search};
-pub(crate) use messages::{Answer, Op, ScanPage};
+pub(crate) use messages::{Answer, At, Op, ScanPage};
 
 /// The service number of requests about keys.
-pub(crate) const SERVICE: u8 = 2;
+pub const SERVICE: u8 = 2;
 
 /// How long another node's word on its snapshots counts. It is repeated every few seconds.
 const PROTECTION: Duration = Duration::from_secs(30);

@@ -1,0 +1,66 @@
+//! A node of a cluster of several: who it is, what keeps it one of them.
+//!
+//! ```text
+//! Switchboard ◀── rpc ──▶ other nodes
+//!   ├─ raft ────▶ MultiRaft ◀── asks who may vote ── Vigil (liveness)
+//!   ├─ kv ──────▶ remote::Cluster (serve)
+//!   ├─ liveness ▶ Vigil ── support ──▶ Keeper: lease of the range, campaigns
+//!   └─ join ────▶ Register: ids and addresses of nodes, rows of the database itself
+//! ```
+//! The keeper turns a raft leader with a quorum's support into a leaseholder, and campaigns when the
+//! leader is gone. The register is read by every node from its own copy.
+
+mod keeper;
+mod network;
+mod register;
+mod switchboard;
+mod vigil;
+
+use std::sync::Arc;
+
+use meridian_base::{Hlc, NodeId};
+use meridian_rpc::Rpc;
+
+pub use register::{AdminRequest, JoinReply, JoinRequest, NodeRow};
+pub use switchboard::{Founding, Switchboard};
+
+pub(crate) use keeper::Keeper;
+pub(crate) use network::RaftNetwork;
+pub(crate) use register::Register;
+pub(crate) use switchboard::Parts as SwitchParts;
+pub(crate) use vigil::{Vigil, VigilAuthority};
+
+/// What a store needs to be one of several.
+#[derive(Clone)]
+pub struct Membership {
+    /// The cluster's name.
+    pub cluster: u128,
+    /// This node.
+    pub node: NodeId,
+    /// Was the cluster founded by this node? Then it creates the range.
+    pub founder: bool,
+    /// How others reach this node, `host:port`.
+    pub address: String,
+    /// Where its clients connect, for `node status`.
+    pub sql_address: String,
+    /// The clock that the transport follows.
+    pub hlc: Arc<Hlc>,
+    /// The way to the others.
+    pub rpc: Arc<Rpc>,
+    /// Where their requests arrive.
+    pub switchboard: Arc<Switchboard>,
+}
+
+/// Numbers of the services of a node.
+pub mod service {
+    /// Becoming a member; the only one for strangers.
+    pub const JOIN: u8 = meridian_rpc::JOIN;
+    /// Raft's messages.
+    pub const RAFT: u8 = 1;
+    /// Requests about keys.
+    pub const KV: u8 = crate::remote::SERVICE;
+    /// Heartbeats.
+    pub const LIVENESS: u8 = 3;
+    /// What operators ask.
+    pub const ADMIN: u8 = 4;
+}

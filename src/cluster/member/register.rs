@@ -1,0 +1,380 @@
+//! The nodes of the cluster: rows of the database itself, below a prefix of their own.
+//!
+//! ```text
+//! 04 ‖ node:u64be   →  address, where its clients connect, what it is to become
+//! ```
+//! Every node reads them from its own copy, or from the leaseholder if it has none. The leaseholder sees
+//! to it that the range has copies on three nodes, if there are as many, and replaces those of nodes that
+//! leave or stay away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_base::{Instant, NodeId};
+use meridian_kv::api::{Bytes, Key, Span};
+use meridian_replication::{ChangeError, Members, RaftGroup};
+use meridian_rpc::Rpc;
+use parking_lot::Mutex;
+use prost::Message;
+
+use super::Vigil;
+use crate::core::Core;
+use crate::remote::{Cluster, Op};
+use crate::txn::{Txn, TxnOptions};
+
+/// First byte of a node's row.
+const NODES: u8 = 0x04;
+/// Copies of the range, if there are as many nodes.
+const REPLICAS: usize = 3;
+/// How long a node may be away before its copy is replaced.
+const AWAY_MAX: Duration = Duration::from_secs(300);
+/// How long a change of members may take before it is looked at anew.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+const NODE_COUNTER: &[u8] = b"node";
+
+/// A request of a node that is no member, or to a node that is none.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinRequest {
+    /// Found a cluster, rather than join this one.
+    #[prost(bool, tag = "1")]
+    pub found: bool,
+    /// How others will reach the new node.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Where its clients connect.
+    #[prost(string, tag = "3")]
+    pub sql_address: String,
+}
+
+/// A node of the cluster.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeRow {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// How others reach it.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Where its clients connect.
+    #[prost(string, tag = "3")]
+    pub sql_address: String,
+    /// It is to leave.
+    #[prost(bool, tag = "4")]
+    pub leaving: bool,
+    /// In answers: whether it is heard of.
+    #[prost(bool, tag = "5")]
+    pub live: bool,
+    /// In answers: what it is to the range.
+    #[prost(string, tag = "6")]
+    pub role: String,
+}
+
+/// What a new member must know.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinReply {
+    /// The cluster's name: the high half.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_high: u64,
+    /// The low half.
+    #[prost(fixed64, tag = "2")]
+    pub cluster_low: u64,
+    /// The new node's id.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// All nodes.
+    #[prost(message, repeated, tag = "4")]
+    pub nodes: Vec<NodeRow>,
+}
+
+impl JoinReply {
+    /// A reply that names the cluster only.
+    pub fn of_cluster(cluster: u128) -> JoinReply {
+        let half = |shift: u32| u64::try_from((cluster >> shift) & u128::from(u64::MAX));
+        JoinReply {
+            cluster_high: half(64).expect("64 bits"),
+            cluster_low: half(0).expect("64 bits"),
+            ..JoinReply::default()
+        }
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> u128 {
+        (u128::from(self.cluster_high) << 64) | u128::from(self.cluster_low)
+    }
+}
+
+/// What an operator asks.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AdminRequest {
+    /// `status`, `decommission` or `drain`.
+    #[prost(string, tag = "1")]
+    pub action: String,
+    /// The node that it is about.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+}
+
+fn row_key(node: NodeId) -> Key {
+    let mut key = vec![NODES];
+    key.extend_from_slice(&node.0.to_be_bytes());
+    key.into()
+}
+
+/// The register of nodes, as this node keeps and reads it.
+pub(crate) struct Register {
+    core: Arc<Core>,
+    cluster: Arc<Cluster>,
+    group: RaftGroup,
+    vigil: Arc<Vigil>,
+    rpc: Arc<Rpc>,
+    name: u128,
+    /// Nodes as last read.
+    known: Mutex<BTreeMap<NodeId, NodeRow>>,
+    /// Since when a node is not heard of.
+    away: Mutex<BTreeMap<NodeId, Instant>>,
+    changing: Arc<Mutex<bool>>,
+}
+
+impl Register {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        cluster: Arc<Cluster>,
+        group: RaftGroup,
+        vigil: Arc<Vigil>,
+        (rpc, name): (Arc<Rpc>, u128),
+    ) -> Arc<Register> {
+        let (known, away) = (Mutex::default(), Mutex::default());
+        let changing = Arc::default();
+        Arc::new(Register { core, cluster, group, vigil, rpc, name, known, away, changing })
+    }
+
+    /// Writes a node's row.
+    pub(crate) async fn put(&self, row: NodeRow) -> Result<(), String> {
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        txn.put(row_key(NodeId(row.id)), row.encode_to_vec().into());
+        txn.commit().await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Reads all rows.
+    async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let text = |error: meridian_kv::api::KvError| error.to_string();
+        let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
+        let mut rows = Vec::new();
+        while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
+        let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
+        Ok(rows.map(|row| (NodeId(row.id), row)).collect())
+    }
+
+    /// Takes a new node in.
+    pub(crate) async fn admit(&self, request: &JoinRequest) -> Result<JoinReply, String> {
+        let text = |error: meridian_kv::api::KvError| error.to_string();
+        let known = self.read().await?;
+        if let Some(row) = known.values().find(|row| row.address == request.address) {
+            return Err(format!(
+                "node {} is at {} already; start it with its own data directory, or decommission it \
+                 first",
+                row.id, row.address
+            ));
+        }
+        let number = loop {
+            if self.core.lease.here(&self.core.hlc).is_some() {
+                break crate::counters::increment(&self.core, NODE_COUNTER, 1)
+                    .await
+                    .map_err(text)?;
+            }
+            if let Some(number) = self.cluster.counter(NODE_COUNTER, 1, None).await.map_err(text)? {
+                break number;
+            }
+        };
+        // The founder is the first.
+        let id = u64::try_from(number).map_err(|_| "all node ids are used up".to_owned())? + 1;
+        let row = NodeRow {
+            id,
+            address: request.address.clone(),
+            sql_address: request.sql_address.clone(),
+            ..NodeRow::default()
+        };
+        self.put(row.clone()).await?;
+        let mut nodes: Vec<NodeRow> = known.into_values().collect();
+        nodes.push(row);
+        Ok(JoinReply { node: id, nodes, ..JoinReply::of_cluster(self.name) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn voters(&self) -> usize {
+        self.group.members().all_voters().len()
+    }
+
+    /// Notes nodes that are known from elsewhere: from a file, or from whoever let this node in.
+    pub(crate) fn learn(&self, nodes: impl IntoIterator<Item = NodeRow>) {
+        let mut known = self.known.lock();
+        known.extend(nodes.into_iter().map(|row| (NodeId(row.id), row)));
+        let me = self.core.node;
+        for (node, row) in known.iter().filter(|(node, _)| **node != me) {
+            self.rpc.set_address(*node, &row.address);
+        }
+        self.vigil.set_peers(known.keys().copied().filter(|node| *node != me).collect());
+    }
+
+    /// The nodes as last read.
+    pub(crate) fn nodes(&self) -> Vec<NodeRow> {
+        self.known.lock().values().cloned().collect()
+    }
+
+    /// Looks at who is there, and, as the leaseholder, at who should have a copy. `counted` are the
+    /// learners that the lease counts on.
+    pub(crate) async fn survey(&self, counted: &BTreeSet<NodeId>) {
+        // Not to wait for a leaseholder here: whoever surveys also campaigns.
+        let here = self.core.lease.here(&self.core.hlc).is_some();
+        let read = tokio::time::timeout(Duration::from_millis(500), self.read());
+        if (here || self.core.lease.leader().is_some())
+            && let Ok(Ok(rows)) = read.await
+            && !rows.is_empty()
+        {
+            let gone: Vec<NodeId> = {
+                let known = self.known.lock();
+                known.keys().copied().filter(|node| !rows.contains_key(node)).collect()
+            };
+            for node in gone {
+                self.known.lock().remove(&node);
+                self.rpc.remove_address(node);
+            }
+            self.learn(rows.into_values());
+        }
+        let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
+        let (live, dead): (Vec<NodeId>, Vec<NodeId>) =
+            known.into_iter().partition(|node| self.vigil.supported(*node));
+        {
+            let mut away = self.away.lock();
+            away.retain(|node, _| dead.contains(node));
+            for node in dead {
+                away.entry(node).or_insert_with(Instant::now);
+            }
+        }
+        self.cluster.set_live(live.clone());
+        self.protect_snapshots(&live);
+        if here {
+            self.place_copies(&live, counted);
+        }
+    }
+
+    /// Tells the others which snapshots are in use here.
+    fn protect_snapshots(&self, live: &[NodeId]) {
+        let Some(oldest) = self.core.snapshots.oldest() else { return };
+        let age = self.core.hlc.reading().saturating_sub(oldest.micros());
+        // Younger ones are within everybody's retention.
+        if age < 10_000_000 {
+            return;
+        }
+        let at = crate::remote::At { ts: oldest.0 };
+        for node in live.iter().filter(|node| **node != self.core.node) {
+            self.cluster.tell(*node, Op::Protect(at));
+        }
+    }
+
+    /// Has one change of members made that brings the copies to where they should be.
+    fn place_copies(&self, live: &[NodeId], counted: &BTreeSet<NodeId>) {
+        let members = self.group.members();
+        if members.voters.len() != 1 || *self.changing.lock() {
+            return;
+        }
+        let Some((voters, learners)) = self.next_members(&members, live, counted) else { return };
+        *self.changing.lock() = true;
+        let (group, changing) = (self.group.clone(), Arc::clone(&self.changing));
+        tokio::spawn(async move {
+            tracing::info!(?voters, ?learners, "changing the members of the range");
+            let done = group.change_members(&members, &voters, &learners, CHANGE_TIMEOUT).await;
+            match done {
+                Ok(()) | Err(ChangeError::NotLeader) => {}
+                Err(error) => tracing::warn!(%error, "the members could not be changed"),
+            }
+            *changing.lock() = false;
+        });
+    }
+
+    /// The next step towards three copies on nodes that stay; `None` when there is nothing to do.
+    fn next_members(
+        &self,
+        members: &Members,
+        live: &[NodeId],
+        counted: &BTreeSet<NodeId>,
+    ) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
+        let voters: BTreeSet<NodeId> = members.all_voters();
+        let known = self.known.lock();
+        let away = self.away.lock();
+        let stays = |node: &NodeId| {
+            known.get(node).is_some_and(|row| !row.leaving)
+                && away.get(node).is_none_or(|since| since.elapsed() < AWAY_MAX)
+        };
+        let good: BTreeSet<NodeId> = voters.iter().copied().filter(stays).collect();
+        if !members.learners.is_empty() {
+            let dead = members.learners.iter().any(|node| !live.contains(node));
+            if dead {
+                return Some((voters.into_iter().collect(), Vec::new()));
+            }
+            // The lease must have been counting on them before they vote.
+            let ready = members.learners.is_subset(counted);
+            let all = good.union(&members.learners).copied().take(REPLICAS).collect();
+            return ready.then_some((all, Vec::new()));
+        }
+        let others = live.iter().copied().filter(|node| !voters.contains(node) && stays(node));
+        let wanted = REPLICAS.saturating_sub(good.len());
+        let learners: Vec<NodeId> = others.take(wanted).collect();
+        // Two voters are worse than one: each of them can stop everything.
+        let odd = good.len() + learners.len() >= REPLICAS || voters.len() > 1;
+        if !learners.is_empty() && odd {
+            return Some((voters.into_iter().collect(), learners));
+        }
+        None
+    }
+
+    /// Carries out what an operator asks.
+    pub(crate) async fn administer(&self, body: Bytes) -> Result<Bytes, String> {
+        let request = AdminRequest::decode(body).map_err(|_| "not understood".to_owned())?;
+        match request.action.as_str() {
+            "status" => Ok(self.status().await?.encode_to_vec().into()),
+            "decommission" => {
+                let mut rows = self.read().await?;
+                let row = rows.remove(&NodeId(request.node));
+                let row = row.ok_or_else(|| format!("there is no node {}", request.node))?;
+                self.put(NodeRow { leaving: true, ..row }).await?;
+                Ok(self.status().await?.encode_to_vec().into())
+            }
+            other => Err(format!("there is no action {other:?}")),
+        }
+    }
+
+    async fn status(&self) -> Result<JoinReply, String> {
+        let members = self.group.members();
+        let leader = self.core.lease.leader();
+        let mut nodes: Vec<NodeRow> = self.read().await?.into_values().collect();
+        for row in &mut nodes {
+            let node = NodeId(row.id);
+            row.live = self.vigil.supported(node);
+            row.role = match () {
+                () if leader == Some(node) => "leaseholder",
+                () if members.is_voter(node) => "voter",
+                () if members.learners.contains(&node) => "learner",
+                () => "none",
+            }
+            .to_owned();
+        }
+        Ok(JoinReply { nodes, ..JoinReply::of_cluster(self.name) })
+    }
+
+    /// Hands the lease to another node, if this one has it: before it stops.
+    pub(crate) async fn hand_over(&self) {
+        if self.core.lease.here(&self.core.hlc).is_none() {
+            return;
+        }
+        let members = self.group.members().all_voters();
+        let me = self.core.node;
+        let heir = members.into_iter().find(|node| *node != me && self.vigil.supported(*node));
+        let Some(heir) = heir else { return };
+        if let Err(error) = self.group.transfer_leader(heir, Duration::from_secs(2)).await {
+            tracing::warn!(%error, "the lease could not be handed over");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Three nodes in one process, over real sockets: one database, with any of them gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_base::{Hlc, NodeId, SystemClock, limits};
+use meridian_kv::api::{Bytes, Key, KvError, Span, Strength, WaitPolicy};
+use meridian_rpc::{Rpc, RpcConfig, Version};
+use tempfile::TempDir;
+
+use crate::member::{Membership, NodeRow, Switchboard};
+use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
+
+const CLUSTER: u128 = 77;
+
+/// A node that can be stopped and started again.
+struct Node {
+    id: NodeId,
+    dir: TempDir,
+    address: String,
+    store: Option<Arc<Store>>,
+}
+
+impl Node {
+    async fn start(&mut self, nodes: &[NodeRow]) {
+        let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
+        let hlc = Arc::new(Hlc::new(Arc::new(SystemClock), offset));
+        let switchboard = Switchboard::new();
+        let listener = std::net::TcpListener::bind(&self.address).expect("binds");
+        let config = RpcConfig {
+            node: self.id,
+            cluster: CLUSTER,
+            incarnation: hlc.now().0,
+            listener: Some(listener),
+            advertise: self.address.clone(),
+            tls: None,
+            hlc: Arc::clone(&hlc),
+            version: Version::THIS,
+        };
+        let rpc = Rpc::start(config, Arc::clone(&switchboard) as _).expect("starts");
+        let membership = Membership {
+            cluster: CLUSTER,
+            node: self.id,
+            founder: self.id == NodeId(1),
+            address: self.address.clone(),
+            sql_address: String::new(),
+            hlc,
+            rpc,
+            switchboard,
+        };
+        let store =
+            Store::open_member(StoreConfig::at(self.dir.path()), membership, nodes.to_vec());
+        self.store = Some(store.await.expect("opens"));
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.store.as_ref().expect("it runs")
+    }
+
+    fn begin(&self) -> Txn {
+        self.store().begin(TxnOptions::default())
+    }
+
+    /// Ends without a farewell, as a crash does.
+    async fn kill(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.kill().await;
+        }
+    }
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has an address").to_string()
+}
+
+/// The directories go with the nodes: nothing may write there any more.
+async fn end(nodes: &mut [Node]) {
+    for node in nodes {
+        node.kill().await;
+    }
+}
+
+async fn three() -> Vec<Node> {
+    let mut nodes: Vec<Node> = (1..=3)
+        .map(|id| Node {
+            id: NodeId(id),
+            dir: TempDir::new().expect("a directory"),
+            address: free_address(),
+            store: None,
+        })
+        .collect();
+    let rows = rows(&nodes);
+    nodes[0].start(&rows[..1]).await;
+    for node in &mut nodes[1..] {
+        let register = nodes_register(&rows, node.id);
+        node.start(&register).await;
+    }
+    for row in &rows[1..] {
+        nodes[0].store().register_node(row.clone()).await;
+    }
+    eventually("three voters", || nodes[0].store().voters() == 3).await;
+    nodes
+}
+
+fn rows(nodes: &[Node]) -> Vec<NodeRow> {
+    let row = |node: &Node| NodeRow {
+        id: node.id.0,
+        address: node.address.clone(),
+        ..NodeRow::default()
+    };
+    nodes.iter().map(row).collect()
+}
+
+fn nodes_register(rows: &[NodeRow], upto: NodeId) -> Vec<NodeRow> {
+    rows.iter().filter(|row| row.id <= upto.0).cloned().collect()
+}
+
+/// Waits for something that must come, without saying when.
+async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    for _ in 0..3_000 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn key(n: u32) -> Key {
+    Key::from([&[0x10, 0, 0, 9, 9, 0, 1][..], &n.to_be_bytes()].concat())
+}
+
+async fn add(node: &Node, n: u32) -> Result<(), KvError> {
+    let mut txn = node.begin();
+    let Locked::Held { newest, .. } =
+        txn.lock(&key(n), Strength::Update, WaitPolicy::Block).await?
+    else {
+        return Err(KvError::LockNotAvailable);
+    };
+    let before = newest.map_or(0, |(_, row)| u32::from_le_bytes(row[..].try_into().unwrap()));
+    txn.put(key(n), Bytes::copy_from_slice(&(before + 1).to_le_bytes()));
+    txn.commit().await.map(drop)
+}
+
+async fn value(node: &Node, n: u32) -> u32 {
+    let row = node.begin().get(&key(n)).await.expect("reads");
+    row.map_or(0, |row| u32::from_le_bytes(row[..].try_into().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_reads_and_writes_and_counts_under_row_locks() {
+    let nodes = three().await;
+    let nodes = Arc::new(nodes);
+    let mut tasks = Vec::new();
+    for at in 0..6_usize {
+        let nodes = Arc::clone(&nodes);
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                add(&nodes[at % 3], 1).await.expect("adds");
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("ends");
+    }
+    for node in nodes.iter() {
+        assert_eq!(value(node, 1).await, 120, "as seen by {}", node.id);
+        let mut scan = node.begin().scan(Span::prefix(&key(1)[..7]), false).await.expect("scans");
+        let mut rows = Vec::new();
+        while scan.next_batch(10, &mut rows).await.expect("scans") {}
+        assert_eq!(rows.len(), 1);
+    }
+    let first = nodes[2].store().increment(b"c", 1).await.expect("counts");
+    let second = nodes[1].store().increment(b"c", 1).await.expect("counts");
+    assert_eq!((first, second), (1, 2), "one counter for all");
+    end(&mut Arc::into_inner(nodes).expect("the tasks have ended")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_with_the_leaseholder() {
+    let mut nodes = three().await;
+    for n in 0..10 {
+        add(&nodes[1], n).await.expect("adds");
+    }
+    nodes[0].kill().await;
+    for n in 0..10 {
+        add(&nodes[2], n).await.expect("the next leaseholder goes on");
+        assert_eq!(value(&nodes[1], n).await, 2);
+    }
+    let rows = rows(&nodes);
+    nodes[0].start(&rows).await;
+    eventually("the old leaseholder catches up", || {
+        nodes[0].store().applied() >= nodes[1].store().applied()
+    })
+    .await;
+    for n in 0..10 {
+        add(&nodes[0], n).await.expect("adds as a follower");
+        assert_eq!(value(&nodes[2], n).await, 3);
+    }
+    end(&mut nodes).await;
+}
