@@ -309,3 +309,14 @@ fn runs_of_unions_make_balanced_trees() {
         optimised,
     );
 }
+
+#[test]
+fn long_unions_in_recursive_queries_fit_the_stack() {
+    let union = vec!["select 1"; 5000].join(" union all ");
+    let text = format!("with recursive n(i) as ({union} union all select i + 1 from n) select i");
+    assert_eq!(optimised(&text), "42703 column \"i\" does not exist @95053");
+    let text = format!("with recursive n(i) as (select i from n union ({union})) select 1");
+    let expected =
+        "recursive reference to query \"n\" must not appear within its non-recursive term";
+    assert!(optimised(&text).contains(expected));
+}
