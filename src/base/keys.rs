@@ -141,6 +141,24 @@ pub fn range_state_key(range: RangeId, what: &[u8]) -> Vec<u8> {
     out
 }
 
+/// `T ‖ key ‖ txn`: the record or marker of a transaction in the range that `key` lies in.
+#[must_use]
+pub fn txn_key(key: &[u8], txn: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + key.len());
+    out.push(TXN);
+    out.extend_from_slice(key);
+    out.extend_from_slice(&txn.to_be_bytes());
+    out
+}
+
+/// The physical `T` keys of the transactions whose keys lie in a span of logical keys.
+#[must_use]
+pub fn txn_span(span: &Span) -> Span {
+    let prefixed = |key: &[u8]| [&[TXN], key].concat();
+    let end = if span.end.is_empty() { vec![TXN + 1] } else { prefixed(&span.end) };
+    Span::new(prefixed(&span.start), end)
+}
+
 /// Keys in `[start, end)`. An empty `end` means no upper bound.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {

@@ -274,9 +274,10 @@ impl Running {
             writes,
             runs,
             reads: self.txn.reads().filter(|_| validates),
+            origin: None,
         };
         match node.sequencer.sequence(now, request, &InEngine(&node.engine)) {
-            Err(error) => Step::Ends(Outcome::Failed(error)),
+            Err(refused) => Step::Ends(Outcome::Failed(refused.into())),
             Ok(command) => {
                 self.standing = Standing::Commits { ts: command.ts };
                 node.queue.push_back(command);

@@ -153,7 +153,7 @@ impl World {
             .collect();
         let isolation = Isolation::ReadCommitted;
         let (read_ts, runs) = (Timestamp::MIN, Vec::new());
-        let request = CommitRequest { isolation, read_ts, writes, runs, reads: None };
+        let request = CommitRequest { isolation, read_ts, writes, runs, reads: None, origin: None };
         let now = self.now();
         let command = self.node.sequencer.sequence(now, request, &InEngine(&self.node.engine));
         self.node.queue.push_back(command.expect("an empty store refuses nothing"));

@@ -4,8 +4,9 @@
 //! that applying it reads nothing, can't fail, and may be done twice.
 //!
 //! ```text
-//! ts:u64le | n:u32le | n × ( key | kind:u8 [row] | kind:u8 [ts:u64le [row]] )
+//! entry:u8 [txn:u64le] | ts:u64le | n:u32le | n × ( key | kind:u8 [row] | kind:u8 [ts:u64le [row]] )
 //!            bytes = len:u32le ‖ bytes              kind: 0 none, 1 row, 2 tombstone
+//!            entry: 0 a commit, 1 a commit with its transaction; more in [`super::LogEntry`]
 //! ```
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_storage::{engine::Op, mvcc};
 
-use crate::api::{Key, Row, Timestamp};
+use crate::api::{Key, Row, Timestamp, TxnId};
 use crate::run::Run;
 
 use super::Version;
@@ -57,6 +58,8 @@ impl CommandWrite {
 /// A commit with its timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
+    /// Whose it is, when somebody may ask later whether it happened.
+    pub txn: Option<TxnId>,
     /// When all of it happens.
     pub ts: Timestamp,
     /// What happens, in key order.
@@ -77,14 +80,18 @@ impl std::fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
-/// Bytes before a command's writes.
-pub(super) const HEADER_BYTES: usize = 12;
+/// Bytes before the writes of a command without a transaction's id.
+pub(super) const HEADER_BYTES: usize = 13;
+
+/// First byte of an entry: a commit, with and without its transaction's id.
+pub(super) const COMMIT: u8 = 0;
+pub(super) const NAMED_COMMIT: u8 = 1;
 
 const NONE: u8 = 0;
 const ROW: u8 = 1;
 const TOMBSTONE: u8 = 2;
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).expect("keys and rows are bounded below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
@@ -98,7 +105,7 @@ pub(crate) fn put_new_row(out: &mut Vec<u8>, key: &[u8], row: &[u8]) {
     out.push(NONE);
 }
 
-fn put_row(out: &mut Vec<u8>, row: Option<&Row>) {
+pub(super) fn put_row(out: &mut Vec<u8>, row: Option<&Row>) {
     match row {
         Some(row) => {
             out.push(ROW);
@@ -108,8 +115,26 @@ fn put_row(out: &mut Vec<u8>, row: Option<&Row>) {
     }
 }
 
+/// All that comes before the number of writes.
+pub(super) fn put_header(out: &mut Vec<u8>, txn: Option<TxnId>, ts: Timestamp) {
+    match txn {
+        None => out.push(COMMIT),
+        Some(TxnId(txn)) => {
+            out.push(NAMED_COMMIT);
+            out.extend_from_slice(&txn.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&ts.0.to_le_bytes());
+}
+
+pub(super) fn put_writes(out: &mut Vec<u8>, writes: &[CommandWrite]) {
+    let count = u32::try_from(writes.len()).expect("a buffer is bounded in bytes");
+    out.extend_from_slice(&count.to_le_bytes());
+    writes.iter().for_each(|write| write.encode(out));
+}
+
 /// Takes pieces off the front; slices share the entry's memory.
-struct Cursor<'a>(&'a mut Bytes);
+pub(super) struct Cursor<'a>(pub(super) &'a mut Bytes);
 
 impl Cursor<'_> {
     fn take(&mut self, len: usize) -> Result<Bytes, CommandError> {
@@ -119,26 +144,45 @@ impl Cursor<'_> {
         Ok(self.0.split_to(len))
     }
 
-    fn u8(&mut self) -> Result<u8, CommandError> {
+    pub(super) fn u8(&mut self) -> Result<u8, CommandError> {
         Ok(self.take(1)?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, CommandError> {
+    pub(super) fn u32(&mut self) -> Result<u32, CommandError> {
         let bytes = self.take(4)?;
         Ok(u32::from_le_bytes(bytes[..].try_into().expect("four bytes were taken")))
     }
 
-    fn ts(&mut self) -> Result<Timestamp, CommandError> {
+    pub(super) fn ts(&mut self) -> Result<Timestamp, CommandError> {
         let bytes = self.take(8)?;
         Ok(Timestamp(u64::from_le_bytes(bytes[..].try_into().expect("eight bytes were taken"))))
     }
 
-    fn bytes(&mut self) -> Result<Bytes, CommandError> {
+    pub(super) fn bytes(&mut self) -> Result<Bytes, CommandError> {
         let len = self.u32()? as usize;
         self.take(len)
     }
 
-    fn row(&mut self, kind: u8) -> Result<Option<Row>, CommandError> {
+    pub(super) fn writes(&mut self) -> Result<Vec<CommandWrite>, CommandError> {
+        let count = self.u32()? as usize;
+        let mut writes = Vec::with_capacity(count.min(1 << 16));
+        for _ in 0..count {
+            let key = self.bytes()?;
+            let kind = self.u8()?;
+            let value = self.row(kind)?;
+            let old = match self.u8()? {
+                NONE => None,
+                kind => {
+                    let ts = self.ts()?;
+                    Some(Version { ts, row: self.row(kind)? })
+                }
+            };
+            writes.push(CommandWrite { key, value, old });
+        }
+        Ok(writes)
+    }
+
+    pub(super) fn row(&mut self, kind: u8) -> Result<Option<Row>, CommandError> {
         match kind {
             ROW => Ok(Some(self.bytes()?)),
             TOMBSTONE => Ok(None),
@@ -151,19 +195,15 @@ impl Command {
     /// Bytes that [`Command::encode`] will add, about.
     pub fn size(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| run.size()).sum();
-        HEADER_BYTES + self.writes.iter().map(CommandWrite::size).sum::<usize>() + runs
+        HEADER_BYTES + 8 + self.writes.iter().map(CommandWrite::size).sum::<usize>() + runs
     }
 
     /// Appends the command, which has no runs, to an entry.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.runs.is_empty(), "runs travel in pieces");
         out.reserve(self.size());
-        out.extend_from_slice(&self.ts.0.to_le_bytes());
-        let count = u32::try_from(self.writes.len()).expect("a buffer is bounded in bytes");
-        out.extend_from_slice(&count.to_le_bytes());
-        for write in &self.writes {
-            write.encode(out);
-        }
+        put_header(out, self.txn, self.ts);
+        put_writes(out, &self.writes);
     }
 
     /// The same as several encoded commands, each of about `bytes_max` bytes, made one by one; the last
@@ -201,22 +241,13 @@ impl Command {
     /// Takes one command off the front of an entry.
     pub fn decode(entry: &mut Bytes) -> Result<Command, CommandError> {
         let mut cursor = Cursor(entry);
+        let txn = match cursor.u8()? {
+            COMMIT => None,
+            NAMED_COMMIT => Some(TxnId(cursor.ts()?.0)),
+            _ => return Err(CommandError),
+        };
         let ts = cursor.ts()?;
-        let count = cursor.u32()? as usize;
-        let mut writes = Vec::with_capacity(count.min(1 << 16));
-        for _ in 0..count {
-            let key = cursor.bytes()?;
-            let kind = cursor.u8()?;
-            let value = cursor.row(kind)?;
-            let old = match cursor.u8()? {
-                NONE => None,
-                kind => {
-                    let ts = cursor.ts()?;
-                    Some(Version { ts, row: cursor.row(kind)? })
-                }
-            };
-            writes.push(CommandWrite { key, value, old });
-        }
-        Ok(Command { ts, writes, runs: Vec::new() })
+        let writes = cursor.writes()?;
+        Ok(Command { txn, ts, writes, runs: Vec::new() })
     }
 }

@@ -22,13 +22,25 @@
 //! Why that is serializable: a committed writer's reads are unchanged from its snapshot up to `T`,
 //! so it might as well have run at `T` alone. A transaction that wrote nothing ran at its snapshot.
 //!
+//! Several ranges take part in one commit through *prepared records* ([`prepare`]), are read at one
+//! timestamp through the *floor* ([`reading`]), and split when they are quiet ([`split`]).
+//!
 //! Invariants (see [`Sequencer::check`]): `gc ≤ applied ≤ last`; timestamps in flight ascend and lie
-//! in `(applied, last]`; every key in flight has its newest in-flight value in `pending`.
+//! in `(applied, last]`; every key in flight has its newest in-flight value in `pending`; every
+//! timestamp given out is above `last`, `floor`, the asking transaction's snapshot, and below the end
+//! of the lease; a transaction has a record or a marker, never both.
 
 mod command;
+mod entry;
+mod outcomes;
 mod pieces;
+pub mod prepare;
+mod prepared;
+pub mod reading;
+mod record;
 mod ring;
 mod snapshots;
+pub mod split;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -36,14 +48,22 @@ use std::sync::Arc;
 
 use crate::run::Run;
 
-use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp};
+use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp, TxnId};
 use crate::txn::{ReadSet, VersionTag, Write};
 pub(crate) use command::put_new_row;
 pub use command::{Command, CommandError, CommandWrite};
+pub use entry::{Collect, LogEntry, Resolve};
 pub use meridian_storage::mvcc::Version;
+pub use outcomes::Outcomes;
 pub use pieces::Pieces;
+pub use prepare::{OutcomeAnswer, PrepareAnswer, PrepareRequest, QueryAnswer, Status};
+use prepared::Prepared;
+pub use prepared::Target;
+pub use reading::{Blockers, Snapshot};
+pub use record::{Gateway, Header, Marker, Outcome, Record, Stored, Verify};
 pub use ring::RecentWrites;
 pub use snapshots::Snapshots;
+pub use split::Busy;
 
 /// Where the sequencer looks up what has been applied.
 pub trait Newest {
@@ -64,12 +84,76 @@ pub struct CommitRequest<'a> {
     pub runs: Vec<Arc<Run>>,
     /// What it read (SERIALIZABLE).
     pub reads: Option<&'a ReadSet>,
+    /// Where it comes from, when that is another node or may have to be asked for later.
+    pub origin: Option<Origin>,
+}
+
+/// What makes a one-phase commit happen at most once, whatever becomes of messages and leases.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The transaction.
+    pub txn: TxnId,
+    /// The gateway's clock when it asked: the commit is later.
+    pub sent: Timestamp,
+    /// The commit is earlier than this.
+    pub deadline: Timestamp,
+    /// What it has locked and doesn't write.
+    pub verify: Vec<Verify>,
+}
+
+/// Why a commit or a part of one isn't sequenced now; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The transaction fails.
+    Error(KvError),
+    /// Ask again when this record has been resolved and that has been applied.
+    Wait(TxnId),
+    /// This transaction has ended already.
+    Decided(Outcome),
+    /// This very commit is in flight: its outcome is that of this timestamp.
+    InFlight(Timestamp),
+    /// Asked for so long ago that it may have happened.
+    Forgotten,
+    /// Its deadline has passed.
+    Expired,
+    /// Ask again soon: the range is about to split or merge (find out where the keys are), or what would
+    /// be the answer isn't durable yet.
+    Busy,
+    /// The lease doesn't reach that far.
+    NoLease,
+}
+
+impl From<KvError> for Refused {
+    fn from(error: KvError) -> Refused {
+        Refused::Error(error)
+    }
+}
+
+impl From<Refused> for KvError {
+    /// For who can't do anything better about it than to give up.
+    fn from(refused: Refused) -> KvError {
+        let reason = match refused {
+            Refused::Error(error) => return error,
+            Refused::Forgotten | Refused::InFlight(_) | Refused::Decided(Outcome::Committed(_)) => {
+                return KvError::Ambiguous;
+            }
+            Refused::Wait(_) => "a row belongs to a transaction whose outcome isn't known yet",
+            Refused::Decided(Outcome::Aborted) => "the transaction has been aborted",
+            Refused::Expired => "the commit took too long",
+            Refused::Busy => "the range is being split",
+            Refused::NoLease => "the range has no leaseholder",
+        };
+        KvError::Unavailable { reason: reason.into() }
+    }
 }
 
 /// A commit between its sequencing and its application.
 #[derive(Clone, Debug)]
 struct Flying {
     ts: Timestamp,
+    /// Whose commit it is, if it has a name.
+    txn: Option<TxnId>,
+    /// In key order.
     keys: Vec<Key>,
     runs: Vec<Arc<Run>>,
 }
@@ -83,7 +167,16 @@ pub struct Sequencer {
     in_flight: VecDeque<Flying>,
     pending: BTreeMap<Key, Version>,
     recent: RecentWrites,
+    floor: Timestamp,
+    until: Timestamp,
+    frozen: bool,
+    prepared: Prepared,
+    outcomes: Outcomes,
 }
+
+/// How many named commits a range remembers: what it does in some seconds, so that a gateway that has
+/// lost its connection still gets an answer. Twice this is a megabyte more.
+const OUTCOMES_MAX: usize = 20_000;
 
 impl Sequencer {
     /// A sequencer over a range whose newest applied commit is `applied`. `ring_len` is how many
@@ -96,6 +189,58 @@ impl Sequencer {
             in_flight: VecDeque::new(),
             pending: BTreeMap::new(),
             recent: RecentWrites::new(applied, ring_len),
+            floor: Timestamp::MIN,
+            until: Timestamp::MAX,
+            frozen: false,
+            prepared: Prepared::default(),
+            outcomes: Outcomes::new(applied, OUTCOMES_MAX),
+        }
+    }
+
+    /// The machine of a new leaseholder, which has applied all of the log: `stored` is what the range
+    /// holds of transactions over several ranges, `outcomes` what its replica has noted, and `start`
+    /// the lease's beginning, above every timestamp that an earlier leaseholder gave out or read at.
+    pub fn load(
+        applied: Timestamp,
+        ring_len: usize,
+        start: Timestamp,
+        outcomes: Outcomes,
+        stored: impl IntoIterator<Item = Stored>,
+    ) -> Sequencer {
+        let mut sequencer =
+            Sequencer { floor: start, outcomes, ..Sequencer::new(applied, ring_len) };
+        for stored in stored {
+            match stored {
+                Stored::Record(record) => {
+                    sequencer.last = sequencer.last.max(record.ts);
+                    sequencer.prepared.insert(record, true);
+                }
+                Stored::Marker(marker) => sequencer.prepared.keep(&marker, true),
+            }
+        }
+        sequencer
+    }
+
+    /// How far the lease reaches: nothing is given out or read at or above it.
+    pub fn lease(&mut self, until: Timestamp) {
+        self.until = until;
+    }
+
+    /// The next timestamp for a transaction that has seen the world up to `above`.
+    fn place(
+        &self,
+        now: Timestamp,
+        above: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Timestamp, Refused> {
+        if self.frozen {
+            return Err(Refused::Busy);
+        }
+        let ts = now.max(self.last.max(self.floor).max(above).next());
+        match ts {
+            ts if ts >= self.until => Err(Refused::NoLease),
+            ts if ts >= deadline => Err(Refused::Expired),
+            ts => Ok(ts),
         }
     }
 
@@ -153,41 +298,30 @@ impl Sequencer {
         now: Timestamp,
         request: CommitRequest<'_>,
         source: &impl Newest,
-    ) -> Result<Command, KvError> {
+    ) -> Result<Command, Refused> {
         let empty = request.writes.is_empty() && request.runs.is_empty();
         assert!(!empty, "a commit without writes has no place in the log");
+        let (mut above, mut deadline) = (request.read_ts, Timestamp::MAX);
+        if let Some(origin) = &request.origin {
+            self.is_new(origin)?;
+            (above, deadline) = (above.max(origin.sent), origin.deadline);
+        }
+        let ts = self.place(now, above, deadline)?;
+        self.await_records(&request)?;
         self.validate_reads(&request)?;
         if self.has_in_flight(&request.runs) {
-            return Err(KvError::CONCURRENT_UPDATE);
+            return Err(KvError::CONCURRENT_UPDATE.into());
         }
-        let mut writes = Vec::with_capacity(request.writes.len());
-        for write in request.writes {
-            let old = self.newest(&write.key, source)?;
-            let newest = old.as_ref().map_or(Timestamp::MIN, |version| version.ts);
-            let unexpected = match write.expect {
-                VersionTag::Blind => false,
-                // A tombstone that garbage collection has removed meanwhile is still "nothing".
-                VersionTag::Newest(expected) => {
-                    expected != newest && !(old.is_none() && expected <= self.gc)
-                }
-            };
-            let too_new = request.isolation != Isolation::ReadCommitted && newest > request.read_ts;
-            if unexpected || too_new {
-                let deleted = old.is_some_and(|version| version.row.is_none());
-                let reason = match deleted {
-                    true => RetryReason::ConcurrentDelete,
-                    false => RetryReason::ConcurrentUpdate,
-                };
-                return Err(KvError::Retry { reason });
-            }
-            writes.push(CommandWrite { key: write.key, value: write.value, old });
+        if let Some(origin) = &request.origin {
+            self.verify(&origin.verify, source)?;
         }
-        let ts = now.max(self.last.next());
+        let CommitRequest { isolation, read_ts, writes, runs, origin, .. } = request;
+        let writes = self.supersede(isolation, read_ts, writes, source)?;
         self.last = ts;
         let mut keys = Vec::with_capacity(writes.len());
-        let rows: usize = request.runs.iter().map(|run| run.len()).sum();
+        let rows: usize = runs.iter().map(|run| run.len()).sum();
         self.recent.skip(ts, writes.len() + rows);
-        for run in &request.runs {
+        for run in &runs {
             self.recent.push_all(ts, (0..run.len()).map(|at| run.shared_key(at)));
         }
         for write in &writes {
@@ -202,9 +336,93 @@ impl Sequencer {
         } else {
             self.pending.extend(versions);
         }
-        let runs = request.runs;
-        self.in_flight.push_back(Flying { ts, keys, runs: runs.clone() });
-        Ok(Command { ts, writes, runs })
+        let txn = origin.map(|origin| origin.txn);
+        self.in_flight.push_back(Flying { ts, txn, keys, runs: runs.clone() });
+        Ok(Command { txn, ts, writes, runs })
+    }
+
+    /// Fails when this commit has been asked for before.
+    fn is_new(&self, origin: &Origin) -> Result<(), Refused> {
+        if let Some(ts) = self.outcomes.get(origin.txn) {
+            return Err(Refused::Decided(Outcome::Committed(ts)));
+        }
+        if let Some(flying) = self.in_flight.iter().find(|f| f.txn == Some(origin.txn)) {
+            return Err(Refused::InFlight(flying.ts));
+        }
+        if let Some(kept) = self.prepared.markers.get(&origin.txn) {
+            return Err(kept.refusal());
+        }
+        match self.outcomes.remembers(origin.sent) {
+            true => Ok(()),
+            false => Err(Refused::Forgotten),
+        }
+    }
+
+    /// A commit in one range is no record itself: it may wait for any.
+    fn await_records(&self, request: &CommitRequest<'_>) -> Result<(), Refused> {
+        if self.prepared.is_empty() {
+            return Ok(());
+        }
+        let verified = request.origin.iter().flat_map(|origin| &origin.verify);
+        let written = || request.writes.iter().map(|write| &write.key[..]);
+        let mut keys = written().chain(verified.map(|verify| &verify.key[..]));
+        let mut runs = request.runs.iter();
+        let rows = request.runs.iter().flat_map(|run| (0..run.len()).map(|at| run.key(at)));
+        let found = keys
+            .find_map(|key| self.prepared.writer(key))
+            .or_else(|| runs.find_map(|run| self.prepared.writer_within(run.first(), run.last())))
+            .or_else(|| self.prepared.reader(written().chain(rows)))
+            .or_else(|| request.reads.and_then(|reads| self.prepared.writes_into(reads)));
+        found.map_or(Ok(()), |txn| Err(Refused::Wait(txn)))
+    }
+
+    /// The writes with the versions that they supersede, if those are the expected ones.
+    fn supersede(
+        &self,
+        isolation: Isolation,
+        read_ts: Timestamp,
+        writes: Vec<Write>,
+        source: &impl Newest,
+    ) -> Result<Vec<CommandWrite>, KvError> {
+        let mut checked = Vec::with_capacity(writes.len());
+        for write in writes {
+            let old = self.newest(&write.key, source)?;
+            let newest = old.as_ref().map_or(Timestamp::MIN, |version| version.ts);
+            let unexpected = match write.expect {
+                VersionTag::Blind => false,
+                VersionTag::Newest(expected) => self.changed(old.as_ref(), expected),
+            };
+            let too_new = isolation != Isolation::ReadCommitted && newest > read_ts;
+            if unexpected || too_new {
+                return Err(conflict(old.as_ref()));
+            }
+            checked.push(CommandWrite { key: write.key, value: write.value, old });
+        }
+        Ok(checked)
+    }
+
+    /// Is the newest version another one than was seen?
+    fn changed(&self, newest: Option<&Version>, seen: Timestamp) -> bool {
+        match newest {
+            Some(version) => version.ts != seen,
+            // A tombstone that garbage collection has removed meanwhile is still "nothing".
+            None => seen != Timestamp::MIN && seen > self.gc,
+        }
+    }
+
+    /// Locked keys must be as they were when they were locked: the lock may have been lost.
+    fn verify(&self, locked: &[Verify], source: &impl Newest) -> Result<(), KvError> {
+        for Verify { key, seen, .. } in locked {
+            let newest = self.newest(key, source)?;
+            if self.changed(newest.as_ref(), *seen) {
+                return Err(conflict(newest.as_ref()));
+            }
+        }
+        Ok(())
+    }
+
+    fn fly(&mut self, ts: Timestamp) {
+        self.in_flight.push_back(Flying { ts, txn: None, keys: Vec::new(), runs: Vec::new() });
     }
 
     fn validate_reads(&self, request: &CommitRequest<'_>) -> Result<(), KvError> {
@@ -222,7 +440,11 @@ impl Sequencer {
             if flying.ts > ts {
                 break;
             }
-            let Flying { ts: at, keys, .. } = self.in_flight.pop_front().expect("front was there");
+            let Flying { ts: at, txn, keys, .. } =
+                self.in_flight.pop_front().expect("front was there");
+            if let Some(txn) = txn {
+                self.outcomes.note(txn, at);
+            }
             // Of a commit that is most of what is pending, one pass is cheaper than a search for each key.
             if keys.len() > 64 && keys.len() * 2 > self.pending.len() {
                 self.pending.retain(|_, version| version.ts != at);
@@ -286,9 +508,20 @@ impl Sequencer {
         if self.in_flight.is_empty() && !self.pending.is_empty() {
             return Err("pending versions without a flight".into());
         }
-        Ok(())
+        self.prepared.check(self.last)
     }
 }
 
+fn conflict(newest: Option<&Version>) -> KvError {
+    let deleted = newest.is_some_and(|version| version.row.is_none());
+    let reason = match deleted {
+        true => RetryReason::ConcurrentDelete,
+        false => RetryReason::ConcurrentUpdate,
+    };
+    KvError::Retry { reason }
+}
+
+#[cfg(test)]
+mod prepare_tests;
 #[cfg(test)]
 mod tests;

@@ -12,13 +12,14 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::command::{Command, CommandWrite, HEADER_BYTES};
-use crate::api::{Key, Timestamp};
+use super::command::{Command, CommandWrite, put_header};
+use crate::api::{Key, Timestamp, TxnId};
 use crate::run::Run;
 
 /// The pieces of a command, encoded.
 #[derive(Debug)]
 pub struct Pieces {
+    txn: Option<TxnId>,
     ts: Timestamp,
     bytes_max: usize,
     writes: Peekable<vec::IntoIter<CommandWrite>>,
@@ -30,11 +31,12 @@ pub struct Pieces {
 
 impl Pieces {
     pub(super) fn new(command: Command, bytes_max: usize) -> Pieces {
-        let Command { ts, writes, runs } = command;
+        let Command { txn, ts, writes, runs } = command;
         let heads = runs.iter().enumerate();
         let next = heads.map(|(of, run)| Reverse((run.shared_key(0), of, 0))).collect();
         let runs = runs.into_iter().map(Some).collect();
-        Pieces { ts, bytes_max, writes: writes.into_iter().peekable(), runs, next, ended: false }
+        let writes = writes.into_iter().peekable();
+        Pieces { txn, ts, bytes_max, writes, runs, next, ended: false }
     }
 
     /// Appends what comes next in key order; answers the number of writes, 0 at the end.
@@ -88,7 +90,8 @@ impl Iterator for Pieces {
             return None;
         }
         let mut piece = Vec::with_capacity(self.bytes_max);
-        piece.extend_from_slice(&self.ts.0.to_le_bytes());
+        put_header(&mut piece, self.txn, self.ts);
+        let count_at = piece.len();
         piece.extend_from_slice(&[0; 4]);
         let mut count = 0;
         while count == 0 || piece.len() < self.bytes_max {
@@ -99,7 +102,7 @@ impl Iterator for Pieces {
         }
         self.ended = count == 0;
         let count = u32::try_from(count).expect("a piece is bounded in bytes");
-        piece[8..HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
+        piece[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
         Some(piece.into())
     }
 }
@@ -108,6 +111,7 @@ impl Iterator for Pieces {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::command::HEADER_BYTES;
     use super::*;
     use crate::run::RunBuilder;
 
@@ -144,7 +148,8 @@ mod tests {
         expected.extend(writes.iter().map(|w| (w.key.clone(), w.value.clone())));
         for bytes_max in [1, 100, 1000, 100_000] {
             let (writes, runs, ts) = (writes.clone(), runs.clone(), Timestamp(9));
-            let pieces: Vec<Bytes> = Command { ts, writes, runs }.pieces(bytes_max).collect();
+            let pieces: Vec<Bytes> =
+                Command { txn: None, ts, writes, runs }.pieces(bytes_max).collect();
             assert_eq!(pieces.last().map(Bytes::len), Some(HEADER_BYTES), "the last one is empty");
             let mut found = Vec::new();
             for mut piece in pieces {

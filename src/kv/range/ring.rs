@@ -27,6 +27,34 @@ impl RecentWrites {
         }
         debug_assert!(self.writes.back().is_none_or(|(last, _)| *last <= ts), "in commit order");
         self.writes.push_back((ts, key));
+        self.shorten();
+    }
+
+    /// Adds a write of the past: of a transaction whose commit timestamp was fixed by other ranges.
+    pub fn insert(&mut self, ts: Timestamp, key: Key) {
+        if ts <= self.floor {
+            return;
+        }
+        let at = self.writes.partition_point(|(other, _)| *other <= ts);
+        self.writes.insert(at, (ts, key));
+        self.shorten();
+    }
+
+    /// Two neighbours' writes in one ring, which knows what both know.
+    pub fn merge(self, other: RecentWrites) -> RecentWrites {
+        let mut merged = RecentWrites::new(self.floor.max(other.floor), self.len_max);
+        let mut writes: Vec<_> = self.writes.into_iter().chain(other.writes).collect();
+        writes.sort_by_key(|(ts, _)| *ts);
+        writes.into_iter().for_each(|(ts, key)| merged.push(ts, key));
+        merged
+    }
+
+    /// Forgets the writes of keys that the range has lost.
+    pub fn retain(&mut self, mut stays: impl FnMut(&Key) -> bool) {
+        self.writes.retain(|(_, key)| stays(key));
+    }
+
+    fn shorten(&mut self) {
         while self.writes.len() > self.len_max {
             let (evicted, _) = self.writes.pop_front().expect("longer than a limit");
             self.floor = self.floor.max(evicted);

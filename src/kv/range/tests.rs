@@ -6,7 +6,7 @@ use super::*;
 use crate::api::Row;
 
 #[derive(Default)]
-struct Map(BTreeMap<Key, Version>);
+pub(super) struct Map(pub(super) BTreeMap<Key, Version>);
 
 impl Newest for Map {
     fn newest(&self, key: &[u8]) -> Result<Option<Version>, KvError> {
@@ -25,12 +25,17 @@ impl Map {
     }
 }
 
-fn put(key: &str, expect: VersionTag) -> Vec<Write> {
+pub(super) fn put(key: &str, expect: VersionTag) -> Vec<Write> {
     vec![Write { key: Key::copy_from_slice(key.as_bytes()), value: Some(Row::from("v")), expect }]
 }
 
-fn request(isolation: Isolation, read_ts: u64, writes: Vec<Write>) -> CommitRequest<'static> {
-    CommitRequest { isolation, read_ts: Timestamp(read_ts), writes, runs: vec![], reads: None }
+pub(super) fn request(
+    isolation: Isolation,
+    read_ts: u64,
+    writes: Vec<Write>,
+) -> CommitRequest<'static> {
+    let (read_ts, runs) = (Timestamp(read_ts), vec![]);
+    CommitRequest { isolation, read_ts, writes, runs, reads: None, origin: None }
 }
 
 #[test]
@@ -41,7 +46,7 @@ fn an_in_flight_version_counts_as_the_newest_and_becomes_the_history_of_the_next
     let first = seq.sequence(Timestamp(3), request(rc, 5, put("a", absent)), &map).unwrap();
     assert_eq!((first.ts, seq.applied()), (Timestamp(6), Timestamp(5)), "above last, not applied");
     let again = seq.sequence(Timestamp(9), request(rc, 5, put("a", absent)), &map);
-    assert_eq!(again, Err(KvError::CONCURRENT_UPDATE));
+    assert_eq!(again, Err(KvError::CONCURRENT_UPDATE.into()));
     let tag = VersionTag::Newest(first.ts);
     let second = seq.sequence(Timestamp(9), request(rc, 5, put("a", tag)), &map).unwrap();
     assert_eq!(second.writes[0].old.as_ref().map(|old| old.ts), Some(first.ts));
@@ -68,7 +73,7 @@ fn repeatable_read_refuses_what_read_committed_accepts() {
     map.apply(&mut seq, &command);
     let tag = VersionTag::Newest(Timestamp(5));
     let old = request(Isolation::RepeatableRead, 4, put("a", tag));
-    assert_eq!(seq.sequence(Timestamp(9), old, &map), Err(KvError::CONCURRENT_UPDATE));
+    assert_eq!(seq.sequence(Timestamp(9), old, &map), Err(KvError::CONCURRENT_UPDATE.into()));
     let new = request(Isolation::RepeatableRead, 5, put("a", tag));
     assert!(seq.sequence(Timestamp(9), new, &map).is_ok());
 }
@@ -91,10 +96,11 @@ fn serializable_validates_reads_against_writes_in_flight_and_gives_up_below_the_
             writes,
             runs: vec![],
             reads: Some(reads),
+            origin: None,
         }
     }
     let refused = seq.sequence(Timestamp(6), serializable(4, "x", &reads), &map);
-    assert_eq!(refused, Err(KvError::READ_WRITE_DEPENDENCY));
+    assert_eq!(refused, Err(KvError::READ_WRITE_DEPENDENCY.into()));
     assert!(seq.sequence(Timestamp(6), serializable(5, "x", &reads), &map).is_ok());
     seq.sequence(Timestamp(7), rc("z"), &map).unwrap();
     let mut elsewhere = ReadSet::default();

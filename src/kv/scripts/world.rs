@@ -242,13 +242,15 @@ impl World {
             writes,
             runs: Vec::new(),
             reads: txn.state.reads(),
+            origin: None,
         };
         match self.sequencer.sequence(Timestamp(1), request, &self.engine) {
             Ok(command) => {
                 self.say(format!("{name} commits at {}", command.ts.0));
                 self.flights.push_back(Flight { name: name.to_owned(), command });
             }
-            Err(error) => {
+            Err(refused) => {
+                let error = KvError::from(refused);
                 self.say(format!("{name} gets {}: {error}", error.sqlstate()));
                 self.end(name);
             }

@@ -16,7 +16,7 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const INDEX_PREFIX_BYTES: usize = meridian_base::keys::INDEX_PREFIX_BYTES;
 
 /// Keys and spans that were read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSet {
     points: BTreeSet<Key>,
     /// Disjoint spans, by start; an empty end is unbounded.
@@ -77,6 +77,34 @@ impl ReadSet {
         before.is_some_and(|(_, end)| end.is_empty() || key < &end[..])
     }
 
+    /// The keys.
+    pub fn points(&self) -> impl ExactSizeIterator<Item = &Key> {
+        self.points.iter()
+    }
+
+    /// The spans, disjoint, as start and end.
+    pub fn spans(&self) -> impl ExactSizeIterator<Item = (&Key, &Key)> {
+        self.spans.iter()
+    }
+
+    /// The part that lies in a span: what one range has to validate.
+    pub fn within(&self, bounds: &Span) -> ReadSet {
+        let mut part = ReadSet::default();
+        for key in self.points.iter().filter(|key| bounds.contains(key)) {
+            part.add_point(key);
+        }
+        for (start, end) in &self.spans {
+            let start = start.max(&bounds.start).clone();
+            let end = match (end.is_empty(), bounds.end.is_empty()) {
+                (true, _) => &bounds.end,
+                (_, true) => end,
+                _ => end.min(&bounds.end),
+            };
+            part.add_span(Span { start, end: end.clone() });
+        }
+        part
+    }
+
     /// Was nothing read?
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.spans.is_empty()
@@ -114,6 +142,23 @@ mod tests {
         let inside: String =
             "abcdefghijxyz".chars().filter(|c| reads.contains(c.to_string().as_bytes())).collect();
         assert_eq!(inside, "abdefgxyz");
+    }
+
+    #[test]
+    fn each_range_gets_its_part() {
+        let mut reads = ReadSet::default();
+        reads.add_point(b"a");
+        reads.add_point(b"z");
+        reads.add_span(Span::new("c", "h"));
+        reads.add_span(Span::new("x", ""));
+        let parts = [Span::new("", "e"), Span::new("e", "y"), Span::new("y", "")];
+        for key in "abcdefghijxyz".chars().map(|c| c.to_string()) {
+            let key = key.as_bytes();
+            for part in &parts {
+                let both = reads.contains(key) && part.contains(key);
+                assert_eq!(reads.within(part).contains(key), both, "{key:?} in {part:?}");
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! s1 ─waits for a─▶ s2 ─waits for b─▶ s1      check(s1): Deadlock [s1, s2]
 //! ```
 
+pub mod cluster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
