@@ -36,7 +36,7 @@ impl Run {
     /// Time since the beginning.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        since(self.start)
+        Instant::now() - self.start
     }
 
     /// Warming up and measuring together.
@@ -92,12 +92,8 @@ impl Run {
     }
 }
 
-fn since(start: Instant) -> Duration {
-    Duration::from_nanos(Instant::now().as_nanos().saturating_sub(start.as_nanos()))
-}
-
 /// Microseconds since an instant.
 #[must_use]
 pub fn micros_since(start: Instant) -> u64 {
-    u64::try_from(since(start).as_micros()).unwrap_or(u64::MAX)
+    u64::try_from((Instant::now() - start).as_micros()).unwrap_or(u64::MAX)
 }
