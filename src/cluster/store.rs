@@ -171,6 +171,11 @@ impl Store {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
     }
 
+    /// May there be other nodes?
+    pub fn has_peers(&self) -> bool {
+        self.among.is_some()
+    }
+
     /// Tells the other nodes that the catalog has changed, and waits until all that live have heard it.
     pub async fn announce(&self, change: Bytes) {
         if let Some(among) = &self.among {

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use meridian_cluster::member::{JoinReply, JoinRequest};
+
+use crate::member::MemberOptions;
 use crate::start::NodeOptions;
-use crate::{Failure, demo, failed, logging, shell, start};
+use crate::{Failure, certs, demo, failed, logging, member, shell, start};
 
 /// A PostgreSQL wire-compatible, distributed SQL database.
 #[derive(Parser, Debug)]
@@ -24,6 +27,20 @@ enum Command {
     Demo(DemoArgs),
     /// Run a database of one node on a data directory.
     StartSingleNode(StartArgs),
+    /// Run one node of a cluster.
+    Start(ClusterArgs),
+    /// Found a cluster: once, at one of its nodes.
+    Init(HostArgs),
+    /// Ask about the nodes of a cluster, or have one leave.
+    Node {
+        #[command(subcommand)]
+        action: NodeAction,
+    },
+    /// Make certificates for a cluster.
+    Cert {
+        #[command(subcommand)]
+        action: CertAction,
+    },
     /// A small SQL shell (psql is the full one).
     Sql(SqlArgs),
     /// Print the version.
@@ -65,6 +82,9 @@ struct DemoArgs {
     /// Do not open a prompt, even on a terminal.
     #[arg(long)]
     no_prompt: bool,
+    /// Nodes, all in this process.
+    #[arg(long, default_value_t = 1)]
+    nodes: u16,
 }
 
 #[derive(Args, Debug)]
@@ -95,6 +115,66 @@ struct StartArgs {
 }
 
 #[derive(Args, Debug)]
+struct ClusterArgs {
+    #[command(flatten)]
+    node: StartArgs,
+    /// Where other nodes reach this one: HOST:PORT.
+    #[arg(long, env = "MERIDIAN_PEER", default_value = "127.0.0.1:7432")]
+    peer: String,
+    /// Nodes of the cluster to ask to be let in: HOST:PORT, separated by commas.
+    #[arg(long, env = "MERIDIAN_JOIN", value_delimiter = ',')]
+    join: Vec<String>,
+}
+
+/// A node to talk to, as an operator.
+#[derive(Args, Debug)]
+struct HostArgs {
+    /// Peer address of any node: HOST:PORT.
+    #[arg(long, env = "MERIDIAN_HOST", default_value = "127.0.0.1:7432")]
+    host: String,
+    /// The cluster runs without certificates.
+    #[arg(long, env = "MERIDIAN_INSECURE")]
+    insecure: bool,
+    /// Directory with ca.crt, node.crt and node.key.
+    #[arg(long, env = "MERIDIAN_CERTS", required_unless_present = "insecure")]
+    certs: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+enum NodeAction {
+    /// Show the nodes.
+    Status(HostArgs),
+    /// Have a node give up its copies, so that it can be stopped for good.
+    Decommission {
+        /// The node's id, as `node status` shows it.
+        node: u64,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum CertAction {
+    /// Make a certificate authority.
+    CreateCa {
+        /// Where it is kept; keep `ca.key` safe.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Make a node's certificate and key.
+    CreateNode {
+        /// Directory of the certificate authority.
+        #[arg(long)]
+        ca: PathBuf,
+        /// Where the node's files go.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Names and addresses by which the node is reached, beside localhost.
+        hosts: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct SqlArgs {
     /// Where to connect, as a postgresql:// URL.
     #[arg(
@@ -109,6 +189,36 @@ pub(crate) struct SqlArgs {
     /// Run these statements and end.
     #[arg(short = 'c', long = "execute")]
     pub(crate) execute: Vec<String>,
+}
+
+impl StartArgs {
+    fn options(self, member: Option<MemberOptions>) -> NodeOptions {
+        NodeOptions {
+            data: self.data,
+            listen: self.listen,
+            http: Some(self.http),
+            insecure: self.insecure,
+            certs: self.certs,
+            connections_max: self.max_connections,
+            cache_bytes: self.cache_mib.map(|mib| mib << 20),
+            announce: true,
+            member,
+        }
+    }
+}
+
+impl HostArgs {
+    fn ask(self, request: JoinRequest) -> Result<JoinReply, Failure> {
+        let tls = match self.certs.filter(|_| !self.insecure) {
+            Some(dir) => Some(certs::for_nodes(&dir)?),
+            None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed("cannot start"))?;
+        runtime.block_on(member::operate(&self.host, tls, request))
+    }
 }
 
 /// Runs the program: the whole of `main`.
@@ -133,21 +243,43 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => {
             logging::start("warn", None);
-            demo::run(args.listen, args.insecure, args.no_prompt)
+            demo::run(args.listen, args.insecure, args.no_prompt, args.nodes)
         }
         Command::StartSingleNode(args) => {
             logging::start(&args.log.log, args.log.log_format);
-            start::run(NodeOptions {
-                data: args.data,
-                listen: args.listen,
-                http: Some(args.http),
-                insecure: args.insecure,
-                certs: args.certs,
-                connections_max: args.max_connections,
-                cache_bytes: args.cache_mib.map(|mib| mib << 20),
-                announce: true,
-            })
+            start::run(args.options(None))
         }
+        Command::Start(ClusterArgs { node, peer, join }) => {
+            logging::start(&node.log.log, node.log.log_format);
+            start::run(node.options(Some(MemberOptions { peer, join })))
+        }
+        Command::Init(host) => {
+            let request = JoinRequest { found: true, ..JoinRequest::default() };
+            let founded = host.ask(request)?;
+            println!("Founded cluster {:032x}.", founded.cluster());
+            Ok(())
+        }
+        Command::Node { action } => {
+            let (host, action, node) = match action {
+                NodeAction::Status(host) => (host, "status", 0),
+                NodeAction::Decommission { node, host } => (host, "decommission", node),
+            };
+            let action = action.to_owned();
+            let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
+            println!("{:>4}  {:<5}  {:<12}  {:<22}  {}", "id", "live", "role", "peer", "sql");
+            for node in answer.nodes {
+                let live = if node.live { "yes" } else { "no" };
+                let role =
+                    if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
+                let (peer, sql) = (node.address, node.sql_address);
+                println!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql}", node.id);
+            }
+            Ok(())
+        }
+        Command::Cert { action } => match action {
+            CertAction::CreateCa { dir } => certs::make_ca(&dir),
+            CertAction::CreateNode { ca, dir, hosts } => certs::make_node(&ca, &dir, hosts),
+        },
         Command::Sql(args) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -16,9 +16,11 @@ pub mod cli;
 mod demo;
 mod http;
 mod logging;
+mod member;
 mod shell;
 mod start;
 
+pub use member::MemberOptions;
 pub use start::{NodeOptions, RunningNode};
 
 /// Why a command failed: one line for the person who typed it.

@@ -14,6 +14,7 @@ use meridian_session::Sessions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::member::{self, MemberOptions};
 use crate::{Failure, certs, failed, http};
 
 /// How long sessions may take to end at shutdown before the store is closed under them. Half of it
@@ -39,6 +40,8 @@ pub struct NodeOptions {
     pub cache_bytes: Option<u64>,
     /// Print the first password and the address.
     pub announce: bool,
+    /// How it is one of several; alone if not given.
+    pub member: Option<MemberOptions>,
 }
 
 /// A node that serves.
@@ -115,20 +118,22 @@ impl RunningNode {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
         }
-        let store = Store::open(config)
-            .await
-            .map_err(failed(format!("cannot open {}", options.data.display())))?;
-        let tls = if options.insecure {
-            None
-        } else {
-            let dir = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
-            Some(certs::load_or_make(&dir, options.listen.ip())?)
+        let certs = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
+        let (store, founder) = open_store(config, &options, address, &certs).await?;
+        let tls = match (options.insecure, &options.member) {
+            (true, _) => None,
+            // Every node must trust the others: the certificates are made beforehand.
+            (false, Some(_)) => Some(certs::load(&certs)?),
+            (false, None) => Some(certs::load_or_make(&certs, options.listen.ip())?),
         };
         let node =
             open_node(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
         let sessions = Sessions::new(node);
         sessions.drop_left_over().await.map_err(failed("cannot drop temporary tables"))?;
-        let password = if options.insecure { None } else { first_password(&sessions).await? };
+        let password = match options.insecure || !founder {
+            true => None,
+            false => first_password(&sessions).await?,
+        };
 
         let gateway_config = GatewayConfig {
             tls,
@@ -142,6 +147,10 @@ impl RunningNode {
             let health =
                 http::Health { store: Arc::clone(&store), draining: Arc::clone(&draining) };
             tasks.push(tokio::spawn(http::serve(listener, health)));
+        }
+        if options.member.is_some() {
+            let remembering = member::remember_nodes(options.data.clone(), Arc::clone(&store));
+            tasks.push(tokio::spawn(remembering));
         }
         let insecure = options.insecure;
         let running = RunningNode { store, gateway, draining, tasks, address, password, insecure };
@@ -168,7 +177,12 @@ impl RunningNode {
 
     /// A URL by which psql connects to this node.
     pub fn url(&self) -> String {
-        let password = self.password.as_ref().map(|p| format!(":{p}")).unwrap_or_default();
+        self.url_as(self)
+    }
+
+    /// As [`RunningNode::url`], with the password that another node of the cluster has made.
+    pub(crate) fn url_as(&self, first: &RunningNode) -> String {
+        let password = first.password.as_ref().map(|p| format!(":{p}")).unwrap_or_default();
         let mode = if self.insecure { "disable" } else { "require" };
         format!("postgresql://postgres{password}@{}/postgres?sslmode={mode}", self.address)
     }
@@ -190,6 +204,41 @@ impl RunningNode {
             tracing::error!(%error, "the store did not close well");
         }
     }
+}
+
+/// How long a starting node looks for somebody who leads, before it says that it can't serve.
+const LEADER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Opens the store, alone or as one of several; and whether this node is the one whose word comes first.
+async fn open_store(
+    config: StoreConfig,
+    options: &NodeOptions,
+    address: SocketAddr,
+    certs: &std::path::Path,
+) -> Result<(Arc<Store>, bool), Failure> {
+    let cannot = || failed(format!("cannot open {}", options.data.display()));
+    let Some(member) = &options.member else {
+        if member::is_member(&options.data) {
+            return Err(Failure(format!(
+                "{} belongs to a node of a cluster: start it with `meridian start`",
+                options.data.display()
+            )));
+        }
+        return Ok((Store::open(config).await.map_err(cannot())?, true));
+    };
+    if !member::is_member(&options.data) && options.data.join("engine").exists() {
+        return Err(Failure(format!(
+            "{} belongs to a node without others: start it with `meridian start-single-node`",
+            options.data.display()
+        )));
+    }
+    let tls = if options.insecure { None } else { Some(certs::for_nodes(certs)?) };
+    let sql = address.to_string();
+    let (membership, nodes) = member::take_part(&options.data, member, sql, tls).await?;
+    let founder = membership.founder;
+    let store = Store::open_member(config, membership, nodes).await.map_err(cannot())?;
+    store.await_leaseholder(LEADER_LIMIT).await.map_err(cannot())?;
+    Ok((store, founder))
 }
 
 /// A quarter of the machine's memory, in bytes, at most 8 GiB.

@@ -292,6 +292,7 @@ impl Session {
         txn.commit().await.map_err(|e| self.interrupt.explain(from_kv(e)))?;
         if let Some(overlay) = &overlay {
             catalog_store::publish(&self.node, overlay);
+            catalog_store::announce(&self.node, overlay).await?;
         }
         // Only now may others use the tables that were changed: they will see the new catalog.
         txn.release_locks();

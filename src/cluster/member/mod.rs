@@ -19,10 +19,10 @@ mod vigil;
 use std::sync::Arc;
 
 use meridian_base::{Hlc, NodeId};
-use meridian_rpc::Rpc;
+pub use meridian_rpc::{CallError, NOBODY, Refusal, Rpc, RpcConfig, Tls, Version};
 
-pub use register::{AdminRequest, JoinReply, JoinRequest, NodeRow};
-pub use switchboard::{Founding, Switchboard};
+pub use register::{JoinReply, JoinRequest, NodeRow};
+pub use switchboard::{Founding, REFUSED, Switchboard};
 
 pub(crate) use keeper::Keeper;
 pub(crate) use network::RaftNetwork;
@@ -61,6 +61,4 @@ pub mod service {
     pub const KV: u8 = crate::remote::SERVICE;
     /// Heartbeats.
     pub const LIVENESS: u8 = 3;
-    /// What operators ask.
-    pub const ADMIN: u8 = 4;
 }

@@ -45,6 +45,12 @@ pub struct JoinRequest {
     /// Where its clients connect.
     #[prost(string, tag = "3")]
     pub sql_address: String,
+    /// Or what an operator asks: `status` or `decommission`.
+    #[prost(string, tag = "4")]
+    pub action: String,
+    /// The node that it is about.
+    #[prost(uint64, tag = "5")]
+    pub node: u64,
 }
 
 /// A node of the cluster.
@@ -104,17 +110,6 @@ impl JoinReply {
     }
 }
 
-/// What an operator asks.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct AdminRequest {
-    /// `status`, `decommission` or `drain`.
-    #[prost(string, tag = "1")]
-    pub action: String,
-    /// The node that it is about.
-    #[prost(uint64, tag = "2")]
-    pub node: u64,
-}
-
 fn row_key(node: NodeId) -> Key {
     let mut key = vec![NODES];
     key.extend_from_slice(&node.0.to_be_bytes());
@@ -134,6 +129,8 @@ pub(crate) struct Register {
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
     changing: Arc<Mutex<bool>>,
+    /// The leaseholder at the last survey, and the epoch in which it supported this node.
+    followed: Mutex<Option<(NodeId, u64)>>,
 }
 
 impl Register {
@@ -145,8 +142,19 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away) = (Mutex::default(), Mutex::default());
-        let changing = Arc::default();
-        Arc::new(Register { core, cluster, group, vigil, rpc, name, known, away, changing })
+        let (changing, followed) = (Arc::default(), Mutex::default());
+        Arc::new(Register {
+            core,
+            cluster,
+            group,
+            vigil,
+            rpc,
+            name,
+            known,
+            away,
+            changing,
+            followed,
+        })
     }
 
     /// Writes a node's row.
@@ -254,9 +262,22 @@ impl Register {
             }
         }
         self.cluster.set_live(live.clone());
+        self.notice_absence();
         self.protect_snapshots(&live);
         if here {
             self.place_copies(&live, counted);
+        }
+    }
+
+    /// When the leaseholder is another one, or has given this node up meanwhile, changes of the catalog may
+    /// have been announced without this node.
+    fn notice_absence(&self) {
+        let Some(leader) = self.core.lease.leader() else { return };
+        let epoch = self.vigil.support_from(leader).epoch;
+        let now = Some((leader, epoch));
+        let before = std::mem::replace(&mut *self.followed.lock(), now);
+        if before.is_some() && before != now && leader != self.core.node {
+            self.cluster.catalog_changed(Bytes::new());
         }
     }
 
@@ -331,16 +352,15 @@ impl Register {
     }
 
     /// Carries out what an operator asks.
-    pub(crate) async fn administer(&self, body: Bytes) -> Result<Bytes, String> {
-        let request = AdminRequest::decode(body).map_err(|_| "not understood".to_owned())?;
+    pub(crate) async fn administer(&self, request: &JoinRequest) -> Result<JoinReply, String> {
         match request.action.as_str() {
-            "status" => Ok(self.status().await?.encode_to_vec().into()),
+            "status" => self.status().await,
             "decommission" => {
                 let mut rows = self.read().await?;
                 let row = rows.remove(&NodeId(request.node));
                 let row = row.ok_or_else(|| format!("there is no node {}", request.node))?;
                 self.put(NodeRow { leaving: true, ..row }).await?;
-                Ok(self.status().await?.encode_to_vec().into())
+                self.status().await
             }
             other => Err(format!("there is no action {other:?}")),
         }

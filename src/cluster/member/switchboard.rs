@@ -43,7 +43,7 @@ pub struct Switchboard {
 /// Refused: the service isn't there, or not yet.
 const NOT_READY: u16 = 1;
 /// Refused for good, with a sentence.
-const REFUSED: u16 = 2;
+pub const REFUSED: u16 = 2;
 
 fn not_ready() -> Refusal {
     Refusal::text(NOT_READY, "the node is starting")
@@ -88,7 +88,11 @@ impl Switchboard {
         let Some(parts) = self.plugged() else {
             return Err(Refusal::text(NOT_READY, "this node is not a member of a cluster yet"));
         };
-        match parts.register.admit(&request).await {
+        let answer = match request.action.is_empty() {
+            true => parts.register.admit(&request).await,
+            false => parts.register.administer(&request).await,
+        };
+        match answer {
             Ok(reply) => Ok(reply.encode_to_vec().into()),
             Err(why) => Err(Refusal::text(REFUSED, why)),
         }
@@ -128,11 +132,6 @@ impl Handler for Switchboard {
                 service::KV => {
                     let cluster = Arc::clone(&self.parts()?.cluster);
                     Ok(cluster.serve(from, body).await)
-                }
-                service::ADMIN => {
-                    let parts = self.parts()?;
-                    let answer = parts.register.administer(body).await;
-                    answer.map_err(|why| Refusal::text(REFUSED, why))
                 }
                 _ => Err(Refusal::text(REFUSED, "there is no such service")),
             }

@@ -98,7 +98,8 @@ impl Cluster {
         let _ = self.on_catalog_change.set(heard);
     }
 
-    fn catalog_changed(&self, change: Bytes) {
+    /// Others have changed the catalog: so, or (without a word) anyhow.
+    pub(crate) fn catalog_changed(&self, change: Bytes) {
         if let Some(heard) = self.on_catalog_change.get() {
             heard(change);
         }

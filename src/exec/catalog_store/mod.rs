@@ -5,6 +5,7 @@
 //! back with it; the new catalog becomes the node's after the commit, while the transaction still
 //! holds its table locks ([`publish`]).
 
+mod announce;
 mod storage;
 mod view;
 
@@ -20,6 +21,7 @@ use meridian_types::{PgError, Result};
 use crate::context::Node;
 use crate::error::from_kv;
 
+pub use announce::announce;
 pub use view::{SessionCatalog, SessionIdentity, quote_ident};
 
 /// Storage id of the system table of descriptors.
@@ -62,7 +64,9 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
         catalog = Catalog::initial();
     }
     store.bury(storage::unknown(&present, &catalog));
-    Node::new(store, Arc::new(catalog))
+    let node = Node::new(store, Arc::new(catalog))?;
+    announce::follow(&node);
+    Ok(node)
 }
 
 async fn load(store: &Arc<Store>) -> Result<Catalog> {

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use meridian_catalog::{Catalog, Descriptor, Overlay, Relation, TableDesc, key};
-use meridian_cluster::{Span, Store, TxnOptions};
+use meridian_cluster::{Span, Store};
 use meridian_types::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
