@@ -58,7 +58,7 @@ struct Client {
 /// Runs, and reports.
 pub(crate) async fn run(args: RunArgs) -> Result<()> {
     let cluster = Cluster::new(&args.target, "ycsb")?;
-    let (nodes, threads) = (cluster.len(), args.threads.max(1));
+    let (nodes, threads) = (cluster.nodes(), args.threads.max(1));
     let records = count_records(&cluster).await?;
     let distribution = args.distribution.unwrap_or(args.workload.distribution());
     // As YCSB does: twice what is expected to be inserted.
