@@ -15,12 +15,15 @@
 //! ```
 //! [`Bug`]s can be planted to show that every invariant fires; nothing else uses them.
 //!
-//! Not simulated yet: several nodes, messages, torn pages below the engine's contract.
+//! [`leases`] is another world: many nodes that keep each other alive and lead ranges.
+//!
+//! Not simulated yet: transactions over several nodes, torn pages below the engine's contract.
 
 pub mod checker;
 mod client;
 pub mod history;
 pub mod invariants;
+pub mod leases;
 mod node;
 mod script;
 mod world;
