@@ -26,13 +26,13 @@ const PIECE: u8 = 3;
 const LAST_PIECE: u8 = 4;
 const PACKED_PIECE: u8 = 5;
 
-fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
+pub(crate) fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
     out.put_u64_le(id.committed_leader_id().term);
     out.put_u64_le(id.committed_leader_id().node_id);
     out.put_u64_le(id.index());
 }
 
-fn take_log_id(input: &mut impl Buf) -> Option<LogId> {
+pub(crate) fn take_log_id(input: &mut impl Buf) -> Option<LogId> {
     if input.remaining() < LOG_ID_BYTES {
         return None;
     }
@@ -50,20 +50,31 @@ pub(crate) fn decode_log_id(mut bytes: &[u8]) -> Option<LogId> {
     take_log_id(&mut bytes)
 }
 
-pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
-    let mut out = Vec::with_capacity(17);
+/// Bytes of a vote.
+pub(crate) const VOTE_BYTES: usize = 17;
+
+pub(crate) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.put_u64_le(vote.leader_id.term);
     out.put_u64_le(vote.leader_id.node_id);
     out.put_u8(u8::from(vote.committed));
+}
+
+pub(crate) fn take_vote(input: &mut impl Buf) -> Option<Vote> {
+    if input.remaining() < VOTE_BYTES {
+        return None;
+    }
+    let (term, node_id) = (input.get_u64_le(), input.get_u64_le());
+    Some(Vote { leader_id: LeaderId { term, node_id }, committed: input.get_u8() == 1 })
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
+    let mut out = Vec::with_capacity(VOTE_BYTES);
+    put_vote(&mut out, vote);
     out.into()
 }
 
 pub(crate) fn decode_vote(mut bytes: &[u8]) -> Option<Vote> {
-    if bytes.len() < 17 {
-        return None;
-    }
-    let (term, node_id) = (bytes.get_u64_le(), bytes.get_u64_le());
-    Some(Vote { leader_id: LeaderId { term, node_id }, committed: bytes.get_u8() == 1 })
+    take_vote(&mut bytes)
 }
 
 fn put_membership(out: &mut Vec<u8>, membership: &Membership) {

@@ -1,58 +1,23 @@
-//! The handle of a raft group, and its threads.
+//! The handle of a raft group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use meridian_base::{NodeId, RangeId, sched};
-use meridian_storage::{Engine, RaftLog, Slot, StorageError};
+use meridian_base::{NodeId, RangeId};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
-use openraft::{BasicNode, Config, ServerState, SnapshotPolicy, StepDownPolicy};
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::checkpoint::{Checkpointer, Raft};
-use crate::codec;
-use crate::log_store::LogStore;
-use crate::network::NoNetwork;
-use crate::pieces::Pieces;
-use crate::state_machine::{self, Applier, Shared, StateMachine};
-use crate::types::{LeaderId, LogId, Part, Payload, Types};
-
-/// How a group runs on this node.
-#[derive(Clone, Debug)]
-pub struct GroupConfig {
-    /// The range whose log it is.
-    pub group: RangeId,
-    /// This node.
-    pub node: NodeId,
-    /// A checkpoint at least this often (5 s): bounds what a restart applies again.
-    pub checkpoint_interval: Duration,
-    /// A checkpoint after this many bytes (32 MiB): bounds the log's memory, and what a restart applies
-    /// again after a burst of writes. Half of it syncs the engine twice as often.
-    pub checkpoint_bytes: u64,
-    /// How long opening may take: redo of the log included.
-    pub open_timeout: Duration,
-}
-
-impl GroupConfig {
-    /// The defaults.
-    #[must_use]
-    pub const fn new(group: RangeId, node: NodeId) -> Self {
-        Self {
-            group,
-            node,
-            checkpoint_interval: Duration::from_secs(5),
-            checkpoint_bytes: 32 << 20,
-            open_timeout: Duration::from_secs(120),
-        }
-    }
-}
+use crate::install::Incoming;
+use crate::node::Node;
+use crate::role::Role;
+use crate::state_machine::{Applier, Shared};
+use crate::types::{LeaderId, LogId, Part, Payload, Raft, Vote};
 
 /// Pieces on their way to the disk at once: one is written while the next one is made.
 const PIECES_IN_FLIGHT: usize = 4;
@@ -60,11 +25,12 @@ const PIECES_IN_FLIGHT: usize = 4;
 /// Why a proposal was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProposeError {
-    /// It is not in the log and never will be: this node no longer leads in the term it was evaluated in.
+    /// It is not in the log and never will be: this node does not lead in the term it was evaluated in.
     NotLeader,
     /// It is not in the log: the disk has no room (53100).
     DiskFull,
-    /// It may be in the log, and may be applied: the node is stopping or has failed.
+    /// It was appended here and may be in the group's log now or later: leadership was lost before it was
+    /// committed, or the node is stopping or has failed.
     Unknown(String),
 }
 
@@ -93,145 +59,109 @@ pub struct GroupStats {
     pub stalls: u64,
 }
 
-/// One replica of a range: proposes, applies, checkpoints.
-///
-/// Its tasks run on a thread of its own, so that neither a busy SQL runtime delays the log nor the log's
-/// bursts delay queries.
-pub struct RaftGroup {
-    raft: Raft,
-    leader: LeaderId,
-    log: Arc<dyn RaftLog>,
-    shared: Arc<Shared>,
-    checkpointer: Arc<Checkpointer>,
-    stop_raft: Mutex<Option<oneshot::Sender<()>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    closed: AtomicBool,
+/// What a leader knows of a follower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FollowerProgress {
+    /// Index up to which its log is known to be the leader's.
+    pub matched: u64,
+    /// The epoch of this node that the follower supported when it accepted its last append of this term.
+    pub epoch: u64,
 }
 
-fn raft_config() -> Result<Arc<Config>, StorageError> {
-    // Nothing happens by itself: elections and heartbeats are ours to trigger, and openraft's own lease
-    // never expires (40 days).
-    let config = Config {
-        enable_tick: false,
-        enable_heartbeat: false,
-        enable_elect: false,
-        heartbeat_interval: 1_000_000_000,
-        election_timeout_min: 3_600_000_000,
-        election_timeout_max: 3_600_000_001,
-        enable_leader_restore: Some(false),
-        removed_leader_step_down: StepDownPolicy::Never,
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        max_payload_entries: 64,
-        api_batch_linger_ms: 0,
-        ..Config::default()
-    };
-    let config = config.validate();
-    config.map(Arc::new).map_err(|e| StorageError::Stopped(format!("raft's configuration: {e}")))
+/// The followers of this node's newest term as a leader.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    term: u64,
+    of: BTreeMap<NodeId, FollowerProgress>,
 }
 
-fn stopped(what: &str, error: impl fmt::Display) -> StorageError {
-    StorageError::Stopped(format!("could not {what}: {error}"))
-}
-
-/// Refuses an engine that has lost what the log says was durable, or that needs entries the log no longer
-/// has.
-fn cross_check(
-    log: &dyn RaftLog,
-    group: RangeId,
-    applied: Option<u64>,
-) -> Result<Option<LogId>, StorageError> {
-    let durable = log.slot(group, Slot::DurableApplied);
-    let durable = durable.and_then(|bytes| codec::decode_log_id(&bytes));
-    let expected = durable.as_ref().map(|id| id.index());
-    if applied < expected {
-        return Err(StorageError::Corruption(format!(
-            "the engine has lost data of {group}: it was durable up to entry {}, but holds only {}; \
-             restore a backup or replicate this store anew",
-            expected.unwrap_or(0),
-            applied.unwrap_or(0),
-        )));
-    }
-    let next = applied.map_or(0, |index| index + 1);
-    match log.bounds(group) {
-        Some((first, _)) if first > next => Err(StorageError::Corruption(format!(
-            "the raft log of {group} begins at entry {first}, but entry {next} is needed"
-        ))),
-        _ => Ok(durable),
+impl Followers {
+    pub(crate) fn acknowledged(&mut self, term: u64, by: NodeId, matched: u64, epoch: u64) {
+        if term < self.term {
+            return;
+        }
+        if term > self.term {
+            *self = Self { term, of: BTreeMap::new() };
+        }
+        let follower = self.of.entry(by).or_default();
+        follower.matched = follower.matched.max(matched);
+        follower.epoch = follower.epoch.max(epoch);
     }
 }
+
+/// A group, as the modules of this crate see it.
+pub(crate) struct Group {
+    pub(crate) id: RangeId,
+    pub(crate) node: Arc<Node>,
+    pub(crate) raft: Raft,
+    pub(crate) applier: Arc<dyn Applier>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) role: watch::Receiver<Role>,
+    /// The newest leader whose entries were let in, noted before they were: whoever asks for a vote later
+    /// is held against it.
+    pub(crate) promised: Mutex<Option<LeaderId>>,
+    pub(crate) followers: Mutex<Followers>,
+    /// A snapshot that is arriving.
+    pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
+}
+
+impl Group {
+    /// Takes note of a leader before anything of it is let in.
+    pub(crate) fn promise(&self, leader: LeaderId) {
+        let mut promised = self.promised.lock();
+        *promised = (*promised).max(Some(leader));
+    }
+
+    /// The leader that this node has promised itself to, unless it has voted since.
+    pub(crate) fn promised(&self) -> Option<LeaderId> {
+        let promised = *self.promised.lock();
+        let vote = self.vote();
+        match vote.committed {
+            true => promised.max(Some(vote.leader_id)),
+            false if Some(vote.leader_id) > promised => None,
+            false => promised,
+        }
+    }
+
+    /// The vote that this node has made durable last.
+    pub(crate) fn vote(&self) -> Vote {
+        self.raft.server_metrics().borrow_watched().vote
+    }
+
+    /// Sends what followers have missed, and asks them for an acknowledgement. Nothing on a follower.
+    pub(crate) async fn heartbeat(&self, to: NodeId) {
+        let trigger = self.raft.trigger();
+        // Fails only when the group is being closed.
+        let _ = trigger.reset_backoff([to.0]).await;
+        let _ = trigger.heartbeat().await;
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        let role = self.role.borrow();
+        role.leader == Some(self.node.id())
+    }
+}
+
+/// A replica of a range: proposes and applies. Cheap to clone.
+#[derive(Clone)]
+pub struct RaftGroup(pub(crate) Arc<Group>);
 
 impl RaftGroup {
-    /// Opens the group: checks the engine against the log, becomes leader (alone), applies everything that
-    /// is in the log. Blocks until the group can serve; not to be called on an async runtime's worker.
-    ///
-    /// # Errors
-    /// Damage (see [`cross_check`]), I/O, or a redo that takes longer than allowed.
-    pub fn open(
-        config: GroupConfig,
-        log: Arc<dyn RaftLog>,
-        engine: Arc<dyn Engine>,
-        applier: Arc<dyn Applier>,
-    ) -> Result<Self, StorageError> {
-        let group = config.group;
-        let applied = state_machine::recover(engine.as_ref(), group)?;
-        let applied_index = applied.log_id.as_ref().map(|id| id.index());
-        let durable = cross_check(log.as_ref(), group, applied_index)?;
-        let shared = Arc::new(Shared {
-            applied: Mutex::new(applied),
-            durable: Mutex::new(durable),
-            ..Shared::default()
-        });
-        let store = LogStore::new(Arc::clone(&log), group);
-        let machine = StateMachine {
-            group,
-            engine: Arc::clone(&engine),
-            applier,
-            shared: Arc::clone(&shared),
-            pieces: Pieces::default(),
-            late: None,
-        };
-        let last_index = log.bounds(group).map_or(0, |(_, last)| last);
-        let (stop_tx, stop_rx) = oneshot::channel();
-        let (started, thread) = start(&config, store, machine, last_index, stop_rx)?;
-        let Started { raft, leader, runtime } = started;
-        let checkpointer = Arc::new(Checkpointer {
-            group,
-            engine,
-            log: Arc::clone(&log),
-            shared: Arc::clone(&shared),
-            raft: raft.clone(),
-            runtime,
-            running: Mutex::new(()),
-            stop: Mutex::new(false),
-            wake: Condvar::new(),
-            failed: AtomicBool::new(false),
-        });
-        let helper = Arc::clone(&checkpointer);
-        let (interval, bytes) = (config.checkpoint_interval, config.checkpoint_bytes);
-        let helper = std::thread::Builder::new()
-            .name(format!("checkpoint-{group}"))
-            .spawn(move || helper.run(interval, bytes))
-            .map_err(|e| StorageError::io("start the checkpoint thread", e))?;
-        Ok(Self {
-            raft,
-            leader,
-            log,
-            shared,
-            checkpointer,
-            stop_raft: Mutex::new(Some(stop_tx)),
-            threads: Mutex::new(vec![helper, thread]),
-            closed: AtomicBool::new(false),
-        })
+    /// Its range.
+    pub fn id(&self) -> RangeId {
+        self.0.id
     }
 
-    /// Appends an entry in the term in which this handle was opened. Resolves when the entry is durable,
-    /// applied and published. Entries enter the log in the order in which these futures are first polled.
+    /// Appends an entry if this node leads in `term`. Resolves when the entry is committed, applied and
+    /// published here, or when that can no longer be observed. Entries enter the log in the order in which
+    /// these futures are first polled.
+    ///
+    /// A leader that is cut off does not know it: the future waits until the node hears of its successor.
     ///
     /// # Errors
     /// See [`ProposeError`]: only `Unknown` leaves the outcome open.
-    pub async fn propose(&self, entry: Bytes) -> Result<(), ProposeError> {
-        self.append(Payload::plain(entry, Part::Whole)).await
+    pub async fn propose(&self, term: u64, entry: Bytes) -> Result<(), ProposeError> {
+        self.append(term, Payload::plain(entry, Part::Whole)).await
     }
 
     /// Appends a proposal that is too large for one entry: all of its pieces are applied, or none. Takes
@@ -245,12 +175,13 @@ impl RaftGroup {
     /// Without a piece.
     pub async fn propose_pieces(
         &self,
+        term: u64,
         pieces: &mut (dyn Iterator<Item = Bytes> + Send),
     ) -> Result<(), ProposeError> {
         let mut bytes = pieces.next().expect("a proposal has a piece");
         let (mut number, mut flying) = (0, VecDeque::new());
         for next in pieces {
-            flying.push_back(self.submit(Payload::piece(bytes, number)).await?);
+            flying.push_back(self.submit(term, Payload::piece(bytes, number)).await?);
             (bytes, number) = (next, number + 1);
             if flying.len() == PIECES_IN_FLIGHT
                 && let Some(first) = flying.pop_front()
@@ -261,169 +192,87 @@ impl RaftGroup {
         for piece in flying {
             piece.await?;
         }
-        self.append(Payload::plain(bytes, Part::Last(number))).await
+        self.append(term, Payload::plain(bytes, Part::Last(number))).await
     }
 
-    pub(crate) async fn append(&self, payload: Payload) -> Result<(), ProposeError> {
-        self.submit(payload).await?.await
+    pub(crate) async fn append(&self, term: u64, payload: Payload) -> Result<(), ProposeError> {
+        self.submit(term, payload).await?.await
     }
 
     /// Hands an entry to raft; the future is its outcome.
     async fn submit(
         &self,
+        term: u64,
         payload: Payload,
     ) -> Result<impl Future<Output = Result<(), ProposeError>> + use<>, ProposeError> {
-        if self.log.disk_full() || self.failed() {
+        let Group { node, raft, .. } = &*self.0;
+        if node.log.disk_full() || node.failed.load(Ordering::Relaxed) {
             return Err(ProposeError::DiskFull);
         }
+        let leader = LeaderId { term, node_id: node.id().0 };
         let (responder, done) = ProgressResponder::complete_only();
-        let write = self.raft.write(payload).with_leader(self.leader).responder(responder);
+        let write = raft.write(payload).with_leader(leader).responder(responder);
         let unknown = |why: String| ProposeError::Unknown(why);
         write.await.map_err(|fatal| unknown(fatal.to_string()))?;
         Ok(async move {
             match done.await {
                 Ok(Ok(_)) => Ok(()),
+                // openraft answers this only before it appends.
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
+                // The entry was cut off here, but another node may still have it and be elected.
+                Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => {
+                    Err(unknown("leadership was lost before it was committed".into()))
+                }
                 Ok(Err(other)) => Err(unknown(other.to_string())),
                 Err(_) => Err(unknown("the range has stopped".into())),
             }
         })
     }
 
-    /// Makes the engine durable and purges the log, now. Blocks.
-    ///
-    /// # Errors
-    /// The disk is full. (Any other failure to sync ends the process.)
-    pub fn checkpoint(&self) -> Result<(), StorageError> {
-        self.checkpointer.checkpoint()
+    /// Campaigns once, if the liveness layer allows it: a lost election is not repeated. Answers at once;
+    /// see [`RaftGroup::role`].
+    pub fn campaign(&self) {
+        let group = Arc::clone(&self.0);
+        // On the raft thread, in line with the entries that a leader sends.
+        self.0.node.runtime.spawn(async move {
+            let me = group.node.id();
+            let leader = group.promised().map(|leader| NodeId(leader.node_id));
+            if group.node.authority.may_vote(group.id, leader, me) {
+                // Fails only when the group is being closed.
+                let _ = group.raft.trigger().elect(false).await;
+            }
+        });
     }
 
-    /// Whether a checkpoint has met a full disk: only reads are served until the next start.
-    pub fn failed(&self) -> bool {
-        self.checkpointer.failed.load(Ordering::Relaxed)
+    /// What this node is in the group, now and from now on.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.0.role.clone()
+    }
+
+    /// The followers in `term`, if this node led in it last.
+    pub fn progress(&self, term: u64) -> Vec<(NodeId, FollowerProgress)> {
+        let followers = self.0.followers.lock();
+        match followers.term == term {
+            true => followers.of.iter().map(|(node, progress)| (*node, *progress)).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// What a follower reported in `term`.
+    pub fn progress_of(&self, term: u64, node: NodeId) -> Option<FollowerProgress> {
+        let followers = self.0.followers.lock();
+        followers.of.get(&node).copied().filter(|_| followers.term == term)
     }
 
     /// Counters.
     pub fn stats(&self) -> GroupStats {
-        let index = |id: &Option<LogId>| id.as_ref().map_or(0, |id| id.index());
+        let index = |id: &Option<LogId>| id.as_ref().map_or(0, LogId::index);
+        let shared = &self.0.shared;
         GroupStats {
-            applied: index(&self.shared.applied.lock().log_id),
-            durable: index(&self.shared.durable.lock()),
-            batches: self.shared.batches.load(Ordering::Relaxed),
-            stalls: self.shared.stalls.load(Ordering::Relaxed),
+            applied: index(&shared.applied.lock().log_id),
+            durable: index(&shared.durable.lock()),
+            batches: shared.batches.load(Ordering::Relaxed),
+            stalls: shared.stalls.load(Ordering::Relaxed),
         }
     }
-
-    /// Ends in order: a last checkpoint, so that the next start has nothing to redo, then stops the
-    /// threads. Proposals still in flight become `Unknown`. Blocks.
-    ///
-    /// # Errors
-    /// The last checkpoint failed; the threads have ended all the same.
-    pub fn shutdown(&self) -> Result<(), StorageError> {
-        let result = self.checkpointer.checkpoint();
-        self.stop_threads();
-        result
-    }
-
-    /// Ends at once, without a checkpoint: the next start redoes the log.
-    pub fn stop_threads(&self) {
-        if self.closed.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        {
-            // A checkpoint that is under way still uses the raft thread.
-            let _one = self.checkpointer.running.lock();
-            *self.checkpointer.stop.lock() = true;
-            self.checkpointer.wake.notify_all();
-        }
-        if let Some(stop) = self.stop_raft.lock().take() {
-            // The thread is gone already when raft has failed.
-            let _ = stop.send(());
-        }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for RaftGroup {
-    fn drop(&mut self) {
-        self.stop_threads();
-    }
-}
-
-/// A group that leads and has applied its log.
-struct Started {
-    raft: Raft,
-    leader: LeaderId,
-    runtime: tokio::runtime::Handle,
-}
-
-/// Starts the raft thread and waits until the group leads and has applied its log.
-fn start(
-    config: &GroupConfig,
-    store: LogStore,
-    machine: StateMachine,
-    last_index: u64,
-    stop: oneshot::Receiver<()>,
-) -> Result<(Started, JoinHandle<()>), StorageError> {
-    let (ready_tx, ready_rx) = std::sync::mpsc::channel::<Result<Started, StorageError>>();
-    let config = config.clone();
-    let name = format!("raft-{}", config.group);
-    let body = move || {
-        sched::latency_critical();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(e) => return drop(ready_tx.send(Err(StorageError::io("start a runtime", e)))),
-        };
-        runtime.block_on(async move {
-            match lead(&config, store, machine, last_index).await {
-                Ok((raft, leader)) => {
-                    let runtime = tokio::runtime::Handle::current();
-                    drop(ready_tx.send(Ok(Started { raft: raft.clone(), leader, runtime })));
-                    let _ = stop.await;
-                    let _ = raft.shutdown().await;
-                }
-                Err(error) => drop(ready_tx.send(Err(error))),
-            }
-        });
-    };
-    let thread = std::thread::Builder::new().name(name).spawn(body);
-    let thread = thread.map_err(|e| StorageError::io("start the raft thread", e))?;
-    let started = ready_rx.recv().map_err(|e| stopped("start raft", e))??;
-    Ok((started, thread))
-}
-
-/// Brings up raft: a new group is created with this node alone, an old one elects it again.
-async fn lead(
-    config: &GroupConfig,
-    store: LogStore,
-    machine: StateMachine,
-    last_index: u64,
-) -> Result<(Raft, LeaderId), StorageError> {
-    let id = config.node.0;
-    let raft = Raft::new(id, raft_config()?, NoNetwork, store, machine).await;
-    let raft = raft.map_err(|e| stopped("start raft", e))?;
-    if raft.is_initialized().await.map_err(|e| stopped("start raft", e))? {
-        raft.trigger().elect(false).await.map_err(|e| stopped("start an election", e))?;
-    } else {
-        let members = BTreeMap::from([(id, BasicNode::new(""))]);
-        raft.initialize(members).await.map_err(|e| stopped("create the raft group", e))?;
-    }
-    // Everything that was in the log, and the blank entry of this term, is applied.
-    let caught_up = |m: &openraft::RaftMetrics<Types>| {
-        let applied = m.last_applied.as_ref();
-        m.state == ServerState::Leader
-            && applied.is_some_and(|id| {
-                id.index() >= last_index && id.committed_leader_id().term == m.current_term
-            })
-    };
-    let wait = raft.wait(Some(config.open_timeout));
-    wait.metrics(caught_up, "leader, log applied")
-        .await
-        .map_err(|e| stopped("apply the log", e))?;
-    let leader = raft.as_leader().map_err(|e| stopped("lead the group", e))?;
-    let leader = leader.to_committed_leader_id();
-    Ok((raft, leader))
 }

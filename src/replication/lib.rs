@@ -1,4 +1,4 @@
-//! Consensus: one raft group behind a handle of ours.
+//! Consensus: the raft groups of a node, behind handles of ours.
 //!
 //! openraft does the thinking; this crate gives it a log (the node's shared [`RaftLog`]), a state machine
 //! (blind writes into the [`Engine`]), a thread of its own, and hides it: no type of openraft leaves here,
@@ -20,9 +20,12 @@
 //! checkpoint made durable ([`checkpoint`]); if the engine comes back *below* that, it has lost data that
 //! nothing can restore, and the group refuses to open.
 //!
-//! # Not here yet
-//! Other nodes (the network answers "unreachable"), shipping snapshots, ticks and leases: a group has one
-//! voter, which elects itself when it opens.
+//! # Several nodes
+//! A node has many groups and two threads for all of them ([`node`]). openraft's clock is off: it elects
+//! when it is told to, and it asks our liveness layer ([`Authority`]) whether it may vote. Requests go to
+//! other nodes through a [`Network`] ([`network`], [`pipeline`]), and a node that does not answer is
+//! watched in one place ([`peers`]). A replica that the log cannot serve any more gets the range's content
+//! ([`snapshot`], [`install`]).
 //!
 //! [`RaftLog`]: meridian_storage::RaftLog
 //! [`Engine`]: meridian_storage::Engine
@@ -30,13 +33,30 @@
 mod checkpoint;
 mod codec;
 mod group;
+mod install;
 mod log_store;
+mod members;
+mod message;
 mod network;
+mod node;
+mod open;
+mod peers;
 mod pieces;
+mod pipeline;
+mod receive;
+mod remove;
+mod role;
+mod snapshot;
 mod state_machine;
 mod types;
 
-pub use group::{GroupConfig, GroupStats, ProposeError, RaftGroup};
+pub use group::{FollowerProgress, GroupStats, ProposeError, RaftGroup};
+pub use members::{ChangeError, Members};
+pub use node::{
+    Alone, Authority, Class, HandleError, MultiRaft, Network, NetworkError, NodeRaftConfig,
+};
+pub use role::Role;
+pub use snapshot::Part;
 pub use state_machine::{Applier, Publish};
 
 #[cfg(test)]

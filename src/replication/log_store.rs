@@ -15,7 +15,11 @@ use openraft::storage::{LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 
 use crate::codec;
+use crate::open::write_through;
 use crate::types::{Entry, IoFlushed, LogId, Types, Vote};
+
+/// Bytes of entries that a follower is sent at once.
+const MESSAGE_BYTES: usize = 1 << 20;
 
 /// Entries of one group.
 #[derive(Clone)]
@@ -46,13 +50,7 @@ impl LogStore {
 
     /// Writes and waits until it is durable.
     async fn write_through(&self, writes: Vec<LogWrite>) -> Result<(), io::Error> {
-        let (tx, rx) = tokio::sync::oneshot::channel();
-        let done = Box::new(move || {
-            // The receiver is gone only when the group is being shut down.
-            let _ = tx.send(());
-        });
-        self.log.submit(self.group, writes, Some(done)).map_err(io_error)?;
-        rx.await.map_err(|_| io::Error::other("the raft log is closed"))
+        write_through(self.log.as_ref(), self.group, writes).await.map_err(io_error)
     }
 }
 
@@ -75,6 +73,23 @@ impl RaftLogReader<Types> for LogStore {
         entries
             .map(|(_, bytes)| codec::decode_entry(bytes).ok_or_else(|| damaged("entry")))
             .collect()
+    }
+
+    /// As many as make a message of reasonable size, at least one.
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (mut bytes, mut out) = (0, Vec::new());
+        for (_, data) in self.log.entries(self.group, start, end) {
+            bytes += data.len();
+            if bytes > MESSAGE_BYTES && !out.is_empty() {
+                break;
+            }
+            out.push(codec::decode_entry(data).ok_or_else(|| damaged("entry"))?);
+        }
+        Ok(out)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -17,19 +17,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use meridian_base::{RangeId, keys, limits};
-use meridian_storage::{Engine, Keyspace, Op, StorageError, WriteBatch};
+use meridian_storage::{Engine, Keyspace, Op, RaftLog, Slot, StorageError, WriteBatch};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::codec;
 use crate::pieces::{Pieces, Target};
-use crate::types::{LogId, Part, Payload, StoredMembership, Types};
+use crate::snapshot::{self, RangeSnapshot, View};
+use crate::types::{LeaderId, LogId, Part, Payload, StoredMembership, Types};
+use crate::{install, remove};
 
 /// What is left to do once the engine has a batch: caches, snapshots, waiters.
 pub type Publish = Box<dyn FnOnce() + Send + Sync>;
@@ -53,6 +56,21 @@ pub trait Applier: Send + Sync + 'static {
     fn prepare_piece(&self, piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
         self.prepare(vec![piece], ops)
     }
+
+    /// The spans of physical keys that are the range's, so that a replica can be shipped, replaced and
+    /// removed; what is under `R ‖ range` need not be named. `None`: the range stays where it is.
+    fn content(&self) -> Option<Vec<snapshot::Part>> {
+        None
+    }
+
+    /// A snapshot has taken the place of everything that was applied before: whatever is kept in memory
+    /// of it is to be read anew.
+    ///
+    /// # Errors
+    /// What was received cannot be understood: the group stops.
+    fn installed(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// The applied state, as others may ask for it.
@@ -68,17 +86,32 @@ pub(crate) struct Shared {
     pub(crate) applied: Mutex<Applied>,
     /// The applied log id that the engine has made durable.
     pub(crate) durable: Mutex<Option<LogId>>,
-    /// Bytes applied since the last checkpoint.
-    pub(crate) dirty_bytes: AtomicU64,
+    /// Bytes that the node has applied since the last checkpoint.
+    pub(crate) dirty_bytes: Arc<AtomicU64>,
     pub(crate) batches: AtomicU64,
     /// Times that a batch had to wait for the engine's background work.
     pub(crate) stalls: AtomicU64,
+    /// The leader whose blank entry was applied last: everything before its term is.
+    pub(crate) begun: Mutex<Option<LeaderId>>,
+    /// The term in which this node has offered its leadership to another.
+    pub(crate) leaving_term: AtomicU64,
+    /// One of the two has changed.
+    pub(crate) role_changed: Notify,
+    /// openraft has started, and may ask for snapshots that are to be sent.
+    pub(crate) started: AtomicBool,
+    /// The view that followers are sent, kept for a while in case they come again.
+    pub(crate) view: Mutex<Option<Arc<View>>>,
+    /// The content of a snapshot that openraft has been offered.
+    pub(crate) receiving: Mutex<Option<Vec<snapshot::Part>>>,
+    /// Up to where the log is purged, as far as the checkpointer knows.
+    pub(crate) purged: Mutex<Option<u64>>,
 }
 
 /// The state machine of one group.
 pub(crate) struct StateMachine {
     pub(crate) group: RangeId,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) log: Arc<dyn RaftLog>,
     pub(crate) applier: Arc<dyn Applier>,
     pub(crate) shared: Arc<Shared>,
     /// Pieces of a proposal whose last one is not committed yet.
@@ -93,6 +126,40 @@ pub(crate) fn applied_key(group: RangeId) -> Vec<u8> {
 
 fn membership_key(group: RangeId) -> Vec<u8> {
     keys::range_state_key(group, b"membership")
+}
+
+/// Whether a key under `R ‖ range` is replication's and no part of the range's content.
+pub(crate) fn is_own_key(group: RangeId, key: &[u8]) -> bool {
+    key.first() == Some(&keys::RANGE)
+        && [
+            applied_key(group),
+            membership_key(group),
+            install::flag_key(group),
+            remove::tombstone_key(group),
+        ]
+        .iter()
+        .any(|own| own == key)
+}
+
+/// Says in both keyspaces what they contain.
+pub(crate) fn put_markers(
+    group: RangeId,
+    marker: Bytes,
+    membership: Option<&StoredMembership>,
+    batch: &mut WriteBatch,
+) {
+    batch.put(Keyspace::Cur, applied_key(group), marker.clone());
+    batch.put(Keyspace::Hist, applied_key(group), marker);
+    if let Some(membership) = membership {
+        let value = codec::encode_stored_membership(membership);
+        batch.put(Keyspace::Cur, membership_key(group), value);
+    }
+}
+
+pub(crate) fn delete_markers(group: RangeId, batch: &mut WriteBatch) {
+    batch.delete(Keyspace::Cur, applied_key(group));
+    batch.delete(Keyspace::Hist, applied_key(group));
+    batch.delete(Keyspace::Cur, membership_key(group));
 }
 
 /// The point from which redo must begin: the older marker.
@@ -119,6 +186,7 @@ struct Gathered {
     bytes: usize,
     last: Option<LogId>,
     membership: Option<StoredMembership>,
+    begun: Option<LeaderId>,
     responders: Vec<openraft::storage::ApplyResponder<Types>>,
 }
 
@@ -161,7 +229,7 @@ impl StateMachine {
         Ok(part != Part::Whole || gathered.bytes >= limits::ENTRY_BYTES_MAX)
     }
 
-    fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         let (engine, applier) = (Arc::clone(&self.engine), Arc::clone(&self.applier));
         Target { engine, applier, shared: Arc::clone(&self.shared) }
     }
@@ -188,12 +256,7 @@ impl StateMachine {
         let mut batch = WriteBatch::with_capacity(gathered.entries.len() * 4 + 3);
         let publish = self.applier.prepare(gathered.entries, &mut batch.ops)?;
         let marker = codec::encode_log_id(&last);
-        batch.put(Keyspace::Cur, applied_key(self.group), marker.clone());
-        batch.put(Keyspace::Hist, applied_key(self.group), marker);
-        if let Some(membership) = &gathered.membership {
-            let value = codec::encode_stored_membership(membership);
-            batch.put(Keyspace::Cur, membership_key(self.group), value);
-        }
+        put_markers(self.group, marker, gathered.membership.as_ref(), &mut batch);
         self.engine.apply(batch)?;
         {
             let mut applied = self.shared.applied.lock();
@@ -205,6 +268,10 @@ impl StateMachine {
         self.shared.dirty_bytes.fetch_add(gathered.bytes as u64, Ordering::Relaxed);
         self.shared.batches.fetch_add(1, Ordering::Relaxed);
         publish();
+        if gathered.begun.is_some() {
+            *self.shared.begun.lock() = gathered.begun;
+            self.shared.role_changed.notify_one();
+        }
         for responder in gathered.responders {
             responder.send(());
         }
@@ -233,6 +300,7 @@ impl RaftStateMachine<Types> for StateMachine {
                 EntryPayload::Blank => {
                     self.pieces = Pieces::default();
                     gathered.last = Some(entry.log_id);
+                    gathered.begun = Some(*entry.log_id.committed_leader_id());
                     false
                 }
                 EntryPayload::Normal(payload) => self
@@ -272,23 +340,33 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn install_snapshot(
         &mut self,
-        _meta: &openraft::alias::SnapshotMetaOf<Types>,
+        meta: &openraft::alias::SnapshotMetaOf<Types>,
         _snapshot: RangeSnapshot,
     ) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "snapshots cannot be installed yet"))
+        self.install(meta).await.map_err(io::Error::other)
     }
 
     async fn get_current_snapshot(
         &mut self,
     ) -> Result<Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>>, io::Error> {
-        Ok(self.shared.snapshot())
+        if !self.shared.started.load(Ordering::Acquire) {
+            return Ok(self.shared.snapshot());
+        }
+        let purged = self.log.slot(self.group, Slot::Purged);
+        let purged = purged.and_then(|bytes| codec::decode_log_id(&bytes)).map(|id| id.index());
+        let applied = self.shared.applied.lock().clone();
+        let (engine, applier) = (self.engine.as_ref(), self.applier.as_ref());
+        let mut kept = self.shared.view.lock();
+        let view = View::of(self.group, engine, applier, &applied, &mut kept, purged);
+        drop(kept);
+        match view {
+            Some(view) => {
+                Ok(Some(Snapshot { meta: view.meta(), snapshot: RangeSnapshot::View(view) }))
+            }
+            None => Ok(self.shared.snapshot()),
+        }
     }
 }
-
-/// A logical snapshot: the engine itself, as of its last checkpoint. It carries no data; it tells openraft
-/// up to where the log may be purged.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RangeSnapshot;
 
 impl Shared {
     fn snapshot(&self) -> Option<openraft::alias::SnapshotOf<Types, RangeSnapshot>> {
@@ -302,7 +380,7 @@ impl Shared {
         let last_log_id = Some(self.durable.lock().or(otherwise)?);
         let last_membership = self.applied.lock().membership.clone();
         let meta = SnapshotMeta { last_log_id, last_membership };
-        Some(Snapshot { meta, snapshot: RangeSnapshot })
+        Some(Snapshot { meta, snapshot: RangeSnapshot::Logical })
     }
 }
 
@@ -320,7 +398,8 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
         // Without a checkpoint openraft asks only when it finds a purged log; what is applied is then all
         // there is.
         let applied = self.shared.applied.lock().log_id;
-        let nothing = || Snapshot { meta: SnapshotMeta::default(), snapshot: RangeSnapshot };
+        let meta = SnapshotMeta::default();
+        let nothing = || Snapshot { meta, snapshot: RangeSnapshot::Logical };
         Ok(self.shared.snapshot_at(applied).unwrap_or_else(nothing))
     }
 }

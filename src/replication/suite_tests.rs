@@ -1,6 +1,7 @@
 //! openraft's own tests of a log store and state machine, run on ours.
 //!
-//! Left out: the tests that ship a snapshot from one state machine to another, which is not built yet.
+//! Left out: the tests that hand a snapshot from one state machine to another in memory; ours travels
+//! in blocks through the engine.
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, tempfile::TempDir> for Builder 
         let machine = StateMachine {
             group: RangeId(1),
             engine: Arc::new(MemEngine::new()),
+            log: Arc::clone(&log) as _,
             applier: Arc::new(Nothing),
             shared: Arc::new(Shared::default()),
             pieces: crate::pieces::Pieces::default(),

@@ -13,7 +13,7 @@ use meridian_storage::{
 };
 
 use crate::types::{Part, Payload};
-use crate::{Applier, GroupConfig, ProposeError, Publish, RaftGroup, codec};
+use crate::{Alone, Applier, MultiRaft, NodeRaftConfig, ProposeError, Publish, RaftGroup, codec};
 
 const GROUP: RangeId = RangeId(1);
 
@@ -65,18 +65,51 @@ fn seg_log(dir: &Path) -> Arc<SegLog> {
     Arc::new(SegLog::open(config).expect("the log opens"))
 }
 
-fn open(
-    log: &Arc<SegLog>,
-    engine: Arc<dyn Engine>,
-) -> Result<(RaftGroup, Arc<Numbers>), StorageError> {
-    let applier = Arc::new(Numbers::default());
-    let config = GroupConfig::new(GROUP, NodeId(1));
-    let log: Arc<dyn RaftLog> = Arc::clone(log) as _;
-    let group = RaftGroup::open(config, log, engine, Arc::clone(&applier) as _)?;
-    Ok((group, applier))
+/// A node with one group, which it leads alone.
+struct One {
+    raft: Arc<MultiRaft>,
+    group: RaftGroup,
+    term: u64,
 }
 
-fn propose(group: &RaftGroup, range: std::ops::Range<u64>) {
+impl One {
+    async fn propose(&self, entry: Bytes) -> Result<(), ProposeError> {
+        self.group.propose(self.term, entry).await
+    }
+
+    async fn propose_pieces(
+        &self,
+        pieces: &mut (dyn Iterator<Item = Bytes> + Send),
+    ) -> Result<(), ProposeError> {
+        self.group.propose_pieces(self.term, pieces).await
+    }
+
+    async fn append(&self, payload: Payload) -> Result<(), ProposeError> {
+        self.group.append(self.term, payload).await
+    }
+}
+
+impl std::ops::Deref for One {
+    type Target = MultiRaft;
+
+    fn deref(&self) -> &MultiRaft {
+        &self.raft
+    }
+}
+
+fn open(log: &Arc<SegLog>, engine: Arc<dyn Engine>) -> Result<(One, Arc<Numbers>), StorageError> {
+    let applier = Arc::new(Numbers::default());
+    let config = NodeRaftConfig::new(NodeId(1));
+    let log: Arc<dyn RaftLog> = Arc::clone(log) as _;
+    let raft = MultiRaft::start(config, log, engine, Arc::new(Alone), Arc::new(Alone))?;
+    let patience = std::time::Duration::from_secs(120);
+    let opening = raft.open_alone(GROUP, Arc::clone(&applier) as _, patience);
+    let group = futures::executor::block_on(opening)?;
+    let term = group.role().borrow().term;
+    Ok((One { raft, group, term }, applier))
+}
+
+fn propose(group: &One, range: std::ops::Range<u64>) {
     for n in range {
         let entry = Bytes::copy_from_slice(&n.to_be_bytes());
         futures::executor::block_on(group.propose(entry)).expect("acknowledged");
@@ -187,7 +220,7 @@ fn an_engine_older_than_its_checkpoint_is_refused() {
     let forgetful = engine.crash([usize::MAX; 3]);
     propose(&group, 5..20);
     group.shutdown().expect("memory");
-    assert_eq!(group.stats().applied, group.stats().durable);
+    assert_eq!(group.group.stats().applied, group.group.stats().durable);
     assert_eq!(log.bounds(GROUP), None, "all of it is purged");
     for lost in [forgetful, MemEngine::new()] {
         let error = open(&log, Arc::new(lost)).err().expect("refused").to_string();

@@ -79,3 +79,6 @@ pub(crate) type Entry = openraft::alias::EntryOf<Types>;
 pub(crate) type Membership = openraft::Membership<u64, openraft::BasicNode>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub(crate) type IoFlushed = openraft::storage::IOFlushed<Types>;
+pub(crate) type Raft = openraft::Raft<Types, crate::state_machine::StateMachine>;
+pub(crate) type ServerMetrics =
+    openraft::alias::WatchReceiverOf<Types, openraft::metrics::RaftServerMetrics<Types>>;

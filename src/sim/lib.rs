@@ -16,13 +16,16 @@
 //! ```
 //! [`Bug`]s can be planted to show that every invariant fires; nothing else uses them.
 //!
-//! Not simulated yet: torn pages below the engine's contract, raft itself, liveness.
+//! [`leases`] is another world: many nodes that keep each other alive and lead ranges.
+//!
+//! Not simulated yet: torn pages below the engine's contract, raft itself.
 
 pub mod checker;
 mod client;
 pub mod cluster;
 pub mod history;
 pub mod invariants;
+pub mod leases;
 mod node;
 mod script;
 mod world;

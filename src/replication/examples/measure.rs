@@ -4,10 +4,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_base::{Instant, NodeId, RangeId};
-use meridian_replication::{Applier, GroupConfig, Publish, RaftGroup};
+use meridian_replication::{Alone, Applier, MultiRaft, NodeRaftConfig, Publish, RaftGroup};
 use meridian_storage::{
     FjallConfig, FjallEngine, GcHandle, Keyspace, LogConfig, Op, RaftLog, SegLog, StorageError,
 };
@@ -48,14 +49,27 @@ impl Applier for Rows {
     }
 }
 
-fn open_rows(dir: &Path) -> (RaftGroup, Arc<SegLog>, FjallEngine) {
+/// A node with one group, which it leads alone.
+struct Rig {
+    raft: Arc<MultiRaft>,
+    group: RaftGroup,
+    term: u64,
+    log: Arc<SegLog>,
+    engine: FjallEngine,
+}
+
+fn open_rows(dir: &Path) -> Rig {
     let engine = FjallEngine::open(&FjallConfig::new(dir.join("e")), &GcHandle::new());
     let engine = engine.expect("opens");
     let log = Arc::new(SegLog::open(LogConfig::new(dir.join("log"))).expect("opens"));
-    let config = GroupConfig::new(GROUP, NodeId(1));
-    let group =
-        RaftGroup::open(config, Arc::clone(&log) as _, Arc::new(engine.clone()), Arc::new(Rows));
-    (group.expect("opens"), log, engine)
+    let config = NodeRaftConfig::new(NodeId(1));
+    let (raft_log, raft_engine) = (Arc::clone(&log) as _, Arc::new(engine.clone()));
+    let raft = MultiRaft::start(config, raft_log, raft_engine, Arc::new(Alone), Arc::new(Alone));
+    let raft = raft.expect("starts");
+    let opening = raft.open_alone(GROUP, Arc::new(Rows), Duration::from_secs(120));
+    let group = futures::executor::block_on(opening).expect("opens");
+    let term = group.role().borrow().term;
+    Rig { raft, group, term, log, engine }
 }
 
 fn commits(n: u64, count: u64) -> Bytes {
@@ -72,12 +86,13 @@ fn commits(n: u64, count: u64) -> Bytes {
 /// Writers whose commits are gathered while an entry is in flight, as the layer above does it.
 fn throughput() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let (group, log, _engine) = open_rows(dir.path());
+    let Rig { raft: _raft, group, term, log, .. } = open_rows(dir.path());
     for writers in [1u64, 4, 32] {
         let (rounds, before, cpu) = (3000, log.stats(), cpu_time());
         let start = Instant::now();
         for n in 0..rounds {
-            futures::executor::block_on(group.propose(commits(n, writers))).expect("acknowledged");
+            futures::executor::block_on(group.propose(term, commits(n, writers)))
+                .expect("acknowledged");
         }
         let (took, cpu) = (start.elapsed(), cpu_time() - cpu);
         let commits = rounds * writers;
@@ -94,13 +109,14 @@ fn throughput() {
 /// How long a restart takes after so many bytes of commits and a crash.
 fn restart(bytes: u64) {
     let dir = tempfile::tempdir().expect("tempdir");
-    let (group, log, engine) = open_rows(dir.path());
+    let Rig { raft, group, term, log, engine } = open_rows(dir.path());
     let start = Instant::now();
     // As a bulk load comes: 4 MB an entry.
     let (per_entry, entries) = (20_000, bytes / (20_000 * COMMIT_BYTES as u64));
     let mut journals = 0;
     for n in 0..entries {
-        futures::executor::block_on(group.propose(commits(n, per_entry))).expect("acknowledged");
+        futures::executor::block_on(group.propose(term, commits(n, per_entry)))
+            .expect("acknowledged");
         journals = journals.max(engine.journal_bytes());
     }
     println!(
@@ -109,15 +125,15 @@ fn restart(bytes: u64) {
         engine.journal_bytes() >> 20
     );
     println!("written in {:?}, {:?}, {:?}", start.elapsed(), group.stats(), log.stats());
-    group.stop_threads();
+    raft.stop_threads();
     log.close();
-    drop((group, log, engine));
+    drop((raft, group, log, engine));
     let start = Instant::now();
     let engine = FjallEngine::open(&FjallConfig::new(dir.path().join("e")), &GcHandle::new());
     println!("engine opened after {:?}", start.elapsed());
     drop(engine);
     let start = Instant::now();
-    let (group, log, _engine) = open_rows(dir.path());
+    let Rig { raft: _raft, group, log, .. } = open_rows(dir.path());
     println!("all open after {:?}: {:?}, {:?}", start.elapsed(), group.stats(), log.stats());
 }
 

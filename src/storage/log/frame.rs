@@ -19,6 +19,7 @@ const ENTRY: u8 = 1;
 const TRUNCATE_FROM: u8 = 2;
 const PURGE_TO: u8 = 3;
 const SLOT: u8 = 4;
+const FORGET: u8 = 5;
 
 /// Collects records into one frame.
 #[derive(Default)]
@@ -40,6 +41,7 @@ impl Builder {
             LogWrite::TruncateFrom(index) => (TRUNCATE_FROM, *index, &[]),
             LogWrite::PurgeTo(index) => (PURGE_TO, *index, &[]),
             LogWrite::Slot(slot, data) => (SLOT, *slot as u64, data),
+            LogWrite::Forget => (FORGET, 0, &[]),
         };
         let len = u32::try_from(data.len()).expect("an entry is far below 4 GiB");
         self.buf.reserve(RECORD_HEADER_BYTES + data.len());
@@ -131,6 +133,7 @@ impl Frame {
                     ENTRY => LogWrite::Entry { index, data },
                     TRUNCATE_FROM => LogWrite::TruncateFrom(index),
                     PURGE_TO => LogWrite::PurgeTo(index),
+                    FORGET => LogWrite::Forget,
                     // A slot's few bytes must not keep a whole segment in memory.
                     SLOT => LogWrite::Slot(Slot::from_index(index)?, Bytes::copy_from_slice(&data)),
                     _ => return None,

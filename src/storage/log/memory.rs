@@ -38,6 +38,7 @@ impl GroupLog {
             }
             LogWrite::PurgeTo(index) => self.purge(*index, garbage),
             LogWrite::Slot(slot, value) => self.slots[*slot as usize] = Some(value.clone()),
+            LogWrite::Forget => garbage.extend(std::mem::take(self).entries),
         }
         Ok(())
     }
@@ -90,7 +91,11 @@ impl GroupLog {
 
 impl Groups {
     pub(super) fn apply(&mut self, group: RangeId, write: &LogWrite) -> Result<(), String> {
-        self.map.entry(group).or_default().apply(write, &mut self.garbage)
+        let outcome = self.map.entry(group).or_default().apply(write, &mut self.garbage);
+        if matches!(write, LogWrite::Forget) {
+            self.map.remove(&group);
+        }
+        outcome
     }
 
     /// Everything that a new segment must repeat: slots and purge marks.

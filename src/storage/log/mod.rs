@@ -8,6 +8,7 @@
 //! 00000007.seg   header │ frame 912 │ frame 913 │ … │ zeros, or the garbage of a recycled file
 //! frame          magic │ len │ crc32c │ n │ seq:u64 │ n × (kind │ group │ index │ len │ bytes) │ pad to 64
 //! kinds          entry · truncate from · purge up to · slot (a small named value: vote, committed, …)
+//!                · forget the group
 //! ```
 //! Segments are zeroed ahead of use and recycled, so that an append changes no file metadata.
 //!
@@ -56,6 +57,8 @@ pub enum LogWrite {
     PurgeTo(u64),
     /// Sets a slot.
     Slot(Slot, Bytes),
+    /// Removes everything of the group. Writes after it begin a new one.
+    Forget,
 }
 
 /// A small value that a group keeps beside its entries; the last write wins.

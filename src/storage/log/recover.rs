@@ -20,9 +20,13 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn note(&mut self, group: RangeId, write: &LogWrite) {
-        if let LogWrite::Entry { index, .. } = write {
-            let last = self.last.entry(group).or_default();
-            *last = (*last).max(*index);
+        match write {
+            LogWrite::Entry { index, .. } => {
+                let last = self.last.entry(group).or_default();
+                *last = (*last).max(*index);
+            }
+            LogWrite::Forget => drop(self.last.remove(&group)),
+            _ => {}
         }
     }
 }
@@ -106,6 +110,9 @@ fn replay(
         let writes = writes.ok_or_else(|| damaged(dir, header.id, offset, "unknown record"))?;
         for (group, write) in writes {
             contents.note(group, &write);
+            if matches!(write, LogWrite::Forget) {
+                out.segments.iter_mut().for_each(|old| old.note(group, &write));
+            }
             let write = match write {
                 LogWrite::Entry { index, data } => {
                     LogWrite::Entry { index, data: frame::unpin(&data) }

@@ -303,7 +303,7 @@ impl Writer {
         for item in items {
             for write in &item.writes {
                 self.frame.push(item.group, write);
-                purged |= matches!(write, LogWrite::PurgeTo(_));
+                purged |= matches!(write, LogWrite::PurgeTo(_) | LogWrite::Forget);
             }
         }
         let fits = self.segment.as_ref().is_some_and(|s| s.has_room(self.frame.padded_len()));
@@ -325,6 +325,9 @@ impl Writer {
         for item in items {
             for write in &item.writes {
                 self.contents.note(item.group, write);
+                if matches!(write, LogWrite::Forget) {
+                    self.old.iter_mut().for_each(|old| old.note(item.group, write));
+                }
                 if !matches!(write, LogWrite::Entry { .. } | LogWrite::TruncateFrom(_)) {
                     self.mirror.apply(item.group, write).map_err(StorageError::Corruption)?;
                 }

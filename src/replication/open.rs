@@ -1,0 +1,155 @@
+//! Opening a group: what a crash left is put in order, then log and engine are held against each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use meridian_base::{NodeId, RangeId};
+use meridian_storage::{LogWrite, RaftLog, Slot, StorageError};
+use openraft::{BasicNode, EntryPayload};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::group::{Followers, Group, RaftGroup};
+use crate::log_store::LogStore;
+use crate::network::Connect;
+use crate::node::Node;
+use crate::pieces::Pieces;
+use crate::role::{self, Role};
+use crate::state_machine::{self, Applier, Shared, StateMachine};
+use crate::types::{Entry, LeaderId, LogId, Membership, Raft};
+use crate::{codec, install, remove};
+
+/// What a group begins with.
+pub(crate) enum First<'a> {
+    /// What the log and the engine hold, be it nothing.
+    AsStored,
+    /// These members; it must not exist.
+    Members(&'a [NodeId]),
+    /// These members unless it exists.
+    MembersIfNew(&'a [NodeId]),
+}
+
+/// Refuses an engine that has lost what the log says was durable, or that needs entries the log no longer
+/// has.
+fn cross_check(
+    log: &dyn RaftLog,
+    group: RangeId,
+    applied: Option<u64>,
+) -> Result<Option<LogId>, StorageError> {
+    let durable = log.slot(group, Slot::DurableApplied);
+    let durable = durable.and_then(|bytes| codec::decode_log_id(&bytes));
+    let expected = durable.as_ref().map(|id| id.index());
+    if applied < expected {
+        return Err(StorageError::Corruption(format!(
+            "the engine has lost data of {group}: it was durable up to entry {}, but holds only {}; \
+             restore a backup or replicate this store anew",
+            expected.unwrap_or(0),
+            applied.unwrap_or(0),
+        )));
+    }
+    let next = applied.map_or(0, |index| index + 1);
+    match log.bounds(group) {
+        Some((first, _)) if first > next => Err(StorageError::Corruption(format!(
+            "the raft log of {group} begins at entry {first}, but entry {next} is needed"
+        ))),
+        _ => Ok(durable),
+    }
+}
+
+/// Writes to the log and waits until that is durable.
+pub(crate) async fn write_through(
+    log: &dyn RaftLog,
+    group: RangeId,
+    writes: Vec<LogWrite>,
+) -> Result<(), StorageError> {
+    let (tx, rx) = oneshot::channel();
+    let done = Box::new(move || {
+        // The receiver is gone only when whoever waits has given up.
+        let _ = tx.send(());
+    });
+    log.submit(group, writes, Some(done))?;
+    rx.await.map_err(|_| StorageError::Stopped("the raft log is closed".into()))
+}
+
+/// The first entry of a group, the same on every member.
+async fn write_first(node: &Node, group: RangeId, members: &[NodeId]) -> Result<(), StorageError> {
+    let voters: BTreeSet<u64> = members.iter().map(|node| node.0).collect();
+    let nodes: BTreeMap<u64, BasicNode> =
+        voters.iter().map(|id| (*id, BasicNode::default())).collect();
+    let membership = Membership::new(vec![voters], nodes)
+        .map_err(|e| StorageError::Stopped(format!("the first members of {group}: {e}")))?;
+    let log_id = LogId::new(LeaderId { term: 0, node_id: 0 }, 0);
+    let entry = Entry { log_id, payload: EntryPayload::Membership(membership) };
+    let write = LogWrite::Entry { index: 0, data: codec::encode_entry(&entry) };
+    write_through(node.log.as_ref(), group, vec![write]).await
+}
+
+pub(crate) async fn open(
+    node: &Arc<Node>,
+    id: RangeId,
+    applier: Arc<dyn Applier>,
+    first: First<'_>,
+) -> Result<RaftGroup, StorageError> {
+    let exists = |what: &str| StorageError::Stopped(format!("range {id} {what}"));
+    if node.group(id).is_some() {
+        return Err(exists("is open already"));
+    }
+    install::clear_interrupted(node, id, applier.as_ref()).await?;
+    let applied = state_machine::recover(node.engine.as_ref(), id)?;
+    let last_id = applied.log_id.as_ref().map(LogId::index);
+    let durable = cross_check(node.log.as_ref(), id, last_id)?;
+    let is_new = applied.log_id.is_none() && node.log.bounds(id).is_none();
+    match first {
+        First::Members(_) if !is_new => return Err(exists("exists already")),
+        First::Members(members) | First::MembersIfNew(members) if is_new => {
+            remove::clear_tombstone(node, id).await?;
+            write_first(node, id, members).await?;
+        }
+        First::AsStored if is_new => remove::clear_tombstone(node, id).await?,
+        _ => {}
+    }
+    let (role_tx, role) = watch::channel(Role::default());
+    let shared = Arc::new(Shared {
+        applied: Mutex::new(applied),
+        durable: Mutex::new(durable),
+        dirty_bytes: Arc::clone(&node.dirty_bytes),
+        ..Shared::default()
+    });
+    let store = LogStore::new(Arc::clone(&node.log), id);
+    let machine = StateMachine {
+        group: id,
+        engine: Arc::clone(&node.engine),
+        log: Arc::clone(&node.log),
+        applier: Arc::clone(&applier),
+        shared: Arc::clone(&shared),
+        pieces: Pieces::default(),
+        late: None,
+    };
+    let (me, config) = (node.id().0, Arc::clone(&node.raft_config));
+    let network = Connect { node: Arc::clone(node), group: id };
+    // Its tasks are spawned where it is made: on the raft thread.
+    let making = async move { Raft::new(me, config, network, store, machine).await };
+    let raft = node.runtime.spawn(making).await;
+    let raft = raft.map_err(|e| StorageError::Stopped(format!("could not start raft: {e}")))?;
+    let raft = raft.map_err(|e| StorageError::Stopped(format!("could not start raft: {e}")))?;
+    let vote = node.log.slot(id, Slot::Vote).and_then(|bytes| codec::decode_vote(&bytes));
+    let promised = vote.filter(|vote| vote.committed).map(|vote| vote.leader_id);
+    let group = Arc::new(Group {
+        id,
+        node: Arc::clone(node),
+        raft,
+        applier,
+        shared,
+        role,
+        promised: Mutex::new(promised),
+        followers: Mutex::new(Followers::default()),
+        incoming: tokio::sync::Mutex::default(),
+    });
+    group.shared.started.store(true, Ordering::Release);
+    node.runtime.spawn(role::watch(Arc::downgrade(&group), group.raft.server_metrics(), role_tx));
+    if node.groups.write().insert(id, Arc::clone(&group)).is_some() {
+        return Err(exists("is open already"));
+    }
+    Ok(RaftGroup(group))
+}
