@@ -27,6 +27,7 @@ mod config;
 mod core;
 mod counters;
 mod lease;
+pub mod liveness;
 mod locking;
 pub mod member;
 mod proposer;
@@ -58,6 +59,7 @@ mod bulk_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
 #[cfg(test)]

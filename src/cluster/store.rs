@@ -9,7 +9,7 @@ use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
-use meridian_rpc::{Rpc, Transport};
+use meridian_rpc::{Class, Rpc, Transport};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::mvcc::MvccScan;
 use meridian_storage::{
@@ -26,11 +26,9 @@ use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
+use crate::liveness::NodeLiveness;
 use crate::locking::LockInfo;
-use crate::member::{
-    Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard, Vigil,
-    VigilAuthority,
-};
+use crate::member::{Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard};
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::read::ReadPath;
 use crate::remote::Cluster;
@@ -52,7 +50,7 @@ pub struct Store {
 struct Among {
     cluster: Arc<Cluster>,
     register: Arc<Register>,
-    vigil: Arc<Vigil>,
+    liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
     switchboard: Arc<Switchboard>,
 }
@@ -90,15 +88,17 @@ impl Store {
         let opened = opening.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
         let Parts { core, log, engine, lock, dir, interval } = opened;
         let transport: Arc<dyn Transport> = Arc::clone(&membership.rpc) as _;
-        let (vigil, withdrawn) =
-            Vigil::start(node, &dir, Arc::clone(&membership.hlc), Arc::clone(&transport))
-                .map_err(|error| StorageError::io("keep promises to other nodes", error))?;
+        let cannot = |error| StorageError::io("keep promises to other nodes", error);
+        let liveness = NodeLiveness::open(node, Arc::clone(&membership.hlc), Some(&dir));
+        let liveness = liveness.map_err(cannot)?;
+        membership.rpc.set_class_runtime(Class::Liveness, liveness.runtime());
+        liveness.start(Arc::clone(&transport)).map_err(cannot)?;
         let raft = MultiRaft::start(
             NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(node) },
             Arc::clone(&log) as _,
             engine,
             Arc::new(RaftNetwork(Arc::clone(&transport))),
-            Arc::new(VigilAuthority::new(Arc::clone(&vigil))),
+            Arc::clone(&liveness) as _,
         )?;
         let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
         let new = membership.founder && !raft.stored().contains(&RANGE);
@@ -112,28 +112,28 @@ impl Store {
             Arc::clone(&core),
             Arc::clone(&cluster),
             group.clone(),
-            Arc::clone(&vigil),
+            Arc::clone(&liveness),
             (Arc::clone(&rpc), name),
         );
         register.learn(nodes);
         membership.switchboard.plug(SwitchParts {
             raft: Arc::clone(&raft),
             cluster: Arc::clone(&cluster),
-            vigil: Arc::clone(&vigil),
+            liveness: Arc::clone(&liveness),
             register: Arc::clone(&register),
         });
         let keeper = Keeper::new(
             Arc::clone(&core),
             (Arc::clone(&raft), group.clone()),
-            Arc::clone(&vigil),
+            Arc::clone(&liveness),
             Arc::clone(&cluster),
             Arc::clone(&register),
         );
         let proposer = Arc::new(Logged { raft, group, log, _dir: lock });
         let switchboard = Arc::clone(&membership.switchboard);
-        let among = Among { cluster, register: Arc::clone(&register), vigil, rpc, switchboard };
+        let among = Among { cluster, register: Arc::clone(&register), liveness, rpc, switchboard };
         let store = Store::start_among(core, proposer, Some(among));
-        let keeping = tokio::spawn(keeper.run(withdrawn, Arc::clone(&store.stop)));
+        let keeping = tokio::spawn(keeper.run(Arc::clone(&store.stop)));
         store.tasks.lock().push(keeping);
         if new {
             store.await_leaseholder(START_LIMIT).await?;
@@ -387,7 +387,7 @@ impl Store {
         if let Some(among) = &self.among {
             among.switchboard.unplug();
             among.rpc.shutdown();
-            among.vigil.stop();
+            among.liveness.shutdown();
         }
         self.proposer.abort();
     }
@@ -430,12 +430,7 @@ impl Store {
         if let Some(among) = &self.among {
             among.switchboard.unplug();
             among.rpc.shutdown();
-            let vigil = Arc::clone(&among.vigil);
-            blocking(move || {
-                vigil.stop();
-                Ok(())
-            })
-            .await?;
+            among.liveness.shutdown();
         }
         let proposer = Arc::clone(&self.proposer);
         blocking(move || proposer.close()).await?;

@@ -1,4 +1,5 @@
-//! Deterministic simulation: many transactions on a simulated node, from one seed.
+//! Deterministic simulation: many transactions on a simulated node, or on several ([`cluster`]), from
+//! one seed.
 //!
 //! The machines of `kv` are the real ones; around them stand models: a log of which the synced prefix
 //! survives a crash (and perhaps a part of the rest), an engine in memory that keeps each keyspace at
@@ -17,10 +18,11 @@
 //!
 //! [`leases`] is another world: many nodes that keep each other alive and lead ranges.
 //!
-//! Not simulated yet: transactions over several nodes, torn pages below the engine's contract.
+//! Not simulated yet: torn pages below the engine's contract, raft itself.
 
 pub mod checker;
 mod client;
+pub mod cluster;
 pub mod history;
 pub mod invariants;
 pub mod leases;
@@ -30,5 +32,7 @@ mod world;
 
 pub use world::{Bug, Options, Report, run};
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use meridian_base::{Instant, NodeId, Timestamp};
 use meridian_kv::lease::{self, Leadership, Voters};
-use meridian_kv::liveness::Liveness;
 use meridian_replication::{Members, MultiRaft, RaftGroup, Role};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
-use super::{Register, Vigil};
+use super::Register;
 use crate::core::Core;
+use crate::liveness::{NodeLiveness, Withdrawn};
 use crate::remote::Cluster;
 
 /// Between two looks at everything: a lease is extended this often, and a dead leader noticed. Half of it
@@ -37,7 +37,7 @@ pub(crate) struct Keeper {
     pub(crate) core: Arc<Core>,
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
-    pub(crate) vigil: Arc<Vigil>,
+    pub(crate) liveness: Arc<NodeLiveness>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) register: Arc<Register>,
     led: Option<u64>,
@@ -63,7 +63,7 @@ impl Keeper {
     pub(crate) fn new(
         core: Arc<Core>,
         (raft, group): (Arc<MultiRaft>, RaftGroup),
-        vigil: Arc<Vigil>,
+        liveness: Arc<NodeLiveness>,
         cluster: Arc<Cluster>,
         register: Arc<Register>,
     ) -> Keeper {
@@ -71,7 +71,7 @@ impl Keeper {
             core,
             raft,
             group,
-            vigil,
+            liveness,
             cluster,
             register,
             led: None,
@@ -83,12 +83,9 @@ impl Keeper {
     }
 
     /// Runs until `stop`.
-    pub(crate) async fn run(
-        mut self,
-        mut withdrawn: mpsc::UnboundedReceiver<NodeId>,
-        stop: Arc<Notify>,
-    ) {
+    pub(crate) async fn run(mut self, stop: Arc<Notify>) {
         let mut role = self.group.role();
+        let mut withdrawn = self.liveness.withdrawals();
         loop {
             let now = *role.borrow_and_update();
             self.look(now);
@@ -99,7 +96,7 @@ impl Keeper {
             tokio::select! {
                 () = stop.notified() => return,
                 changed = role.changed() => if changed.is_err() { return },
-                Some(node) = withdrawn.recv() => self.gone(node),
+                Ok(Withdrawn { node, .. }) = withdrawn.recv() => self.gone(node),
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -141,14 +138,16 @@ impl Keeper {
         }
         let until = electorates(members)
             .iter()
-            .map(|voters| leadership.expiration(me, voters, |node| self.vigil.support_from(node)))
+            .map(|voters| self.liveness.lease_expiration(voters, 0, self.group.progress(term)))
             .min()
             .unwrap_or(Timestamp::MIN);
         self.counted = members.learners.clone();
         let others = members.all_voters().into_iter().chain(members.learners.iter().copied());
         let stale: Vec<NodeId> = others
             .filter(|node| *node != me)
-            .filter(|node| leadership.wants_acknowledgement(*node, self.vigil.support_from(*node)))
+            .filter(|node| {
+                leadership.wants_acknowledgement(*node, self.liveness.support_from(*node))
+            })
             .collect();
         if !stale.is_empty() && self.asked.is_none_or(|last| last.elapsed() >= ASK_AGAIN) {
             self.asked = Some(Instant::now());
@@ -172,17 +171,9 @@ impl Keeper {
         let gone = role.leader.filter(|leader| *leader != me);
         let electorate = electorates(members);
         let Some(voters) = electorate.first() else { return };
-        if let Some(leader) = gone {
-            let epochs = |machine: &Liveness| machine.durable().epochs.get(&leader).copied();
-            let epoch = self.vigil.look(epochs).unwrap_or(0);
-            let withdrawn =
-                |node| self.vigil.look(|machine| machine.has_withdrawn(node, leader, epoch));
-            let over =
-                !self.vigil.supported(leader) && lease::leader_is_gone(me, voters, withdrawn);
-            if !over {
-                self.campaign = Campaign::default();
-                return;
-            }
+        if !self.liveness.leader_is_gone(self.group.id(), role.leader, voters) {
+            self.campaign = Campaign::default();
+            return;
         }
         let Some(rank) = lease::rank(self.group.id(), me, voters, gone) else { return };
         let since = *self.campaign.since.get_or_insert_with(Instant::now);

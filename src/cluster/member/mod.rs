@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! Switchboard ◀── rpc ──▶ other nodes
-//!   ├─ raft ────▶ MultiRaft ◀── asks who may vote ── Vigil (liveness)
+//!   ├─ raft ────▶ MultiRaft ◀── asks who may vote ── NodeLiveness
 //!   ├─ kv ──────▶ remote::Cluster (serve)
-//!   ├─ liveness ▶ Vigil ── support ──▶ Keeper: lease of the range, campaigns
+//!   ├─ liveness ▶ NodeLiveness ── support ──▶ Keeper: lease of the range, campaigns
 //!   └─ join ────▶ Register: ids and addresses of nodes, rows of the database itself
 //! ```
 //! The keeper turns a raft leader with a quorum's support into a leaseholder, and campaigns when the
@@ -14,7 +14,6 @@ mod keeper;
 mod network;
 mod register;
 mod switchboard;
-mod vigil;
 
 use std::sync::Arc;
 
@@ -28,7 +27,6 @@ pub(crate) use keeper::Keeper;
 pub(crate) use network::RaftNetwork;
 pub(crate) use register::Register;
 pub(crate) use switchboard::Parts as SwitchParts;
-pub(crate) use vigil::{Vigil, VigilAuthority};
 
 /// What a store needs to be one of several.
 #[derive(Clone)]
@@ -60,5 +58,5 @@ pub mod service {
     /// Requests about keys.
     pub const KV: u8 = crate::remote::SERVICE;
     /// Heartbeats.
-    pub const LIVENESS: u8 = 3;
+    pub const LIVENESS: u8 = crate::liveness::LIVENESS;
 }

@@ -18,8 +18,8 @@ use meridian_rpc::Rpc;
 use parking_lot::Mutex;
 use prost::Message;
 
-use super::Vigil;
 use crate::core::Core;
+use crate::liveness::NodeLiveness;
 use crate::remote::{Cluster, Op};
 use crate::txn::{Txn, TxnOptions};
 
@@ -121,7 +121,7 @@ pub(crate) struct Register {
     core: Arc<Core>,
     cluster: Arc<Cluster>,
     group: RaftGroup,
-    vigil: Arc<Vigil>,
+    liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
     name: u128,
     /// Nodes as last read.
@@ -138,7 +138,7 @@ impl Register {
         core: Arc<Core>,
         cluster: Arc<Cluster>,
         group: RaftGroup,
-        vigil: Arc<Vigil>,
+        liveness: Arc<NodeLiveness>,
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away) = (Mutex::default(), Mutex::default());
@@ -147,7 +147,7 @@ impl Register {
             core,
             cluster,
             group,
-            vigil,
+            liveness,
             rpc,
             name,
             known,
@@ -223,7 +223,7 @@ impl Register {
         for (node, row) in known.iter().filter(|(node, _)| **node != me) {
             self.rpc.set_address(*node, &row.address);
         }
-        self.vigil.set_peers(known.keys().copied().filter(|node| *node != me).collect());
+        self.liveness.set_peers(known.keys().copied().filter(|node| *node != me).collect());
     }
 
     /// The nodes as last read.
@@ -253,7 +253,7 @@ impl Register {
         }
         let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
         let (live, dead): (Vec<NodeId>, Vec<NodeId>) =
-            known.into_iter().partition(|node| self.vigil.supported(*node));
+            known.into_iter().partition(|node| self.liveness.supported(*node));
         {
             let mut away = self.away.lock();
             away.retain(|node, _| dead.contains(node));
@@ -273,7 +273,7 @@ impl Register {
     /// have been announced without this node.
     fn notice_absence(&self) {
         let Some(leader) = self.core.lease.leader() else { return };
-        let epoch = self.vigil.support_from(leader).epoch;
+        let epoch = self.liveness.support_from(leader).epoch;
         let now = Some((leader, epoch));
         let before = std::mem::replace(&mut *self.followed.lock(), now);
         if before.is_some() && before != now && leader != self.core.node {
@@ -372,7 +372,7 @@ impl Register {
         let mut nodes: Vec<NodeRow> = self.read().await?.into_values().collect();
         for row in &mut nodes {
             let node = NodeId(row.id);
-            row.live = self.vigil.supported(node);
+            row.live = self.liveness.supported(node);
             row.role = match () {
                 () if leader == Some(node) => "leaseholder",
                 () if members.is_voter(node) => "voter",
@@ -391,7 +391,7 @@ impl Register {
         }
         let members = self.group.members().all_voters();
         let me = self.core.node;
-        let heir = members.into_iter().find(|node| *node != me && self.vigil.supported(*node));
+        let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
         let Some(heir) = heir else { return };
         if let Err(error) = self.group.transfer_leader(heir, Duration::from_secs(2)).await {
             tracing::warn!(%error, "the lease could not be handed over");

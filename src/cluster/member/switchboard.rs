@@ -16,14 +16,15 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::register::{JoinReply, JoinRequest};
-use super::{Register, Vigil, service};
+use super::{Register, service};
+use crate::liveness::NodeLiveness;
 use crate::remote::Cluster;
 
 /// The parts that answer, once the store is open.
 pub(crate) struct Parts {
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) vigil: Arc<Vigil>,
+    pub(crate) liveness: Arc<NodeLiveness>,
     pub(crate) register: Arc<Register>,
 }
 
@@ -143,7 +144,7 @@ impl Handler for Switchboard {
         if number == service::LIVENESS
             && let Some(parts) = self.plugged()
         {
-            parts.vigil.receive(from, &body);
+            parts.liveness.receive(from, &body);
         }
     }
 
@@ -155,7 +156,7 @@ impl Handler for Switchboard {
 
     fn peer_down(&self, peer: NodeId) {
         if let Some(parts) = self.plugged() {
-            parts.vigil.probe(peer);
+            parts.liveness.probe(peer);
         }
     }
 }
