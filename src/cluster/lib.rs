@@ -59,6 +59,7 @@ mod bulk_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;

@@ -9,7 +9,6 @@ use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
-use meridian_rpc::{Class, Rpc, Transport};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::mvcc::MvccScan;
 use meridian_storage::{
@@ -26,12 +25,10 @@ use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
-use crate::liveness::NodeLiveness;
 use crate::locking::LockInfo;
-use crate::member::{Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard};
+use crate::member::{Among, NodeRow};
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::read::ReadPath;
-use crate::remote::Cluster;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -40,19 +37,10 @@ use crate::{counters, read};
 pub struct Store {
     core: Arc<Core>,
     proposer: Arc<dyn Proposer>,
-    stop: Arc<Notify>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) stop: Arc<Notify>,
+    pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
     /// The other nodes, if there may be others.
     among: Option<Among>,
-}
-
-/// What a store of a cluster has beside its own.
-struct Among {
-    cluster: Arc<Cluster>,
-    register: Arc<Register>,
-    liveness: Arc<NodeLiveness>,
-    rpc: Arc<Rpc>,
-    switchboard: Arc<Switchboard>,
 }
 
 impl Store {
@@ -71,81 +59,6 @@ impl Store {
         let (core, proposer) =
             opened.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
         Ok(Store::start(core, proposer))
-    }
-
-    /// Opens a store that is one of several. `nodes` are those known so far.
-    pub async fn open_member(
-        config: StoreConfig,
-        membership: Membership,
-        nodes: Vec<NodeRow>,
-    ) -> Result<Arc<Store>, StoreError> {
-        config.validate()?;
-        let Some(dir) = config.data_dir.clone() else {
-            return Err(StoreError::Config("a member of a cluster has a data directory".into()));
-        };
-        let (node, hlc) = (membership.node, Arc::clone(&membership.hlc));
-        let opening = tokio::task::spawn_blocking(move || open_parts(config, &dir, node, hlc));
-        let opened = opening.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
-        let Parts { core, log, engine, lock, dir, interval } = opened;
-        let transport: Arc<dyn Transport> = Arc::clone(&membership.rpc) as _;
-        let cannot = |error| StorageError::io("keep promises to other nodes", error);
-        let liveness = NodeLiveness::open(node, Arc::clone(&membership.hlc), Some(&dir));
-        let liveness = liveness.map_err(cannot)?;
-        membership.rpc.set_class_runtime(Class::Liveness, liveness.runtime());
-        liveness.start(Arc::clone(&transport)).map_err(cannot)?;
-        let raft = MultiRaft::start(
-            NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(node) },
-            Arc::clone(&log) as _,
-            engine,
-            Arc::new(RaftNetwork(Arc::clone(&transport))),
-            Arc::clone(&liveness) as _,
-        )?;
-        let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
-        let new = membership.founder && !raft.stored().contains(&RANGE);
-        let group = match new {
-            true => raft.create_group(RANGE, &[node], applier).await?,
-            false => raft.open_group(RANGE, applier).await?,
-        };
-        let cluster = Cluster::new(Arc::clone(&core), transport);
-        let (rpc, name) = (Arc::clone(&membership.rpc), membership.cluster);
-        let register = Register::new(
-            Arc::clone(&core),
-            Arc::clone(&cluster),
-            group.clone(),
-            Arc::clone(&liveness),
-            (Arc::clone(&rpc), name),
-        );
-        register.learn(nodes);
-        membership.switchboard.plug(SwitchParts {
-            raft: Arc::clone(&raft),
-            cluster: Arc::clone(&cluster),
-            liveness: Arc::clone(&liveness),
-            register: Arc::clone(&register),
-        });
-        let keeper = Keeper::new(
-            Arc::clone(&core),
-            (Arc::clone(&raft), group.clone()),
-            Arc::clone(&liveness),
-            Arc::clone(&cluster),
-            Arc::clone(&register),
-        );
-        let proposer = Arc::new(Logged { raft, group, log, _dir: lock });
-        let switchboard = Arc::clone(&membership.switchboard);
-        let among = Among { cluster, register: Arc::clone(&register), liveness, rpc, switchboard };
-        let store = Store::start_among(core, proposer, Some(among));
-        let keeping = tokio::spawn(keeper.run(Arc::clone(&store.stop)));
-        store.tasks.lock().push(keeping);
-        if new {
-            store.await_leaseholder(START_LIMIT).await?;
-            let row = NodeRow {
-                id: node.0,
-                address: membership.address.clone(),
-                sql_address: membership.sql_address.clone(),
-                ..NodeRow::default()
-            };
-            register.put(row).await.map_err(|why| StoreError::Config(why))?;
-        }
-        Ok(store)
     }
 
     /// Waits until some node leads the range.
@@ -183,6 +96,13 @@ impl Store {
         }
     }
 
+    /// This node has read the whole catalog again: the leaseholder may let it write.
+    pub fn catalog_read(&self) {
+        if let Some(among) = &self.among {
+            among.cluster.tell_refreshed();
+        }
+    }
+
     /// Hears of changes to the catalog that other nodes announce.
     pub fn on_announcement(&self, heard: impl Fn(Bytes) + Send + Sync + 'static) {
         if let Some(among) = &self.among {
@@ -195,7 +115,7 @@ impl Store {
         Store::start_among(core, proposer, None)
     }
 
-    fn start_among(
+    pub(crate) fn start_among(
         core: Arc<Core>,
         proposer: Arc<dyn Proposer>,
         among: Option<Among>,
@@ -473,20 +393,18 @@ fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
 
 /// The node of a database without others.
 const ALONE: (NodeId, bool) = (NodeId(1), true);
-/// How long a new cluster may take to have a leaseholder.
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a directory holds, open.
-struct Parts {
-    core: Arc<Core>,
-    log: Arc<SegLog>,
-    engine: Arc<dyn Engine>,
-    lock: DataDirLock,
-    dir: PathBuf,
-    interval: Duration,
+pub(crate) struct Parts {
+    pub(crate) core: Arc<Core>,
+    pub(crate) log: Arc<SegLog>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) lock: DataDirLock,
+    pub(crate) dir: PathBuf,
+    pub(crate) interval: Duration,
 }
 
-fn open_dir(
+pub(crate) fn open_dir(
     config: StoreConfig,
     dir: &Path,
     who: (NodeId, bool),
@@ -503,15 +421,6 @@ fn open_dir(
     let interval = config.checkpoint_interval;
     let core = new_core(config, who, hlc, Arc::clone(&engine), gc)?;
     Ok(Parts { core, log, engine, lock, dir: dir.to_owned(), interval })
-}
-
-fn open_parts(
-    config: StoreConfig,
-    dir: &Path,
-    node: NodeId,
-    hlc: Arc<Hlc>,
-) -> Result<Parts, StoreError> {
-    open_dir(config, dir, (node, false), hlc)
 }
 
 /// Opens log and engine, and the raft group over them, which redoes what the engine has lost.

@@ -12,6 +12,7 @@
 
 mod keeper;
 mod network;
+mod open;
 mod register;
 mod switchboard;
 
@@ -25,6 +26,7 @@ pub use switchboard::{Founding, REFUSED, Switchboard};
 
 pub(crate) use keeper::Keeper;
 pub(crate) use network::RaftNetwork;
+pub(crate) use open::Among;
 pub(crate) use register::Register;
 pub(crate) use switchboard::Parts as SwitchParts;
 

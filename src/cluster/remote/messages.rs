@@ -10,7 +10,7 @@ use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode,
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     pub(crate) op: Option<Op>,
 }
 
@@ -51,6 +51,9 @@ pub(crate) enum Op {
     /// The oldest snapshot that a node needs.
     #[prost(message, tag = "15")]
     Protect(At),
+    /// The sender has read the catalog again.
+    #[prost(message, tag = "16")]
+    Refreshed(Empty),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -208,6 +211,9 @@ pub(crate) struct Commit {
     pub(crate) verify: Vec<WireVerify>,
     #[prost(message, required, tag = "10")]
     pub(crate) name: Name,
+    /// The nodes on which its strong table locks are held; none if it has none.
+    #[prost(uint64, repeated, tag = "11")]
+    pub(crate) locked_nodes: Vec<u64>,
 }
 
 /// A key that was locked, with its version then.

@@ -18,12 +18,12 @@ mod messages;
 mod serve;
 mod txn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, Timestamp};
+use meridian_kv::api::{Bytes, KvError, Timestamp};
 use meridian_rpc::Transport;
 use parking_lot::Mutex;
 
@@ -34,13 +34,13 @@ pub(crate) use ask::{Asked, Search};
 pub(crate) use messages::{Answer, At, Op, ScanPage};
 
 /// The service number of requests about keys.
-pub const SERVICE: u8 = 2;
+pub(crate) const SERVICE: u8 = 2;
 
 /// How long another node's word on its snapshots counts. It is repeated every few seconds.
 const PROTECTION: Duration = Duration::from_secs(30);
 
 /// Called with the catalog's changes that another node has committed.
-pub type OnCatalogChange = Box<dyn Fn(Bytes) + Send + Sync>;
+pub(crate) type OnCatalogChange = Box<dyn Fn(Bytes) + Send + Sync>;
 
 /// This node among others: what it asks of them and holds for them.
 pub(crate) struct Cluster {
@@ -52,6 +52,9 @@ pub(crate) struct Cluster {
     /// The oldest snapshots in use on other nodes.
     protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
     on_catalog_change: OnceLock<OnCatalogChange>,
+    /// Nodes that were given up and have not said since that they read the catalog again: they may not
+    /// know of tables' new forms.
+    stale: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Cluster {
@@ -63,6 +66,7 @@ impl Cluster {
             guests: Guests::default(),
             protected: Mutex::default(),
             on_catalog_change: OnceLock::new(),
+            stale: Mutex::default(),
         });
         cluster.core.join(&cluster);
         cluster
@@ -83,8 +87,28 @@ impl Cluster {
 
     /// A node is certainly gone, or certainly not able to commit: what it holds here goes.
     pub(crate) fn node_gone(&self, node: NodeId) {
+        self.stale.lock().insert(node);
         self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
+    }
+
+    /// A node has read the catalog again.
+    fn refreshed(&self, node: NodeId) {
+        self.stale.lock().remove(&node);
+    }
+
+    /// May this node change anything?
+    fn may_write(&self, node: NodeId) -> bool {
+        !self.stale.lock().contains(&node)
+    }
+
+    /// Fails when a node may change rows by a form of a table that is just being changed: `locked` are the
+    /// nodes on which its lock is held.
+    pub(crate) fn check_locked(&self, locked: &[NodeId]) -> Result<(), KvError> {
+        let stale = self.stale.lock();
+        let mut live = self.live();
+        live.retain(|node| !stale.contains(node) && !locked.contains(node));
+        if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(KvError::CONCURRENT_UPDATE) }
     }
 
     /// The range is led elsewhere.

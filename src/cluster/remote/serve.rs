@@ -79,6 +79,10 @@ impl Cluster {
     }
 
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
+        let changes = matches!(op, Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_));
+        if changes && !self.may_write(from) {
+            return Ok(Answer::NotHere(0));
+        }
         match op {
             Op::Snapshot(Empty {}) => self.serve_snapshot(),
             Op::Read(read) => self.serve_read(&read),
@@ -98,6 +102,10 @@ impl Cluster {
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 self.catalog_changed(change.bytes);
+                Ok(Answer::Done(At::default()))
+            }
+            Op::Refreshed(Empty {}) => {
+                self.refreshed(from);
                 Ok(Answer::Done(At::default()))
             }
             Op::Protect(at) => {
@@ -292,6 +300,8 @@ impl Cluster {
             _ => CommitError::Moved,
         };
         let isolation = Isolation::decode(commit.isolation).ok_or(CommitError::Moved)?;
+        let locked: Vec<NodeId> = commit.locked_nodes.iter().copied().map(NodeId).collect();
+        self.check_locked(&locked)?;
         let guest = self.guests.enter(owner(&commit.who));
         let read_ts = Timestamp(commit.read_ts);
         let lost = commit.locked_in != 0 && commit.locked_in != epoch;

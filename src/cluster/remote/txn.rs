@@ -1,5 +1,6 @@
 //! A transaction whose leaseholder is another node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::{Asked, Cluster, Search};
 use crate::commit::{CommitError, Outcome};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
-use crate::txn::{Changes, Locked, Snapshot, Try, Txn};
+use crate::txn::{Changes, Locked, Snapshot, Try, Txn, is_weak};
 
 fn who(owner: Owner) -> Who {
     Who { txn: owner.id, session: owner.session }
@@ -286,7 +287,22 @@ impl Txn {
             locked_in,
             verify: changes.verify.iter().map(verify).collect(),
             name: name(this),
+            locked_nodes: self.locked_nodes().into_iter().map(|node| node.0).collect(),
         }
+    }
+
+    /// The nodes on which all of this transaction's strong table locks are held; none if it has none.
+    pub(crate) fn locked_nodes(&self) -> Vec<NodeId> {
+        let mut by_table: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();
+        for held in self.tables.iter().filter(|held| !is_weak(held.mode)) {
+            let nodes = by_table.entry(held.table).or_default();
+            nodes.insert(self.core.node);
+            nodes.extend(held.elsewhere.iter().map(|(node, _)| *node));
+        }
+        let mut tables = by_table.into_values();
+        let Some(first) = tables.next() else { return Vec::new() };
+        let all = tables.fold(first, |all, nodes| all.intersection(&nodes).copied().collect());
+        all.into_iter().collect()
     }
 
     /// What became of a commit whose outcome was not heard. `None`: it was not made, and won't be.

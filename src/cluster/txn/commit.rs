@@ -179,6 +179,9 @@ impl Txn {
 
     /// As [`Txn::commit_here`], keeping the changes for another try.
     async fn commit_copy_here(&mut self, changes: &mut Changes, this: Try, epoch: u64) -> Outcome {
+        if let Some(cluster) = self.core.cluster() {
+            cluster.check_locked(&self.locked_nodes())?;
+        }
         for key in std::mem::take(&mut changes.unlocked) {
             let newest = self.lock_unseen(&key).await?;
             let at = changes.writes.binary_search_by(|write| write.key.cmp(&key));

@@ -16,7 +16,7 @@ use crate::advisory::Level;
 use crate::locking::Acquired;
 
 /// Does this mode conflict with none of the modes that queries and DML take?
-fn is_weak(mode: TableLockMode) -> bool {
+pub(crate) fn is_weak(mode: TableLockMode) -> bool {
     mode <= TableLockMode::RowExclusive
 }
 

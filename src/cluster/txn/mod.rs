@@ -26,7 +26,7 @@ use crate::scan::Scan;
 use crate::snapshots::SnapshotSlot;
 
 pub(crate) use commit::{Changes, Try};
-pub(crate) use locks::advisory;
+pub(crate) use locks::{advisory, is_weak};
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, Default)]

@@ -90,6 +90,7 @@ async fn reload(node: Weak<Node>) {
         };
         if node.catalog_epoch() == before {
             node.update_catalog(|_| loaded.clone());
+            node.store().catalog_read();
             return;
         }
     }

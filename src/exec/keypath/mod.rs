@@ -42,6 +42,20 @@ pub struct KeyPlan {
     output: Vec<(usize, PgType)>,
 }
 
+/// The value of LIMIT or OFFSET; `None` = not given, or NULL.
+fn count(given: Option<&Eval>, word: &str, cx: &Cx) -> Result<Option<u64>, PgError> {
+    let Some(given) = given else { return Ok(None) };
+    let none: Vec<Datum> = vec![];
+    match given.row(&none, cx)?.as_i64() {
+        None => Ok(None),
+        Some(n) => u64::try_from(n).map(Some).map_err(|_| {
+            let code = if word == "LIMIT" { "2201W" } else { "2201X" };
+            let code = meridian_types::SqlState::from_code(code);
+            PgError::new(code, format!("{word} must not be negative"))
+        }),
+    }
+}
+
 /// Rows found by key.
 #[derive(Debug)]
 struct Read {
@@ -113,22 +127,8 @@ impl KeyPlan {
             return Err(PgError::internal("a key plan that writes was asked to read").into());
         };
         let cx = Cx::plain(ctx);
-        let none: Vec<Datum> = vec![];
-        let count = |e: &Option<Eval>, word: &str| -> Result<Option<u64>, PgError> {
-            let Some(e) = e else { return Ok(None) };
-            match e.row(&none, &cx)?.as_i64() {
-                None => Ok(None),
-                Some(n) => u64::try_from(n).map(Some).map_err(|_| {
-                    let code = if word == "LIMIT" { "2201W" } else { "2201X" };
-                    PgError::new(
-                        meridian_types::SqlState::from_code(code),
-                        format!("{word} must not be negative"),
-                    )
-                }),
-            }
-        };
-        let mut skip = count(&read.offset, "OFFSET")?.unwrap_or(0);
-        let limit = count(&read.limit, "LIMIT")?.unwrap_or(u64::MAX);
+        let mut skip = count(read.offset.as_ref(), "OFFSET", &cx)?.unwrap_or(0);
+        let limit = count(read.limit.as_ref(), "LIMIT", &cx)?.unwrap_or(u64::MAX);
         let mut rows = 0;
         let codec = &self.table.indexes[read.index];
         let unique = self.is_unique(read.index);

@@ -1,0 +1,128 @@
+//! Opening the store of a node that is one of several.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_replication::{MultiRaft, NodeRaftConfig, RaftGroup};
+use meridian_rpc::{Class, Rpc, Transport};
+use meridian_storage::StorageError;
+
+use super::{Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard};
+use crate::apply::{EntryApplier, RANGE};
+use crate::config::{StoreConfig, StoreError};
+use crate::core::Core;
+use crate::liveness::NodeLiveness;
+use crate::proposer::Logged;
+use crate::remote::Cluster;
+use crate::store::{Parts, Store, open_dir};
+
+/// How long a new cluster may take to have a leaseholder.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a store of a cluster has beside its own.
+pub(crate) struct Among {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) register: Arc<Register>,
+    pub(crate) liveness: Arc<NodeLiveness>,
+    pub(crate) rpc: Arc<Rpc>,
+    pub(crate) switchboard: Arc<Switchboard>,
+}
+
+impl Store {
+    /// Opens a store that is one of several. `nodes` are those known so far.
+    pub async fn open_member(
+        config: StoreConfig,
+        membership: Membership,
+        nodes: Vec<NodeRow>,
+    ) -> Result<Arc<Store>, StoreError> {
+        config.validate()?;
+        let Some(dir) = config.data_dir.clone() else {
+            return Err(StoreError::Config("a member of a cluster has a data directory".into()));
+        };
+        let (node, hlc) = (membership.node, Arc::clone(&membership.hlc));
+        let opening =
+            tokio::task::spawn_blocking(move || open_dir(config, &dir, (node, false), hlc));
+        let opened = opening.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
+        let transport: Arc<dyn Transport> = Arc::clone(&membership.rpc) as _;
+        let liveness = start_liveness(&membership, &opened, &transport)?;
+        let Parts { core, log, engine, lock, interval, .. } = opened;
+        let raft = MultiRaft::start(
+            NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(node) },
+            Arc::clone(&log) as _,
+            engine,
+            Arc::new(RaftNetwork(Arc::clone(&transport))),
+            Arc::clone(&liveness) as _,
+        )?;
+        let new = membership.founder && !raft.stored().contains(&RANGE);
+        let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
+        let group = match new {
+            true => raft.create_group(RANGE, &[node], applier).await?,
+            false => raft.open_group(RANGE, applier).await?,
+        };
+        let cluster = Cluster::new(Arc::clone(&core), transport);
+        let raft = (raft, group);
+        let (among, keeper) = connect(&membership, (core.clone(), cluster), &raft, liveness);
+        among.register.learn(nodes);
+        let register = Arc::clone(&among.register);
+        let (raft, group) = raft;
+        let proposer = Arc::new(Logged { raft, group, log, _dir: lock });
+        let store = Store::start_among(core, proposer, Some(among));
+        let keeping = tokio::spawn(keeper.run(Arc::clone(&store.stop)));
+        store.tasks.lock().push(keeping);
+        if new {
+            store.await_leaseholder(START_LIMIT).await?;
+            let row = NodeRow {
+                id: node.0,
+                address: membership.address.clone(),
+                sql_address: membership.sql_address.clone(),
+                ..NodeRow::default()
+            };
+            register.put(row).await.map_err(StoreError::Config)?;
+        }
+        Ok(store)
+    }
+}
+
+fn start_liveness(
+    membership: &Membership,
+    opened: &Parts,
+    transport: &Arc<dyn Transport>,
+) -> Result<Arc<NodeLiveness>, StoreError> {
+    let cannot = |error| StorageError::io("keep promises to other nodes", error);
+    let (node, hlc) = (membership.node, Arc::clone(&membership.hlc));
+    let liveness = NodeLiveness::open(node, hlc, Some(&opened.dir)).map_err(cannot)?;
+    membership.rpc.set_class_runtime(Class::Liveness, liveness.runtime());
+    liveness.start(Arc::clone(transport)).map_err(cannot)?;
+    Ok(liveness)
+}
+
+/// Puts the parts together and lets other nodes' requests in.
+fn connect(
+    membership: &Membership,
+    (core, cluster): (Arc<Core>, Arc<Cluster>),
+    raft: &(Arc<MultiRaft>, RaftGroup),
+    liveness: Arc<NodeLiveness>,
+) -> (Among, Keeper) {
+    let (rpc, switchboard) = (Arc::clone(&membership.rpc), Arc::clone(&membership.switchboard));
+    let register = Register::new(
+        Arc::clone(&core),
+        Arc::clone(&cluster),
+        raft.1.clone(),
+        Arc::clone(&liveness),
+        (Arc::clone(&rpc), membership.cluster),
+    );
+    switchboard.plug(SwitchParts {
+        raft: Arc::clone(&raft.0),
+        cluster: Arc::clone(&cluster),
+        liveness: Arc::clone(&liveness),
+        register: Arc::clone(&register),
+    });
+    let keeper = Keeper::new(
+        core,
+        raft.clone(),
+        Arc::clone(&liveness),
+        Arc::clone(&cluster),
+        Arc::clone(&register),
+    );
+    (Among { cluster, register, liveness, rpc, switchboard }, keeper)
+}
