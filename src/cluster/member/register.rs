@@ -276,7 +276,7 @@ impl Register {
         let epoch = self.liveness.support_from(leader).epoch;
         let now = Some((leader, epoch));
         let before = std::mem::replace(&mut *self.followed.lock(), now);
-        if before.is_some() && before != now && leader != self.core.node {
+        if before != now && leader != self.core.node {
             self.cluster.catalog_changed(Bytes::new());
         }
     }

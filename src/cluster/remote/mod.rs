@@ -123,9 +123,11 @@ impl Cluster {
     }
 
     /// Others have changed the catalog: so, or (without a word) anyhow.
-    pub(crate) fn catalog_changed(&self, change: Bytes) {
-        if let Some(heard) = self.on_catalog_change.get() {
-            heard(change);
+    pub(crate) fn catalog_changed(self: &Arc<Self>, change: Bytes) {
+        match self.on_catalog_change.get() {
+            Some(heard) => heard(change),
+            // Nobody keeps anything of the catalog yet that could be old.
+            None => self.tell_refreshed(),
         }
     }
 
