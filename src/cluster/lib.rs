@@ -27,6 +27,7 @@ mod config;
 mod core;
 mod counters;
 mod lease;
+pub mod liveness;
 mod locking;
 mod proposer;
 mod read;
@@ -57,5 +58,7 @@ mod bulk_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod liveness_tests;
 #[cfg(test)]
 mod tests;

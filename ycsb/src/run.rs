@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use meridian_base::clock::Instant;
 use meridian_bench::{Bench, Cluster, Record, Report, Run, RunOptions, Target, Worker, gather};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::generators::{Chooser, Distribution};
@@ -58,7 +58,7 @@ struct Client {
 /// Runs, and reports.
 pub(crate) async fn run(args: RunArgs) -> Result<()> {
     let cluster = Cluster::new(&args.target, "ycsb")?;
-    let (nodes, threads) = (cluster.len(), args.threads.max(1));
+    let (nodes, threads) = (cluster.nodes(), args.threads.max(1));
     let records = count_records(&cluster).await?;
     let distribution = args.distribution.unwrap_or(args.workload.distribution());
     // As YCSB does: twice what is expected to be inserted.
@@ -101,7 +101,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<()> {
             ("records", records.into()),
             ("threads", threads.into()),
             ("nodes", nodes.into()),
-            ("asked rate", json!(args.rate)),
+            ("asked rate", args.rate.map_or("none".into(), Value::from)),
         ],
     };
     report.publish(args.options.json.as_deref())?;
@@ -122,17 +122,13 @@ async fn count_records(cluster: &Cluster) -> Result<u64> {
 async fn work(mut client: Client, mut worker: Worker, run: Arc<Run>, began: Instant) -> Record {
     let mut due = client.pace.map(|(_, offset)| began + offset);
     loop {
-        let started = match due {
-            Some(due) => {
-                wait_until(due).await;
-                due
-            }
-            None => Instant::now(),
-        };
+        if let Some(due) = due {
+            wait_until(due).await;
+        }
         let Some(measured) = run.next() else { return worker.finish() };
         let Client { workload, keys, chooser, scan, .. } = &mut client;
         let operation = Operation::input(*workload, keys, chooser, *scan, &mut worker.rng);
-        let started = if due.is_some() { started } else { Instant::now() };
+        let started = due.unwrap_or_else(Instant::now);
         if worker.perform(&operation, started, measured).await
             && let Some(number) = operation.insert()
         {

@@ -121,7 +121,8 @@ async fn chaos(mut arguments: Arguments) -> Result<()> {
     );
     let mut failed = 0;
     for (at, name) in arguments.workloads.iter().enumerate() {
-        let workload = workloads::named(name).with_context(|| format!("no workload {name}"))?;
+        let workload =
+            workloads::named(name, nodes > 1).with_context(|| format!("no workload {name}"))?;
         let seed = arguments.seed.wrapping_add(at as u64 * 1_000_003);
         let length = Duration::from_secs(arguments.seconds);
         let outcome =

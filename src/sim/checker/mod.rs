@@ -87,7 +87,9 @@ fn dependencies(history: &History, versions: &Versions) -> Graph {
             }
         }
     }
-    real_time(history, &real, &mut graph);
+    if !history.clustered {
+        real_time(history, &real, &mut graph);
+    }
     graph
 }
 

@@ -27,6 +27,8 @@ const LISTS_MAX: u32 = 240;
 pub(super) struct Append {
     name: &'static str,
     levels: &'static [Isolation],
+    /// Commits in different ranges of a cluster have no order by real time.
+    clustered: bool,
     ticks: Ticks,
     next_value: AtomicU32,
     txns: Mutex<Vec<TxnRecord>>,
@@ -49,9 +51,9 @@ async fn read(session: &Session, list: u8) -> Answer<Event> {
 }
 
 impl Append {
-    pub(super) fn new(name: &'static str, levels: &'static [Isolation]) -> Append {
+    pub(super) fn new(name: &'static str, levels: &'static [Isolation], clustered: bool) -> Append {
         let (ticks, txns) = (Ticks::default(), Mutex::default());
-        Append { name, levels, ticks, next_value: AtomicU32::new(1), txns }
+        Append { name, levels, clustered, ticks, next_value: AtomicU32::new(1), txns }
     }
 
     fn any_list(&self, rng: &mut StdRng) -> u8 {
@@ -121,7 +123,7 @@ impl Append {
     }
 
     async fn last_reads(&self, session: &mut Session) -> Answer<Judgement> {
-        let mut history = History::default();
+        let mut history = History { clustered: self.clustered, ..History::default() };
         let (began, mut events) = (self.ticks.next(), Vec::new());
         for list in 0..=u8::MAX {
             let event = read(session, list).await?;

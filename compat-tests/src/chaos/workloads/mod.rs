@@ -70,15 +70,15 @@ pub const NAMES: [&str; 12] = [
     "default-value",
 ];
 
-/// A new workload of this name.
-pub fn named(name: &str) -> Option<Arc<dyn Workload>> {
+/// A new workload of this name; is it for several nodes?
+pub fn named(name: &str, clustered: bool) -> Option<Arc<dyn Workload>> {
     use Isolation::{ReadCommitted, RepeatableRead, Serializable};
     let all = &[ReadCommitted, RepeatableRead, Serializable];
     Some(match name {
-        "append" => Arc::new(append::Append::new("append", all)),
-        "append-rc" => Arc::new(append::Append::new("append-rc", &[ReadCommitted])),
-        "append-rr" => Arc::new(append::Append::new("append-rr", &[RepeatableRead])),
-        "append-ser" => Arc::new(append::Append::new("append-ser", &[Serializable])),
+        "append" => Arc::new(append::Append::new("append", all, clustered)),
+        "append-rc" => Arc::new(append::Append::new("append-rc", &[ReadCommitted], clustered)),
+        "append-rr" => Arc::new(append::Append::new("append-rr", &[RepeatableRead], clustered)),
+        "append-ser" => Arc::new(append::Append::new("append-ser", &[Serializable], clustered)),
         "register" => Arc::new(register::Register::default()),
         "bank" => Arc::new(bank::Bank::default()),
         "long-fork" => Arc::new(long_fork::LongFork::default()),
