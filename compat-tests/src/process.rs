@@ -138,6 +138,18 @@ impl Meridian {
         self.child.as_ref().map_or(0, Child::id)
     }
 
+    /// Resident memory, and the most that it has been, KiB.
+    pub fn resident(&self) -> Result<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .context("the server is gone, or this is no Linux")?;
+        let field = |name: &str| -> Result<u64> {
+            let line =
+                status.lines().find_map(|l| l.strip_prefix(name)).context("no such field")?;
+            Ok(line.trim().trim_end_matches(" kB").parse()?)
+        };
+        Ok((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
     /// SIGKILL
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {

@@ -90,6 +90,7 @@ impl Session {
         let Lifted { shape, values } = parse::lift(text)?;
         let epoch = self.node.catalog_epoch();
         let (found, new) = match self.shapes.get(&shape) {
+            Some(Shape::Usable(statement)) if !serves(&statement, &values) => return None,
             Some(Shape::Usable(statement)) => (Some(statement), false),
             Some(Shape::Unusable(at)) if at == epoch => return None,
             Some(Shape::Unusable(_)) | None => (prepare_shape(&shape, &values), true),
@@ -110,6 +111,9 @@ impl Session {
             Literal::Text(text) => io::text_in(ty.oid, -1, text, &eval).ok(),
         });
         let params = values.collect::<Option<Params>>()?;
+        if !plan.query().given.hold(&params) {
+            return None;
+        }
         if new {
             self.shapes.put(&shape, Shape::Usable(Arc::clone(&statement)));
         }
@@ -163,9 +167,18 @@ fn prepare_shape(shape: &str, values: &[Literal<'_>]) -> Option<Arc<PreparedStat
     if !parsed.is_empty() {
         return None;
     }
-    let types = values.iter().map(|value| match value {
+    let types = values.iter().map(given_type).collect();
+    Some(Arc::new(PreparedStatement::of_shape(shape.into(), only, types)))
+}
+
+fn given_type(value: &Literal<'_>) -> PgType {
+    match value {
         Literal::Int(_) => PgType::new(oid::INT4),
         Literal::Text(_) => PgType::new(0),
-    });
-    Some(Arc::new(PreparedStatement::of_shape(shape.into(), only, types.collect())))
+    }
+}
+
+/// Whether it was prepared for literals of these kinds: `1` and `'1'` leave the same shape.
+fn serves(statement: &PreparedStatement, values: &[Literal<'_>]) -> bool {
+    statement.given.iter().copied().eq(values.iter().map(given_type))
 }

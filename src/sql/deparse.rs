@@ -66,6 +66,11 @@ fn priority(op: &str) -> Option<u8> {
     }
 }
 
+/// The operator of a comparison of rows, which is that of the last pair.
+pub(crate) fn row_operator(decides: &[FuncRef]) -> &str {
+    decides.last().map_or("", |f| f.operator.as_deref().unwrap_or(&f.name))
+}
+
 /// Whether the pretty form needs parentheses around an operand.
 fn needs_parentheses(e: &Expr, outer: Outer<'_>) -> bool {
     let connective = matches!(outer, Outer::Connective { .. } | Outer::Not);
@@ -149,6 +154,7 @@ impl Deparser<'_> {
                 self.close(")", out);
             }
             ExprKind::Case { whens, default } => self.case(whens, default.as_deref(), out),
+            ExprKind::RowCompare { pairs, decides, .. } => self.row_compare(pairs, decides, out),
             ExprKind::Coalesce(args) => self.named("COALESCE", args, out),
             ExprKind::NullIf { right, result, .. } => {
                 self.around("NULLIF(", result, ", ", out);
@@ -190,6 +196,15 @@ impl Deparser<'_> {
             | ExprKind::Quantified { .. } => out.push_str("(SubPlan)"),
             ExprKind::Default => out.push_str("DEFAULT"),
         }
+    }
+
+    fn row_compare(&self, pairs: &[(Expr, Expr)], decides: &[FuncRef], out: &mut String) {
+        let (left, right): (Vec<Expr>, Vec<Expr>) = pairs.iter().cloned().unzip();
+        self.open("(", out);
+        self.named("ROW", &left, out);
+        put(out, format_args!(" {} ", row_operator(decides)));
+        self.named("ROW", &right, out);
+        self.close(")", out);
     }
 
     fn around(&self, before: &str, e: &Expr, after: &str, out: &mut String) {

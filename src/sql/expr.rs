@@ -123,6 +123,16 @@ pub enum ExprKind {
         /// ELSE
         default: Option<Box<Expr>>,
     },
+    /// `(a, b) < (c, d)`: the first pair that is not equal decides; pairs behind one that decides or
+    /// is NULL are not looked at.
+    RowCompare {
+        /// Operands, pair by pair.
+        pairs: Vec<(Expr, Expr)>,
+        /// For each pair, what decides where it is not equal (for the last one, in any case).
+        decides: Vec<FuncRef>,
+        /// For each pair but the last, its equality.
+        equal: Vec<FuncRef>,
+    },
     /// COALESCE, lazy.
     Coalesce(Vec<Expr>),
     /// NULLIF by this equality function.

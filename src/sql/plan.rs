@@ -8,6 +8,7 @@ use meridian_types::oid::Oid;
 use meridian_types::{PgError, PgType};
 
 use crate::expr::{ColumnId, Expr};
+use crate::optimise::Given;
 use crate::rel::{Column, Rel};
 
 /// A bound and optimised statement that reads or writes rows.
@@ -30,6 +31,8 @@ pub struct Query {
     /// The error of a constant in the plan, found while it was made: the statement fails with it
     /// when it is run, whether or not a row ever comes to that expression.
     pub fails: Option<PgError>,
+    /// What is computed from parameters alone, and might fail.
+    pub given: Given,
     /// Next free column id, for rules and the executor.
     pub next_column: u32,
     /// Aliases of FROM items, by their columns: EXPLAIN names relations as the statement does.

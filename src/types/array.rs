@@ -1,6 +1,7 @@
 //! Subscripts: reading, slicing and assigning parts of arrays.
 
 use crate::io::array::MAX_DIMENSIONS;
+use crate::oid::Oid;
 use crate::{ArrayValue, Datum, PgError, Result, SqlState};
 
 /// Both ends of one slice subscript; a missing end is the array's own.
@@ -35,6 +36,51 @@ impl ArrayValue {
     /// `a[i][j]…`: NULL outside the array.
     pub fn element(&self, subscripts: &[i32]) -> Datum {
         self.position(subscripts).map_or(Datum::Null, |at| self.elements[at].clone())
+    }
+
+    /// ARRAY[…] of arrays: one array with one dimension more.
+    pub fn nested(element_type: Oid, values: &[Datum]) -> Result<ArrayValue> {
+        ArrayValue::stacked(
+            element_type,
+            values,
+            |_| "multidimensional arrays must have array expressions with matching dimensions",
+        )
+    }
+
+    /// Arrays of one shape as one array; `refusal` words the error for one that does not fit. NULLs and
+    /// empty arrays are left out when there is nothing else.
+    pub fn stacked(
+        element_type: Oid,
+        values: &[Datum],
+        refusal: fn(&Datum) -> &'static str,
+    ) -> Result<ArrayValue> {
+        let unfit = |value| Err(PgError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, refusal(value)));
+        let mut shape: Option<(Vec<i32>, Vec<i32>)> = None;
+        let mut elements = Vec::new();
+        let mut count = 0_i32;
+        let empty = |v: &&Datum| !matches!(v, Datum::Array(a) if !a.dims.is_empty());
+        for value in values {
+            let Datum::Array(array) = value else { continue };
+            match &shape {
+                _ if array.dims.is_empty() => continue,
+                None => shape = Some((array.dims.clone(), array.lower_bounds.clone())),
+                Some((dims, _)) if *dims != array.dims => return unfit(value),
+                Some(_) => {}
+            }
+            elements.extend(array.elements.iter().cloned());
+            count += 1;
+        }
+        if let (Some(_), Some(value)) = (&shape, values.iter().find(empty)) {
+            return unfit(value);
+        }
+        let (mut dims, mut lower_bounds) = (vec![], vec![]);
+        if let Some((inner, lower)) = shape {
+            dims.push(count);
+            dims.extend(inner);
+            lower_bounds.push(1);
+            lower_bounds.extend(lower);
+        }
+        Ok(ArrayValue { element_type, dims, lower_bounds, elements })
     }
 
     /// `a[i:j]…`: the part within the bounds, with subscripts from 1; empty when nothing is left.

@@ -50,30 +50,19 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Resident memory of the server, and the most that it has been, KiB.
-fn resident(server: &Meridian) -> Result<(u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
-        .context("the server is gone, or this is no Linux")?;
-    let field = |name: &str| -> Result<u64> {
-        let line = status.lines().find_map(|l| l.strip_prefix(name)).context("no such field")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
-}
-
 #[expect(clippy::print_stdout, reason = "the program's report")]
 async fn idle(server: &Meridian, sessions: u64) -> Result<()> {
     let url = server.url("postgres");
     let first = tls::connect(&url).await?;
     first.query_one("SELECT 1", &[]).await?;
-    let (before, _) = resident(server)?;
+    let (before, _) = server.resident()?;
     let mut open = Vec::new();
     for n in 0..sessions {
         let client = tls::connect(&url).await.with_context(|| format!("session {n}"))?;
         client.query_one("SELECT 1", &[]).await?;
         open.push(client);
     }
-    let (after, _) = resident(server)?;
+    let (after, _) = server.resident()?;
     let more = after.saturating_sub(before);
     println!(
         "{sessions} idle sessions: {} MiB before, {} MiB after, {:.1} KiB each",
@@ -110,7 +99,7 @@ async fn outgrow(server: &Meridian, name: &str, query: &str) -> Result<()> {
             }
         }
     };
-    let (now, peak) = resident(server)?;
+    let (now, peak) = server.resident()?;
     let said = match outcome {
         Ok(row) => format!("{} rows", row.get::<_, i64>(0)),
         Err(error) if error.code() == Some(&SqlState::OUT_OF_MEMORY) => {

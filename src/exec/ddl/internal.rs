@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meridian_catalog::TableDesc;
 use meridian_sql::bind::{Binder, Clause, Scope, ScopeColumn, ScopeItem};
 use meridian_sql::expr::Expr;
+use meridian_sql::optimise::Given;
 use meridian_sql::parse::{Source, parse_expression, parse_query};
 use meridian_sql::plan::{Command, Query};
 use meridian_sql::rel::{Access, Column, Rel};
@@ -94,6 +95,7 @@ impl DdlContext<'_> {
         let next_column = binder.new_column_id().0;
         Ok(Query {
             fails: None,
+            given: Given::default(),
             rel: bound.rel,
             output: bound.columns,
             params: vec![],
@@ -156,6 +158,7 @@ impl DdlContext<'_> {
         let output = exprs.iter().map(|(c, _)| c.clone()).collect::<Vec<Column>>();
         Ok(Query {
             fails: None,
+            given: Given::default(),
             rel: Rel::Project { input: Box::new(scan), exprs },
             origins: vec![None; output.len()],
             output,

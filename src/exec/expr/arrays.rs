@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_types::{
-    ArrayValue, CallInfo, Datum, PgError, PgType, Result, SqlState, oid, registry,
-};
+use meridian_types::{ArrayValue, CallInfo, Datum, PgError, PgType, Result, oid, registry};
 
 use super::{Eval, RowInput};
 use crate::shared::Cx;
@@ -16,58 +14,20 @@ pub(crate) fn construct(values: Vec<Datum>, nested: bool, ty: PgType) -> Result<
     if !nested {
         return Ok(Datum::Array(Arc::new(ArrayValue::from_elements(element_type, values))));
     }
-    stack(&values, element_type, |_| MISMATCH)
+    Ok(Datum::Array(Arc::new(ArrayValue::nested(element_type, &values)?)))
 }
-
-const MISMATCH: &str =
-    "multidimensional arrays must have array expressions with matching dimensions";
 
 /// ARRAY(SELECT …): `ty` is the type of the sub-query's column.
 pub(crate) fn from_rows(values: Vec<Datum>, ty: PgType) -> Result<Datum> {
     if values.iter().any(|v| matches!(v, Datum::Array(_))) {
-        return stack(&values, values::element_type(ty.oid), |value| match value {
+        let stacked = ArrayValue::stacked(values::element_type(ty.oid), &values, |v| match v {
             Datum::Null => "cannot accumulate null arrays",
             Datum::Array(a) if a.dims.is_empty() => "cannot accumulate empty arrays",
             _ => "cannot accumulate arrays of different dimensionality",
-        });
+        })?;
+        return Ok(Datum::Array(Arc::new(stacked)));
     }
     Ok(Datum::Array(Arc::new(ArrayValue::from_elements(ty.oid, values))))
-}
-
-/// Arrays of one shape as one array; `refusal` words the error for one that does not fit. NULLs and
-/// empty arrays are left out when there is nothing else.
-fn stack(
-    values: &[Datum],
-    element_type: u32,
-    refusal: fn(&Datum) -> &'static str,
-) -> Result<Datum> {
-    let unfit = |value| Err(PgError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, refusal(value)));
-    let mut shape: Option<(Vec<i32>, Vec<i32>)> = None;
-    let mut elements = Vec::new();
-    let mut count = 0_i32;
-    let empty = |v: &&Datum| !matches!(v, Datum::Array(a) if !a.dims.is_empty());
-    for value in values {
-        let Datum::Array(array) = value else { continue };
-        match &shape {
-            _ if array.dims.is_empty() => continue,
-            None => shape = Some((array.dims.clone(), array.lower_bounds.clone())),
-            Some((dims, _)) if *dims != array.dims => return unfit(value),
-            Some(_) => {}
-        }
-        elements.extend(array.elements.iter().cloned());
-        count += 1;
-    }
-    if let (Some(_), Some(value)) = (&shape, values.iter().find(empty)) {
-        return unfit(value);
-    }
-    let (mut dims, mut lower_bounds) = (vec![], vec![]);
-    if let Some((inner, lower)) = shape {
-        dims.push(count);
-        dims.extend(inner);
-        lower_bounds.push(1);
-        lower_bounds.extend(lower);
-    }
-    Ok(Datum::Array(Arc::new(ArrayValue { element_type, dims, lower_bounds, elements })))
 }
 
 type Bound = (Option<Datum>, Option<Datum>);
@@ -75,7 +35,7 @@ type Bound = (Option<Datum>, Option<Datum>);
 /// `base[…]`: an index, a slice, or a jsonb path.
 pub(crate) fn subscript(base: &Datum, bounds: &[Bound], slice: bool, cx: &Cx) -> Result<Datum> {
     match base {
-        Datum::Array(array) if slice => slice_of(array, bounds),
+        Datum::Array(array) if slice => Ok(slice_of(array, bounds)),
         Datum::Array(array) => Ok(element(array, bounds)),
         Datum::Jsonb(_) => jsonb_path(base, bounds, cx),
         _ => Err(PgError::unsupported("subscripting this type is not supported yet")),
@@ -98,69 +58,17 @@ fn element(array: &ArrayValue, bounds: &[Bound]) -> Datum {
     usize::try_from(offset).ok().and_then(|o| array.elements.get(o)).cloned().unwrap_or(Datum::Null)
 }
 
-fn slice_of(array: &ArrayValue, bounds: &[Bound]) -> Result<Datum> {
+fn slice_of(array: &ArrayValue, bounds: &[Bound]) -> Datum {
     let null = |bound: &Option<Datum>| matches!(bound, Some(Datum::Null));
     if bounds.iter().any(|(lower, upper)| null(lower) || null(upper)) {
-        return Ok(Datum::Null);
+        return Datum::Null;
     }
-    let empty = || Datum::Array(Arc::new(ArrayValue::from_elements(array.element_type, vec![])));
-    if bounds.len() > array.dims.len() || array.dims.is_empty() {
-        return Ok(empty());
-    }
-    let mut ranges = Vec::with_capacity(array.dims.len());
-    for (i, (dim, first)) in array.dims.iter().zip(&array.lower_bounds).enumerate() {
-        let (first, last) = (i64::from(*first), i64::from(*first) + i64::from(*dim) - 1);
-        let (mut low, mut high) = (first, last);
-        if let Some((lower, upper)) = bounds.get(i) {
-            for (bound, target) in [(lower, &mut low), (upper, &mut high)] {
-                if let Some(value) = bound {
-                    *target = value.as_i64().unwrap_or(*target);
-                }
-            }
-            // `a[2]` among slices means `a[1:2]`.
-            if lower.is_none() && upper.is_some() && bounds.len() > 1 {
-                low = low.min(first);
-            }
-        }
-        let (low, high) = (low.max(first), high.min(last));
-        if low > high {
-            return Ok(empty());
-        }
-        ranges.push((
-            usize::try_from(low - first).unwrap_or(0),
-            usize::try_from(high - first).unwrap_or(0),
-        ));
-    }
-    let dims: Vec<i32> =
-        ranges.iter().map(|(a, b)| i32::try_from(b - a + 1).unwrap_or(i32::MAX)).collect();
-    let mut elements = Vec::new();
-    let mut at: Vec<usize> = ranges.iter().map(|r| r.0).collect();
-    loop {
-        let offset = at
-            .iter()
-            .zip(&array.dims)
-            .fold(0_usize, |o, (i, dim)| o * usize::try_from(*dim).unwrap_or(0) + i);
-        elements.push(array.elements.get(offset).cloned().unwrap_or(Datum::Null));
-        let mut d = ranges.len();
-        loop {
-            if d == 0 {
-                let lower_bounds = vec![1; dims.len()];
-                let element_type = array.element_type;
-                return Ok(Datum::Array(Arc::new(ArrayValue {
-                    element_type,
-                    dims,
-                    lower_bounds,
-                    elements,
-                })));
-            }
-            d -= 1;
-            if at[d] < ranges[d].1 {
-                at[d] += 1;
-                break;
-            }
-            at[d] = ranges[d].0;
-        }
-    }
+    let end = |bound: &Option<Datum>| match bound {
+        Some(Datum::Int4(end)) => Some(*end),
+        _ => None,
+    };
+    let bounds: Vec<_> = bounds.iter().map(|(lower, upper)| (end(lower), end(upper))).collect();
+    Datum::Array(Arc::new(array.slice(&bounds)))
 }
 
 fn jsonb_path(base: &Datum, bounds: &[Bound], cx: &Cx) -> Result<Datum> {

@@ -87,6 +87,11 @@ fn fast(prosrc: &str) -> Option<Fast> {
     })
 }
 
+fn boolean(node: Node) -> Eval {
+    let (safe, correlated) = properties(&node);
+    Eval { node, ty: PgType::new(oid::BOOL), safe, correlated }
+}
+
 impl Compiler<'_> {
     fn all(&mut self, exprs: &[Expr]) -> Result<Vec<Eval>> {
         exprs.iter().map(|e| self.expr(e)).collect()
@@ -129,6 +134,9 @@ impl Compiler<'_> {
                 let default = default.as_ref().map(|d| self.boxed(d)).transpose()?;
                 Node::Case(compiled, default)
             }
+            ExprKind::RowCompare { pairs, decides, equal } => {
+                self.row_compare(pairs, decides, equal)?
+            }
             ExprKind::Coalesce(args) => Node::Coalesce(self.all(args)?),
             ExprKind::NullIf { eq, left, right, result } => {
                 let f = function(eq, vec![left.ty, right.ty], PgType::new(oid::BOOL));
@@ -144,6 +152,28 @@ impl Compiler<'_> {
             }
             _ => self.rare(e)?,
         })
+    }
+
+    /// CASE WHEN the first pair is equal THEN the rest ELSE what the first pair decides.
+    fn row_compare(
+        &mut self,
+        pairs: &[(Expr, Expr)],
+        decides: &[FuncRef],
+        equal: &[FuncRef],
+    ) -> Result<Node> {
+        let first = pairs.split_first().zip(decides.split_first());
+        let Some((((left, right), pairs), (decide, decides))) = first else {
+            return Err(PgError::internal("a comparison of empty rows"));
+        };
+        let mut call = |func: &FuncRef| -> Result<Node> {
+            let f = function(func, vec![left.ty, right.ty], PgType::new(oid::BOOL));
+            Ok(Node::Call(Box::new(f), vec![self.expr(left)?, self.expr(right)?]))
+        };
+        let decided = call(decide)?;
+        let Some((same, equal)) = equal.split_first() else { return Ok(decided) };
+        let same = boolean(call(same)?);
+        let rest = boolean(self.row_compare(pairs, decides, equal)?);
+        Ok(Node::Case(vec![(same, rest)], Some(Box::new(boolean(decided)))))
     }
 
     fn rare(&mut self, e: &Expr) -> Result<Node> {

@@ -141,6 +141,9 @@ impl Found<'_> {
 impl KeyPlan {
     /// Compiles a statement, if it is one of those that this is for.
     pub fn compile(query: &Query, catalog: &Catalog) -> Option<KeyPlan> {
+        if query.fails.is_some() {
+            return None;
+        }
         match &query.rel {
             Rel::Modify(modify) => Self::write(query, modify, catalog),
             other => Self::select(query, other),

@@ -349,7 +349,7 @@ impl Sequencer {
         if let Some(flying) = self.in_flight.iter().find(|f| f.txn == Some(origin.txn)) {
             return Err(Refused::InFlight(flying.ts));
         }
-        if let Some(kept) = self.prepared.markers.get(&origin.txn) {
+        if let Some(kept) = self.prepared.markers.get(&(origin.txn, 0)) {
             return Err(kept.refusal());
         }
         match self.outcomes.remembers(origin.sent) {
@@ -371,8 +371,8 @@ impl Sequencer {
         let found = keys
             .find_map(|key| self.prepared.writer(key))
             .or_else(|| runs.find_map(|run| self.prepared.writer_within(run.first(), run.last())))
-            .or_else(|| self.prepared.reader(written().chain(rows)))
-            .or_else(|| request.reads.and_then(|reads| self.prepared.writes_into(reads)));
+            .or_else(|| self.prepared.reader(None, written().chain(rows)))
+            .or_else(|| request.reads.and_then(|reads| self.prepared.writes_into(None, reads)));
         found.map_or(Ok(()), |txn| Err(Refused::Wait(txn)))
     }
 

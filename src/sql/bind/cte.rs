@@ -176,7 +176,7 @@ impl Binder<'_> {
             refusal: Some(Refusal::NonRecursiveTerm),
         };
         self.relations.ctes.push(entry.clone());
-        let mut first = self.bind_term(left)?;
+        let mut first = self.bind_term(left, true)?;
         self.relations.ctes.pop();
         let mut columns = self.name_columns(&mut first, cte)?;
         let mut plan = first.rel;
@@ -187,7 +187,7 @@ impl Binder<'_> {
         (entry.columns, entry.refusal) = (columns.clone(), None);
         entry.hidden = columns.len() - base.len();
         self.relations.ctes.push(entry.clone());
-        let second = self.bind_term_unresolved(right)?;
+        let second = self.bind_term(right, false)?;
         self.relations.ctes.truncate(mark);
         let (rel, ids) = self.fit_recursive_term(second, &base, &name, &positions)?;
         let (rel, ids) = self.next_marks(&marks, id, &name, rel, ids, &base)?;
@@ -207,14 +207,11 @@ impl Binder<'_> {
         })
     }
 
-    fn bind_term(&mut self, body: &ast::SetExpr) -> Result<BoundQuery> {
-        let query = super::setop::leaf_query(body);
-        self.bind_query(&query)
-    }
-
-    fn bind_term_unresolved(&mut self, body: &ast::SetExpr) -> Result<BoundQuery> {
-        let query = super::setop::leaf_query(body);
-        self.bind_query_as(&query, false)
+    fn bind_term(&mut self, body: &ast::SetExpr, resolve: bool) -> Result<BoundQuery> {
+        if matches!(body, ast::SetExpr::SetOperation { .. }) {
+            return self.bind_set_operation(body, &Tail::default(), resolve);
+        }
+        self.bind_query_as(&super::setop::leaf_query(body), resolve)
     }
 
     /// The recursive term with the types of the non-recursive one.
@@ -272,12 +269,12 @@ fn is_modifying(query: &ast::Query) -> bool {
 /// Whether a query names this relation without a schema.
 fn reads(query: &ast::Query, name: &str) -> bool {
     use std::ops::ControlFlow;
-    let found = ast::visit_relations(query, |relation| {
+    let mut visit = |relation: &ast::ObjectName| {
         let same = match relation.0.as_slice() {
             [part] => part.as_ident().is_some_and(|i| i.value == name),
             _ => false,
         };
         if same { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    found.is_break()
+    };
+    crate::parse::source::on_deep_stack(|| ast::visit_relations(query, &mut visit)).is_break()
 }

@@ -23,6 +23,43 @@ fn syntax(text: &str, position: Option<u32>) -> PgError {
     PgError::new(SqlState::SYNTAX_ERROR, text).at(position)
 }
 
+fn operands(call: &Expr) -> &[Expr] {
+    match &call.kind {
+        ExprKind::Call { args, .. } => args,
+        _ => &[],
+    }
+}
+
+/// `a < b OR (a = b AND rest)`, from what decides each pair and its equality.
+fn connected(mut pairs: Vec<(Expr, Option<Expr>)>) -> Expr {
+    let Some((mut rest, _)) = pairs.pop() else { return boolean(ExprKind::Or(vec![])) };
+    while let Some((less, equal)) = pairs.pop() {
+        let tail = boolean(ExprKind::And(equal.into_iter().chain([rest]).collect()));
+        rest = boolean(ExprKind::Or(vec![less, tail]));
+    }
+    rest
+}
+
+fn row_compare(compared: Vec<(Expr, Option<Expr>)>) -> Result<Expr> {
+    let (mut pairs, mut decides, mut equal) = (vec![], vec![], vec![]);
+    for (less, same) in compared {
+        let types = |e: &Expr| operands(e).iter().map(|a| a.ty.oid).collect::<Vec<_>>();
+        let alike = same.as_ref().is_none_or(|same| types(same) == types(&less));
+        if let Some(ExprKind::Call { func, .. }) = same.map(|e| e.kind) {
+            equal.push(func);
+        }
+        match less.kind {
+            ExprKind::Call { func, mut args } if alike && args.len() == 2 => {
+                let right = args.remove(1);
+                pairs.push((args.remove(0), right));
+                decides.push(func);
+            }
+            _ => return Err(PgError::internal("a comparison of rows is no pair of calls")),
+        }
+    }
+    Ok(boolean(ExprKind::RowCompare { pairs, decides, equal }))
+}
+
 impl Binder<'_> {
     pub(super) fn bind_row(&mut self, fields: &[ast::Expr], clause: Clause) -> Result<Expr> {
         let mut out = Vec::with_capacity(fields.len());
@@ -106,31 +143,24 @@ impl Binder<'_> {
                 ));
             }
         };
-        // From the last pair backwards: a < b OR (a = b AND rest). A later pair is not looked at when
-        // an earlier one decides or is NULL, which shows when computing it may fail.
+        let mut compared = Vec::with_capacity(pairs.len());
+        let mut pairs = pairs.into_iter().peekable();
+        while let Some((l, r)) = pairs.next() {
+            if pairs.peek().is_none() {
+                compared.push((self.make_operator(op, Some(l), r, None)?, None));
+                break;
+            }
+            let less = self.make_operator(strict, Some(l.clone()), r.clone(), None)?;
+            compared.push((less, Some(self.make_operator("=", Some(l), r, None)?)));
+        }
+        // Where computing an operand cannot fail it does not show which ones are looked at, and ANDs
+        // and ORs are what keys can be found in.
         let simple = |e: &Expr| {
             let bare = if let ExprKind::Relabel(inner) = &e.kind { inner } else { e };
             matches!(bare.kind, ExprKind::Column(_) | ExprKind::Const(_) | ExprKind::Param(_))
         };
-        let mut harmless = true;
-        let mut pairs = pairs;
-        let Some((l, r)) = pairs.pop() else { return Err(PgError::internal("an empty row")) };
-        let mut last = (l.0.clone(), r.0.clone());
-        let mut rest = self.make_operator(op, Some(l), r, None)?;
-        while let Some((l, r)) = pairs.pop() {
-            let less = self.make_operator(strict, Some(l.clone()), r.clone(), None)?;
-            harmless &= simple(&last.0) && simple(&last.1);
-            last = (l.0.clone(), r.0.clone());
-            let equal = self.make_operator("=", Some(l), r, None)?;
-            if !harmless {
-                let (whens, default) = (vec![(equal, rest)], Some(Box::new(less)));
-                rest = boolean(ExprKind::Case { whens, default });
-                continue;
-            }
-            let tail = boolean(ExprKind::And(vec![equal, rest]));
-            rest = boolean(ExprKind::Or(vec![less, tail]));
-        }
-        Ok(rest)
+        let harmless = compared.iter().flat_map(|(e, _)| operands(e)).all(simple);
+        if harmless { Ok(connected(compared)) } else { row_compare(compared) }
     }
 
     /// ARRAY[…], to the element type of `target` when a cast surrounds it.

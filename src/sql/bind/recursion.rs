@@ -6,6 +6,7 @@ use meridian_types::{PgError, Result, SqlState};
 
 use super::Binder;
 use crate::ast;
+use crate::parse::source::on_deep_stack;
 use sqlparser::tokenizer::Location;
 
 /// What a reference stands inside of.
@@ -30,7 +31,9 @@ impl Binder<'_> {
     /// Refuses a recursive term that names the query where that is not allowed.
     pub(super) fn check_recursive_term(&self, name: &str, term: &ast::SetExpr) -> Result<()> {
         let mut search = Search { name, count: 0 };
-        let refused = in_expressions(name, term).or_else(|| search.set_expr(term, Inside::Nothing));
+        let refused = on_deep_stack(|| {
+            in_expressions(name, term).or_else(|| search.set_expr(term, Inside::Nothing))
+        });
         let Some((what, location)) = refused else { return Ok(()) };
         let text = format!("recursive reference to query \"{name}\" must not appear {what}");
         Err(PgError::new(SqlState::INVALID_RECURSION, text).at(self.source.position(location)))

@@ -48,6 +48,9 @@ fn same_node(a: &ExprKind, b: &ExprKind) -> bool {
         (K::Case { whens: a, default: c }, K::Case { whens: b, default: d }) => {
             a.len() == b.len() && c.is_some() == d.is_some()
         }
+        (K::RowCompare { decides: a, .. }, K::RowCompare { decides: b, .. }) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_func(a, b))
+        }
         (K::MinMax { greatest: a, .. }, K::MinMax { greatest: b, .. }) => a == b,
         (
             K::ArrayCompare { func: a, quantifier: p, .. },

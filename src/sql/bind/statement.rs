@@ -6,6 +6,7 @@ use meridian_types::{EvalContext, PgError, PgType, Result};
 
 use super::{Binder, BoundQuery, CatalogView};
 use crate::ast;
+use crate::optimise::Given;
 use crate::parse::Source;
 use crate::plan::{Command, Query};
 use crate::rel::Rel;
@@ -64,6 +65,7 @@ impl Binder<'_> {
         tables.sort_by_key(|(t, _)| t.oid);
         Ok(Query {
             fails: None,
+            given: Given::default(),
             writes: writes(&bound.rel),
             rel: bound.rel,
             output: bound.columns,

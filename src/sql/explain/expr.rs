@@ -7,7 +7,7 @@ use std::sync::Arc;
 use meridian_types::oid;
 use meridian_types::{Datum, PgType};
 
-use crate::deparse::quote_ident;
+use crate::deparse::{quote_ident, row_operator};
 use crate::expr::{ColumnId, Expr, ExprKind, FuncRef, Quantifier, Subquery, TruthTest};
 use crate::plan::{Aliases, Modify, ModifyKind, Query};
 use crate::rel::{AggregateCall, Column, Rel};
@@ -236,15 +236,14 @@ pub fn expression(e: &Expr, names: &Names) -> String {
             format!("({} IS DISTINCT FROM {})", text(left), text(right))
         }
         ExprKind::Case { whens, default } => {
-            let mut out = String::from("CASE");
-            for (condition, result) in whens {
-                out.push_str(&format!(" WHEN {} THEN {}", text(condition), text(result)));
-            }
-            if let Some(default) = default {
-                out.push_str(&format!(" ELSE {}", text(default)));
-            }
-            out.push_str(" END");
-            out
+            let when = |(c, r): &(Expr, Expr)| format!(" WHEN {} THEN {}", text(c), text(r));
+            let whens: String = whens.iter().map(when).collect();
+            let default = default.as_ref().map(|e| format!(" ELSE {}", text(e)));
+            format!("CASE{whens}{} END", default.unwrap_or_default())
+        }
+        ExprKind::RowCompare { pairs, decides, .. } => {
+            let (left, right): (Vec<Expr>, Vec<Expr>) = pairs.iter().cloned().unzip();
+            format!("(ROW({}) {} ROW({}))", list(&left), row_operator(decides), list(&right))
         }
         ExprKind::Coalesce(args) => format!("COALESCE({})", list(args)),
         ExprKind::NullIf { left, right, .. } => format!("NULLIF({}, {})", text(left), text(right)),

@@ -5,24 +5,33 @@
 //! decided without looking at an operand (a strict function of NULL, `false AND …`) is not decided
 //! over the head of such an error to the left of it, or beside it in a call.
 
+use std::sync::Arc;
+
 use meridian_types::oid::{self, BOOL, Oid};
-use meridian_types::{CallInfo, Datum, EvalContext, PgError, PgType, Result, io, registry};
+use meridian_types::{
+    ArrayValue, CallInfo, Datum, EvalContext, PgError, PgType, Result, builtin, io, registry,
+};
 
 use crate::expr::{Expr, ExprKind, FuncRef, TruthTest};
 use crate::rel::{JoinKind, Rel};
+use crate::resolve::func_ref;
 use crate::walk;
 
 /// Folds all expressions of a tree and empties what can never give a row.
 pub(super) fn relation(mut rel: Rel, failing: &mut bool) -> Rel {
     let ctx = EvalContext::bare();
-    walk::rewrite_rel(&mut rel, &mut |e| fold_node(e, &ctx, failing));
+    walk::rewrite_rel(&mut rel, &mut |e| node(e, &ctx, failing));
     contradictions(rel)
 }
 
-fn fold_node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
+/// Folds a node whose operands have been folded.
+pub(super) fn node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
     let ty = e.ty;
     let folded = match &mut e.kind {
         ExprKind::Call { func, args } => {
+            if func.oid == SUBSTRING_SIMILAR && !args.iter().any(|a| is_null(a) == Some(true)) {
+                inline_substring(func, args, ctx, failing);
+            }
             let folded = fold_call(func, args, ty, ctx);
             *failing |= folded.is_none() && is_failed(func, args);
             folded
@@ -37,6 +46,11 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
         ExprKind::Truth(test, arg) => truth(*test, arg),
         ExprKind::Case { whens, default } => case(whens, default, ty),
         ExprKind::Coalesce(args) => coalesce(args),
+        ExprKind::ArrayCompare { func, left, right, .. }
+            if func.strict && is_const(left) && is_null(right) == Some(true) =>
+        {
+            Some(Expr::constant(Datum::Null, ty))
+        }
         ExprKind::ViaText { arg } => via_text(arg, ty, ctx)
             .and_then(|d| d.inspect_err(|_| *failing = true).ok())
             .map(|d| Expr::constant(d, ty)),
@@ -53,14 +67,39 @@ fn fold_node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
             _ => None,
         },
         ExprKind::Subscript { base, indexes, slice: false } => element(base, indexes, ty),
-        ExprKind::Array { elements, nested: false } if elements.iter().all(is_const) => {
-            array(elements, ty)
-        }
+        ExprKind::Subscript { base, indexes, slice: true } => slice(base, indexes, ty),
+        ExprKind::Array { elements, nested } => array(elements, *nested, ty)
+            .and_then(|d| d.inspect_err(|_| *failing = true).ok())
+            .map(|d| Expr::constant(d, ty)),
         _ => None,
     };
     if let Some(folded) = folded {
         *e = folded;
     }
+}
+
+/// `substring(text, pattern, escape)`, which PostgreSQL defines in SQL.
+const SUBSTRING_SIMILAR: Oid = 2074;
+const SUBSTRING_REGEX: Oid = 2073;
+const SIMILAR_TO_ESCAPE: Oid = 1986;
+
+/// By its definition, `substring(text, similar_to_escape(pattern, escape))`.
+fn inline_substring(
+    func: &mut FuncRef,
+    args: &mut Vec<Expr>,
+    ctx: &EvalContext,
+    failing: &mut bool,
+) {
+    let (Some(outer), Some(inner)) =
+        (builtin::proc_by_oid(SUBSTRING_REGEX), builtin::proc_by_oid(SIMILAR_TO_ESCAPE))
+    else {
+        return;
+    };
+    let kind = ExprKind::Call { func: func_ref(inner, None), args: args.split_off(1) };
+    let mut pattern = Expr { kind, ty: PgType::new(oid::TEXT) };
+    node(&mut pattern, ctx, failing);
+    args.push(pattern);
+    *func = func_ref(outer, None);
 }
 
 fn boolean(b: bool) -> Expr {
@@ -94,18 +133,12 @@ fn fold_call(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Op
 fn compute(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Option<Result<Datum>> {
     let kernel = registry::scalar(&func.prosrc)?;
     let types: Vec<PgType> = args.iter().map(|a| a.ty).collect();
-    let values: Vec<Datum> = args
-        .iter()
-        .filter_map(|a| match &a.kind {
-            ExprKind::Const(d) => Some(d.clone()),
-            _ => None,
-        })
-        .collect();
+    let values: Vec<Datum> = args.iter().filter_map(constant).collect();
     Some(kernel(&CallInfo { ctx, args: &types, ret: ty }, &values))
 }
 
 /// Types whose text forms do not depend on settings.
-const SETTLED: [Oid; 16] = [
+const SETTLED: [Oid; 17] = [
     oid::BOOL,
     oid::BYTEA,
     oid::CHAR,
@@ -121,6 +154,7 @@ const SETTLED: [Oid; 16] = [
     oid::BPCHAR,
     oid::VARCHAR,
     oid::UUID,
+    oid::JSON,
     oid::JSONB,
 ];
 
@@ -150,6 +184,9 @@ fn raises(e: &Expr) -> bool {
             ExprKind::ViaText { arg } => {
                 via_text(arg, e.ty, &EvalContext::bare()).is_some_and(|r| r.is_err())
             }
+            ExprKind::Array { elements, nested } => {
+                array(elements, *nested, e.ty).is_some_and(|r| r.is_err())
+            }
             _ => false,
         };
     });
@@ -158,8 +195,9 @@ fn raises(e: &Expr) -> bool {
 
 /// Immutable, or one of the functions whose definition in SQL is inlined to one that is.
 fn is_immutable(func: &FuncRef, args: &[Expr]) -> bool {
-    let quoting = || matches!(&*func.name, "quote_literal" | "quote_nullable");
-    func.volatility == b'i' || (quoting() && args.iter().all(|a| SETTLED.contains(&a.ty.oid)))
+    const INLINED: [&str; 4] = ["quote_literal", "quote_nullable", "textanycat", "anytextcat"];
+    let inlined = || INLINED.contains(&&*func.name);
+    func.volatility == b'i' || (inlined() && args.iter().all(|a| SETTLED.contains(&a.ty.oid)))
 }
 
 fn is_failed(func: &FuncRef, args: &[Expr]) -> bool {
@@ -183,6 +221,8 @@ pub(super) fn first_error(rel: &Rel) -> Option<PgError> {
                 found = compute(func, args, e.ty, &EvalContext::bare()).and_then(Result::err);
             } else if let ExprKind::ViaText { arg } = &e.kind {
                 found = via_text(arg, e.ty, &EvalContext::bare()).and_then(Result::err);
+            } else if let ExprKind::Array { elements, nested } = &e.kind {
+                found = array(elements, *nested, e.ty).and_then(Result::err);
             } else if let Some(sub) = walk::subquery_of(e) {
                 found = first_error(&sub.plan);
             }
@@ -306,6 +346,11 @@ fn coalesce(args: &mut Vec<Expr>) -> Option<Expr> {
 
 /// An element of a constant array.
 fn element(base: &Expr, indexes: &[(Option<Expr>, Option<Expr>)], ty: PgType) -> Option<Expr> {
+    if matches!(base.kind, ExprKind::Const(Datum::Null))
+        && indexes.iter().all(|(_, index)| index.as_ref().is_some_and(is_const))
+    {
+        return Some(Expr::constant(Datum::Null, ty));
+    }
     let ExprKind::Const(Datum::Array(array)) = &base.kind else { return None };
     let mut at = Vec::with_capacity(indexes.len());
     for (_, index) in indexes {
@@ -318,17 +363,46 @@ fn element(base: &Expr, indexes: &[(Option<Expr>, Option<Expr>)], ty: PgType) ->
     Some(Expr::constant(array.element(&at), ty))
 }
 
-fn array(elements: &[Expr], ty: PgType) -> Option<Expr> {
-    let element_type = elements.first()?.ty.oid;
-    let values = elements
-        .iter()
-        .filter_map(|e| match &e.kind {
-            ExprKind::Const(d) => Some(d.clone()),
-            _ => None,
-        })
-        .collect();
-    let value = meridian_types::ArrayValue::from_elements(element_type, values);
-    Some(Expr::constant(Datum::Array(std::sync::Arc::new(value)), ty))
+/// A slice of a constant array.
+fn slice(base: &Expr, indexes: &[(Option<Expr>, Option<Expr>)], ty: PgType) -> Option<Expr> {
+    let base = constant(base)?;
+    let mut null = base.is_null();
+    let mut end = |bound: &Option<Expr>| match bound.as_ref().map(constant) {
+        None => Some(None),
+        Some(Some(Datum::Int4(end))) => Some(Some(end)),
+        Some(Some(Datum::Null)) => {
+            null = true;
+            Some(None)
+        }
+        _ => None,
+    };
+    let bounds: Vec<_> =
+        indexes.iter().map(|(l, u)| Some((end(l)?, end(u)?))).collect::<Option<_>>()?;
+    match base {
+        _ if null => Some(Expr::constant(Datum::Null, ty)),
+        Datum::Array(array) => {
+            Some(Expr::constant(Datum::Array(Arc::new(array.slice(&bounds))), ty))
+        }
+        _ => None,
+    }
+}
+
+/// An array of constants.
+fn array(elements: &[Expr], nested: bool, ty: PgType) -> Option<Result<Datum>> {
+    let values: Vec<Datum> = elements.iter().map(constant).collect::<Option<_>>()?;
+    let value = if nested {
+        ArrayValue::nested(builtin::type_by_oid(ty.oid)?.elem, &values)
+    } else {
+        Ok(ArrayValue::from_elements(elements.first()?.ty.oid, values))
+    };
+    Some(value.map(|value| Datum::Array(Arc::new(value))))
+}
+
+fn constant(e: &Expr) -> Option<Datum> {
+    match &e.kind {
+        ExprKind::Const(d) => Some(d.clone()),
+        _ => None,
+    }
 }
 
 /// Conditions that are constant, bottom up.

@@ -20,6 +20,7 @@ mod access;
 mod cte;
 mod decorrelate;
 mod fold;
+mod given;
 mod join_order;
 mod keys;
 mod prune;
@@ -28,6 +29,7 @@ mod stats;
 mod strict;
 mod subquery;
 
+pub use given::Given;
 pub use stats::{Estimate, estimate};
 
 use std::sync::Arc;
@@ -95,6 +97,9 @@ pub fn optimise(mut query: Query) -> Query {
     let mut optimiser = Optimiser { next_column: query.next_column, failing: false };
     prune::renames(&mut query);
     let needed = query.output.iter().map(|c| c.id).collect();
+    if !query.params.is_empty() {
+        query.given = Given::of(&query.rel);
+    }
     query.rel = optimiser.relation(query.rel, &needed);
     query.next_column = optimiser.next_column;
     if optimiser.failing {

@@ -160,7 +160,10 @@ fn scalars(e: &mut Expr, input: &mut Rel, optimiser: &mut Optimiser) {
     }
     match &mut e.kind {
         // Branches that may not be evaluated must not raise errors.
-        ExprKind::Case { .. } | ExprKind::NullIf { .. } | ExprKind::Quantified { .. } => {}
+        ExprKind::Case { .. }
+        | ExprKind::RowCompare { .. }
+        | ExprKind::NullIf { .. }
+        | ExprKind::Quantified { .. } => {}
         ExprKind::Coalesce(args) => {
             if let Some(first) = args.first_mut() {
                 scalars(first, input, optimiser);

@@ -70,6 +70,11 @@ pub(crate) fn start_of_query(query: &Query) -> Location {
 
 const WALK_BYTES: usize = 64 << 20;
 
+/// Runs a visitor of the parser's trees, which recurses once for each arm of a UNION.
+pub(crate) fn on_deep_stack<T>(visit: impl FnOnce() -> T) -> T {
+    stacker::grow(WALK_BYTES, visit)
+}
+
 fn walked(expr: &Expr) -> Location {
     stacker::maybe_grow(1 << 20, WALK_BYTES, || expr.span().start)
 }

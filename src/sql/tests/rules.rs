@@ -165,9 +165,19 @@ fn rules_make_plans_cheaper() {
 
 /// EXPLAIN of the optimised query, costs off.
 fn explained(text: &str) -> String {
-    let catalog = super::tables().analyse("t", 1_000_000.0);
+    explained_with(&super::tables().analyse("t", 1_000_000.0), text)
+}
+
+/// EXPLAIN over a table of orders with two indexes.
+fn explained_orders(text: &str) -> String {
+    let ddl = "create table o (w int, d int, id int, c int, x int, primary key (w, d, id)); \
+               create index o_c on o (w, d, c, id);";
+    explained_with(&super::catalog::TestCatalog::of(ddl).analyse("o", 60_000.0), text)
+}
+
+fn explained_with(catalog: &super::catalog::TestCatalog, text: &str) -> String {
     let options = crate::explain::Options { costs: false, ..Default::default() };
-    super::run(&catalog, text, true).map_or_else(
+    super::run(catalog, text, true).map_or_else(
         |e| super::show(&e),
         |q| crate::explain::explain(&q, options, None, Some(true)).join("\n"),
     )
@@ -224,6 +234,27 @@ fn explain_looks_like_postgres() {
 }
 
 #[test]
+fn more_bound_columns_win_over_the_primary_key() {
+    let cases = [
+        (
+            "select x from o where w = 1 and d = 2 and c = 3 order by id desc limit 1",
+            r#"
+            Limit
+              ->  Index Scan Backward using o_c on o
+                    Index Cond: ((w = 1) AND (d = 2) AND (c = 3))"#,
+        ),
+        (
+            "select x from o where w = 1 and d = 2 and c = 3 and id = 4",
+            r#"
+            Index Scan using o_pkey on o
+              Index Cond: ((w = 1) AND (d = 2) AND (id = 4))
+              Filter: (c = 3)"#,
+        ),
+    ];
+    check(&cases, explained_orders);
+}
+
+#[test]
 fn errors_of_constants_are_not_folded_away() {
     check(
         &[
@@ -277,4 +308,15 @@ fn runs_of_unions_make_balanced_trees() {
         )],
         optimised,
     );
+}
+
+#[test]
+fn long_unions_in_recursive_queries_fit_the_stack() {
+    let union = vec!["select 1"; 5000].join(" union all ");
+    let text = format!("with recursive n(i) as ({union} union all select i + 1 from n) select i");
+    assert_eq!(optimised(&text), "42703 column \"i\" does not exist @95053");
+    let text = format!("with recursive n(i) as (select i from n union ({union})) select 1");
+    let expected =
+        "recursive reference to query \"n\" must not appear within its non-recursive term";
+    assert!(optimised(&text).contains(expected));
 }

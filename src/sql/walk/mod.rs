@@ -63,6 +63,12 @@ pub fn each_operand<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
             }
             default.iter().for_each(|e| f(e));
         }
+        ExprKind::RowCompare { pairs, .. } => {
+            for (left, right) in pairs {
+                f(left);
+                f(right);
+            }
+        }
         ExprKind::NullIf { left, right, result, .. } => {
             f(left);
             f(right);
@@ -115,6 +121,12 @@ pub fn each_operand_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
                 f(result);
             }
             default.iter_mut().for_each(|e| f(e));
+        }
+        ExprKind::RowCompare { pairs, .. } => {
+            for (left, right) in pairs {
+                f(left);
+                f(right);
+            }
         }
         ExprKind::NullIf { left, right, result, .. } => {
             f(left);

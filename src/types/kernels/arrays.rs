@@ -143,7 +143,7 @@ fn position(_: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
     let [array, value, rest @ ..] = args else { return Err(mismatch(args)) };
     let Some(a) = array_or_null(array)? else { return Ok(Datum::Null) };
     one_dimensional(a, "searching for elements in")?;
-    if a.elements.is_empty() {
+    if a.elements.is_empty() || (value.is_null() && !a.elements.iter().any(Datum::is_null)) {
         return Ok(Datum::Null);
     }
     let low = a.lower_bounds.first().copied().unwrap_or(1);
@@ -243,6 +243,11 @@ fn fill(call: &CallInfo<'_>, args: &[Datum]) -> Result<Datum> {
                 "array size exceeds the maximum allowed (134217727)",
             )
         })?;
+    }
+    let beyond = |(d, low): (&i32, &i32)| d.checked_add(*low).is_none().then_some(*low);
+    if let Some(low) = dims.iter().zip(&lower_bounds).find_map(beyond) {
+        let text = format!("array lower bound is too large: {low}");
+        return Err(PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text));
     }
     let element_type = result_element(call);
     if dims.is_empty() || count == 0 {

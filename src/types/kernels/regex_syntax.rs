@@ -351,13 +351,19 @@ impl Translator<'_> {
         while taken < most {
             let Some(d) = self.peek().and_then(|c| c.to_digit(16)) else { break };
             self.next();
-            value = value.checked_mul(16).and_then(|v| v.checked_add(d)).ok_or_else(bad)?;
+            // PostgreSQL's number wraps around, too.
+            value = value.wrapping_mul(16).wrapping_add(d);
             taken += 1;
         }
         if taken < least {
             return Err(bad());
         }
-        char::from_u32(value).ok_or_else(bad)
+        match char::from_u32(value) {
+            Some(c) => Ok(c),
+            // A number that is no character stands for one that is in no text.
+            None if (0x11_0000..=0x7fff_fffe).contains(&value) => Ok('\u{10ffff}'),
+            None => Err(bad()),
+        }
     }
 
     fn bracket(&mut self) -> Result<()> {

@@ -34,12 +34,13 @@ impl Numeric {
             out.extend_from_slice(&scale.to_be_bytes());
         };
         let Some((coef, scale)) = self.finite() else {
-            let sign = match self.0 {
-                Repr::NaN => WIRE_NAN,
-                Repr::Infinity => WIRE_INFINITY,
-                _ => WIRE_NEG_INFINITY,
+            // PostgreSQL reads a scale out of an infinity's bits, and sends it.
+            let (sign, scale) = match self.0 {
+                Repr::NaN => (WIRE_NAN, 0),
+                Repr::Infinity => (WIRE_INFINITY, 32),
+                _ => (WIRE_NEG_INFINITY, 32),
             };
-            return header(out, 0, 0, sign, 0);
+            return header(out, 0, 0, sign, scale);
         };
         let shown = self.scale();
         // Pad so that the point falls between base-10000 digits.
