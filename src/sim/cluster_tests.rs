@@ -37,6 +37,7 @@ fn many_cluster_seeds() {
         sum.unknown += f.unknown;
         sum.leases += f.leases;
         sum.crashes += f.crashes;
+        sum.coordinators += f.coordinators;
         sum.splits += f.splits;
         sum.deadlocks += f.deadlocks;
         sum.collected += f.collected;

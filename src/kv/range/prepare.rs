@@ -247,7 +247,7 @@ impl Sequencer {
         if let Some(flying) = self.in_flight.iter().find(|f| f.txn == Some(header.txn)) {
             return OutcomeAnswer::InFlight(flying.ts);
         }
-        if !self.outcomes.remembers(sent) {
+        if sent < self.outcomes.floor() {
             return OutcomeAnswer::Unknown;
         }
         match self.query(header, 0) {

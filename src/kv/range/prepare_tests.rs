@@ -287,7 +287,7 @@ fn a_named_commit_happens_once_and_its_outcome_can_be_asked_for() {
     // A replica that was started from an engine at 41 knows nothing about what came before.
     range.seq.outcomes = Outcomes::new(ts(41), 10);
     assert_eq!(range.seq.outcome(&header(1, 500), ts(40)), OutcomeAnswer::Unknown);
-    assert_eq!(range.seq.sequence(ts(70), named(3, 40), &engine), Err(Refused::Forgotten));
+    assert_eq!(range.seq.sequence(ts(70), named(3, 40), &engine), Err(Refused::Forgotten(ts(41))));
     assert_eq!(range.seq.sequence(ts(600), named(4, 60), &engine), Err(Refused::Expired));
 }
 

@@ -155,6 +155,16 @@ impl World {
     }
 
     fn act_whole(&mut self, node: usize, id: u64, actions: Vec<OnePhaseAction>) {
+        let wall = self.wall;
+        if let [OnePhaseAction::CommitAnew(floor)] = actions[..] {
+            self.nodes[node].hears(floor);
+            let now = self.nodes[node].now(wall);
+            if let Some(Job { machine: Machine::Whole(_, whole), .. }) =
+                self.nodes[node].jobs.get_mut(&id)
+            {
+                whole.origin.sent = now;
+            }
+        }
         let Some(Job { machine: Machine::Whole(_, whole), txn, client }) =
             self.nodes[node].jobs.get(&id)
         else {
@@ -165,7 +175,9 @@ impl World {
         let key = whole.header.participants[0].clone();
         for action in actions {
             let request = match action {
-                OnePhaseAction::Commit => Request::Commit(whole.clone()),
+                OnePhaseAction::Commit | OnePhaseAction::CommitAnew(_) => {
+                    Request::Commit(whole.clone())
+                }
                 OnePhaseAction::Ask => Request::Outcome(whole.clone()),
                 OnePhaseAction::Tell(verdict) => {
                     if matches!(verdict, Verdict::Committed(_)) {
