@@ -66,6 +66,13 @@ impl Hlc {
         Timestamp(self.last.load(Ordering::Acquire))
     }
 
+    /// What the clock shows, in microseconds: the wall's time, or the largest timestamp given out or heard
+    /// of if that is later. Makes no new timestamp, and a wall clock that is set back takes it back no
+    /// further.
+    pub fn reading(&self) -> u64 {
+        self.clock.now_micros().max(self.last().micros())
+    }
+
     /// Takes note of another node's timestamp.
     ///
     /// # Errors

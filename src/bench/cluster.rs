@@ -31,14 +31,8 @@ impl Cluster {
 
     /// How many nodes there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn nodes(&self) -> usize {
         self.nodes.len()
-    }
-
-    /// Whether there is none; never, after the command line was read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 
     /// Connects to the node of the `number`-th connection, or to the next that answers.

@@ -15,6 +15,7 @@ mod record;
 mod report;
 mod run;
 mod session;
+mod text;
 mod trouble;
 mod worker;
 
@@ -26,5 +27,6 @@ pub use record::{Operation, Record};
 pub use report::{Report, print};
 pub use run::{Run, micros_since};
 pub use session::{Call, Catalog, Session, call};
+pub use text::random_text;
 pub use trouble::{Backoff, Failure, Trouble};
 pub use worker::{Bench, Outcome, Transaction, Worker, gather};

@@ -9,6 +9,8 @@ use crate::Run;
 
 const LOAD: &str = "{msg:14} [{bar:40}] {pos}/{len} rows, {per_sec}, {eta} left";
 const RUN: &str = "{prefix:8} [{bar:40}] {elapsed} {msg}";
+/// Of a run that ends by a count.
+const COUNTED: &str = "{prefix:8} {elapsed} {msg}";
 const TICK: Duration = Duration::from_secs(1);
 
 /// A bar over the rows of a load.
@@ -20,7 +22,8 @@ pub fn load_bar(rows: u64) -> ProgressBar {
 
 /// Shows a run's time and its throughput, second by second, until the run ends or is dropped.
 pub async fn show_run(run: Arc<Run>) {
-    let style = ProgressStyle::with_template(RUN).expect("the template is valid");
+    let template = if run.total() == Duration::MAX { COUNTED } else { RUN };
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
     let bar = ProgressBar::new(run.total().as_secs()).with_style(style.progress_chars("=> "));
     let mut before = 0;
     while !run.over() {

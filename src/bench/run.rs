@@ -36,7 +36,7 @@ impl Run {
     /// Time since the beginning.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        since(self.start)
+        Instant::now() - self.start
     }
 
     /// Warming up and measuring together.
@@ -92,12 +92,35 @@ impl Run {
     }
 }
 
-fn since(start: Instant) -> Duration {
-    Duration::from_nanos(Instant::now().as_nanos().saturating_sub(start.as_nanos()))
-}
-
 /// Microseconds since an instant.
 #[must_use]
 pub fn micros_since(start: Instant) -> u64 {
-    u64::try_from(since(start).as_micros()).unwrap_or(u64::MAX)
+    u64::try_from((Instant::now() - start).as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(warmup: Duration, duration: Duration) -> RunOptions {
+        let (json, seed) = (None, None);
+        RunOptions { duration, warmup, json, statements: false, no_pipeline: false, seed }
+    }
+
+    #[test]
+    fn counted_runs_end_by_their_count() {
+        let run = Run::begin(&options(Duration::ZERO, Duration::from_nanos(1)), Some(3));
+        let answers: Vec<_> = (0..5).map(|_| run.next()).collect();
+        assert_eq!(answers, [Some(true), Some(true), Some(true), None, None]);
+        assert!(!run.over() && !run.warming_up());
+    }
+
+    #[test]
+    fn timed_runs_warm_up_and_end() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(Run::begin(&options(hour, hour), None).next(), Some(false));
+        assert_eq!(Run::begin(&options(Duration::ZERO, hour), None).next(), Some(true));
+        let over = Run::begin(&options(Duration::ZERO, Duration::ZERO), None);
+        assert!(over.next().is_none() && over.over());
+    }
 }

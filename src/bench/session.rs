@@ -40,7 +40,9 @@ impl Session {
     pub async fn open(bench: &Bench, number: usize) -> Result<Self, Failure> {
         let Bench { cluster, setup, catalog, options } = bench;
         let client = cluster.connect(number).await.map_err(|e| Failure::connection(&e))?;
-        client.batch_execute(setup).await.map_err(|e| Failure::of(setup, &e))?;
+        if !setup.is_empty() {
+            client.batch_execute(setup).await.map_err(|e| Failure::of(setup, &e))?;
+        }
         let mut statements = Vec::with_capacity(catalog.len());
         for (name, text) in *catalog {
             let prepared = client.prepare(text).await;

@@ -112,20 +112,23 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Pauses between attempts: up to 1 ms, 2 ms, 4 ms … up to half a second, a random part of each.
+/// Pauses between attempts: up to 1 ms, 2 ms, 4 ms …, a random part of each.
 #[derive(Debug, Default)]
 pub struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    const LONGEST: Duration = Duration::from_millis(500);
-
-    /// The next pause.
-    pub fn pause(&mut self, rng: &mut Rng) -> Duration {
-        let longest = Duration::from_millis(1 << self.attempts.min(9)).min(Self::LONGEST);
+    /// The next pause after this trouble.
+    pub fn pause(&mut self, trouble: Trouble, rng: &mut Rng) -> Duration {
+        // Who lost against another transaction has soon another chance; a node takes longer.
+        let longest = match trouble {
+            Trouble::Serialization | Trouble::Deadlock => 64,
+            Trouble::Connection | Trouble::Unknown | Trouble::Error => 512,
+        };
+        let millis = longest.min(1 << self.attempts.min(9));
         self.attempts += 1;
-        longest.mul_f64(rng.next_f64())
+        Duration::from_millis(millis).mul_f64(rng.next_f64())
     }
 }
 
@@ -150,10 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_half_a_second() {
-        let (mut backoff, mut rng) = (Backoff::default(), Rng::seeded(1));
-        assert!(backoff.pause(&mut rng) <= Duration::from_millis(1));
-        let longest = (0..200).map(|_| backoff.pause(&mut rng)).max().expect("some");
-        assert!((Duration::from_millis(300)..=Duration::from_millis(500)).contains(&longest));
+    fn pauses_grow_to_their_limit() {
+        let mut rng = Rng::seeded(1);
+        for (trouble, longest) in [(Trouble::Deadlock, 64), (Trouble::Connection, 512)] {
+            let mut backoff = Backoff::default();
+            assert!(backoff.pause(trouble, &mut rng) <= Duration::from_millis(1));
+            let pauses = (0..200).map(|_| backoff.pause(trouble, &mut rng).as_millis());
+            let most = pauses.max().expect("some");
+            assert!((longest / 2..=longest).contains(&most), "{most}");
+        }
     }
 }

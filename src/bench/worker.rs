@@ -77,12 +77,6 @@ impl Worker {
         Self { bench, run, number, session, record, warm: false, rng }
     }
 
-    /// The worker's place among all.
-    #[must_use]
-    pub fn number(&self) -> usize {
-        self.number
-    }
-
     /// Does one thing, again and again until it succeeds or fails in a way that is not repeated.
     /// Its time runs from `started`. Says whether it succeeded.
     pub async fn perform<T: Transaction>(
@@ -115,7 +109,7 @@ impl Worker {
             if failure.trouble == Trouble::Error || self.run.over() {
                 return false;
             }
-            tokio::time::sleep(backoff.pause(&mut self.rng)).await;
+            tokio::time::sleep(backoff.pause(failure.trouble, &mut self.rng)).await;
         }
         false
     }
@@ -125,11 +119,6 @@ impl Worker {
     pub fn finish(mut self) -> Record {
         self.keep_timings();
         self.record
-    }
-
-    /// Notes a success that was not performed here, or a part of one.
-    pub fn note(&mut self, name: &'static str, micros: u64) {
-        self.record.success(name, micros);
     }
 
     async fn attempt<T: Transaction>(&mut self, what: &T) -> Result<Outcome, Failure> {

@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, Owner};
 use parking_lot::Mutex;
-
-use crate::locking::LockManager;
 
 /// Who will give a lock back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +40,15 @@ impl AdvisoryCounts {
         *self.counts.lock().entry((owner, key, mode)).or_default().of(level) += 1;
     }
 
-    /// Gives one back; false when the session doesn't hold it at this level.
+    /// Gives one back; false when the session doesn't hold it at this level. `release` is told when it was
+    /// the last one.
     pub(crate) fn remove(
         &self,
-        locks: &LockManager,
         owner: Owner,
         key: AdvisoryKey,
         mode: AdvisoryMode,
         level: Level,
+        release: impl FnOnce(),
     ) -> bool {
         let mut all = self.counts.lock();
         let Some(counts) = all.get_mut(&(owner, key, mode)) else { return false };
@@ -59,23 +58,15 @@ impl AdvisoryCounts {
         *counts.of(level) -= 1;
         if counts.session == 0 && counts.transaction == 0 {
             all.remove(&(owner, key, mode));
-            let remains = locks.advisory_held(key, owner) & !mode.bit();
-            locks.release_advisory(key, owner, remains);
+            release();
         }
         true
     }
 
-    /// Gives back everything that a session holds at session level.
-    pub(crate) fn remove_session(&self, locks: &LockManager, owner: Owner) {
-        let held: Vec<_> = {
-            let all = self.counts.lock();
-            let mine = all.iter().filter(|((holder, ..), _)| holder.id == owner.id);
-            mine.map(|((_, key, mode), counts)| (*key, *mode, counts.session)).collect()
-        };
-        for (key, mode, times) in held {
-            for _ in 0..times {
-                self.remove(locks, owner, key, mode, Level::Session);
-            }
-        }
+    /// What a session holds at session level, with how often.
+    pub(crate) fn of_session(&self, owner: Owner) -> Vec<(AdvisoryKey, AdvisoryMode, u32)> {
+        let all = self.counts.lock();
+        let mine = all.iter().filter(|((holder, ..), _)| holder.id == owner.id);
+        mine.map(|((_, key, mode), counts)| (*key, *mode, counts.session)).collect()
     }
 }

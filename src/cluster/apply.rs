@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use meridian_base::keys::range_state_key;
 use meridian_base::{RangeId, Timestamp};
 use meridian_kv::api::{Bytes, Key};
-use meridian_kv::range::Command;
+use meridian_kv::range::{Command, LogEntry};
 use meridian_replication::{Applier, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
 use meridian_storage::{Load, StorageError, mvcc};
 
+use crate::commit::Landed;
 use crate::core::Core;
 
 /// The one range of a store, until ranges split.
@@ -71,6 +72,8 @@ struct Prepared {
     records: Vec<(Key, Bytes)>,
     /// The newest commit among them.
     newest: Option<Timestamp>,
+    /// What they were, in order.
+    landed: Vec<Landed>,
 }
 
 impl EntryApplier {
@@ -80,11 +83,16 @@ impl EntryApplier {
 
     /// Turns entries into engine writes.
     fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
-        let mut prepared = Prepared { records: Vec::new(), newest: None };
+        let mut prepared = Prepared { records: Vec::new(), newest: None, landed: Vec::new() };
         for mut entry in entries {
             while !entry.is_empty() {
-                let command = Command::decode(&mut entry)
+                let entry = LogEntry::decode(&mut entry)
                     .map_err(|error| StorageError::Corruption(error.to_string()))?;
+                let LogEntry::Commit(command) = entry else {
+                    entry.ops(ops);
+                    prepared.landed.push(Landed::Other(entry));
+                    continue;
+                };
                 for write in &command.writes {
                     let (old, new) = (write.old.as_ref(), write.value.as_deref());
                     let before = ops.len();
@@ -94,6 +102,7 @@ impl EntryApplier {
                     prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
                 }
                 prepared.newest = Some(command.ts);
+                prepared.landed.push(Landed::Commit(command.ts, command.txn));
             }
         }
         Ok(prepared)
@@ -112,12 +121,11 @@ impl EntryApplier {
         for (key, value) in &prepared.records {
             core.read.cache.applied(key, Some(value));
         }
-        let Some(newest) = prepared.newest else { return };
         // After a restart the log repeats what the engine already holds: nothing to announce.
-        if newest <= core.applied() {
-            return;
-        }
-        for flight in core.pipeline.applied(core, newest) {
+        let applied = core.applied();
+        let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
+        let known = prepared.landed.iter().take_while(|landed| old(landed)).count();
+        for flight in core.pipeline.applied(core, &prepared.landed[known..]) {
             flight.finish(core, Ok(()));
         }
     }

@@ -100,7 +100,7 @@ impl BulkLocks {
 impl LockManager {
     /// Locks the rows of a run, unless somebody else holds one: then nothing is locked, and the answer is
     /// such a row.
-    fn try_run(&self, owner: Owner, run: &Arc<Run>) -> Option<usize> {
+    pub(crate) fn try_run(&self, owner: Owner, run: &Arc<Run>) -> Option<usize> {
         let taken = self.bulk.enter(owner, run).into_iter().next();
         let taken = taken.or_else(|| {
             self.row_shards().iter().find_map(|shard| {
@@ -199,38 +199,65 @@ fn versions_one_by_one(
     Ok(())
 }
 
-impl Txn {
-    /// Locks the keys of new rows, waiting for whoever holds one, and looks whether they are free: the
-    /// answer is the first row whose key is taken. The lock stays either way.
-    pub async fn claim_run(&mut self, run: &Arc<Run>) -> Result<Option<usize>, KvError> {
-        self.state.check_room(run.size())?;
-        let owner = self.state.owner();
-        while let Some(at) = self.core.locks.try_run(owner, run) {
-            self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
-        }
-        self.claimed.push(Arc::clone(run));
-        let (mut taken, mut too_new) = (self.state.clash(run), false);
-        let snapshot = match self.state.isolation() {
-            Isolation::ReadCommitted => Timestamp::MAX,
-            _ => self.state.read_ts(),
-        };
-        let (state, read) = (&self.state, &self.core.read);
-        read.versions_of(run, |at, ts, deleted| {
+impl ReadPath {
+    /// The first row of a run whose key is taken. A deleted key is free, unless it was deleted above
+    /// `snapshot`; so is one that the asker has deleted (`own`).
+    pub(crate) fn first_taken(
+        &self,
+        run: &Run,
+        snapshot: Timestamp,
+        own: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<usize>, KvError> {
+        let (mut taken, mut too_new) = (None, false);
+        self.versions_of(run, |at, ts, deleted| {
             if deleted {
                 too_new |= ts > snapshot;
                 return too_new;
             }
-            // This transaction has deleted it.
-            if matches!(state.own(run.key(at)), Some(None)) {
+            if own(run.key(at)) {
                 return false;
             }
-            taken = Some(taken.map_or(at, |before| before.min(at)));
+            taken = Some(at);
             true
         })?;
         match (taken, too_new) {
             (None, true) => Err(KvError::CONCURRENT_UPDATE),
             (taken, _) => Ok(taken),
         }
+    }
+}
+
+impl Txn {
+    /// Locks the keys of new rows, waiting for whoever holds one, and looks whether they are free: the
+    /// answer is the first row whose key is taken. The lock stays either way.
+    pub async fn claim_run(&mut self, run: &Arc<Run>) -> Result<Option<usize>, KvError> {
+        self.state.check_room(run.size())?;
+        let taken = match self.core.lease.here(&self.core.hlc) {
+            Some(term) => self.claim_here(run, term).await?,
+            None => match Box::pin(self.send_run(run, true)).await? {
+                Some(taken) => taken,
+                // The lease came here meanwhile.
+                None => return Box::pin(self.claim_run(run)).await,
+            },
+        };
+        let own = self.state.clash(run);
+        Ok(own.into_iter().chain(taken).min())
+    }
+
+    async fn claim_here(&mut self, run: &Arc<Run>, term: u64) -> Result<Option<usize>, KvError> {
+        let owner = self.state.owner();
+        while let Some(at) = self.core.locks.try_run(owner, run) {
+            self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
+        }
+        self.claimed.push(Arc::clone(run));
+        self.note_term(term);
+        let snapshot = match self.state.isolation() {
+            Isolation::ReadCommitted => Timestamp::MAX,
+            _ => self.state.read_ts(),
+        };
+        let state = &self.state;
+        let own = |key: &[u8]| matches!(state.own(key), Some(None));
+        self.core.read.first_taken(run, snapshot, own)
     }
 
     /// Buffers new rows. Their keys have been claimed and found free, or nobody else can know them: they

@@ -40,9 +40,9 @@ async fn lock(txn: &mut Txn, n: u32, wait: WaitPolicy) -> Result<Locked, KvError
     txn.lock(&key(n), Strength::Update, wait).await
 }
 
-fn count(txn: &mut Txn) -> usize {
-    let (mut rows, mut scan) = (Vec::new(), txn.scan(Span::all(), false).expect("scans"));
-    while scan.next_batch(1000, &mut rows).expect("scans") {}
+async fn count(txn: &mut Txn) -> usize {
+    let (mut rows, mut scan) = (Vec::new(), txn.scan(Span::all(), false).await.expect("scans"));
+    while scan.next_batch(1000, &mut rows).await.expect("scans") {}
     rows.len()
 }
 
@@ -55,8 +55,8 @@ async fn a_run_locks_its_own_keys_and_no_others() {
     let held = lock(&mut other, 50, WaitPolicy::NoWait).await;
     assert_eq!(held, Err(KvError::LockNotAvailable));
     assert_eq!(lock(&mut other, 52, WaitPolicy::Skip).await, Ok(Locked::Skipped));
-    assert_eq!(count(&mut loader), 100, "own rows are seen");
-    assert_eq!(loader.get(&key(50)), Ok(Some(Bytes::from("50"))));
+    assert_eq!(count(&mut loader).await, 100, "own rows are seen");
+    assert_eq!(loader.get(&key(50)).await, Ok(Some(Bytes::from("50"))));
     loader.commit().await.expect("commits");
     let Ok(Locked::Held { newest: Some((_, row)), .. }) =
         lock(&mut other, 50, WaitPolicy::NoWait).await
@@ -65,7 +65,7 @@ async fn a_run_locks_its_own_keys_and_no_others() {
     };
     assert_eq!(row, "50");
     other.begin_statement();
-    assert_eq!(count(&mut other), 100);
+    assert_eq!(count(&mut other).await, 100);
     let mut third = begin(&store, 3);
     assert_eq!(load(&mut third, &run([1, 3, 4, 5])).await, Ok(Some(2)), "4 is taken");
     third.rollback();
@@ -139,7 +139,7 @@ async fn savepoints_take_runs_back_with_their_locks() {
     // Seen in the lock table, so that there is something to give back.
     assert_eq!(lock(&mut other, 6, WaitPolicy::Skip).await, Ok(Locked::Skipped));
     txn.rollback_to(savepoint);
-    assert_eq!(count(&mut txn), 5);
+    assert_eq!(count(&mut txn).await, 5);
     assert_eq!(lock(&mut other, 6, WaitPolicy::NoWait).await.map(|_| ()), Ok(()));
     assert_eq!(lock(&mut other, 4, WaitPolicy::Skip).await, Ok(Locked::Skipped));
     // A row that was deleted may be loaded again. Weaker locks of one's own rows are had already.
@@ -150,7 +150,7 @@ async fn savepoints_take_runs_back_with_their_locks() {
     assert_eq!(load(&mut txn, &run([2])).await, Ok(None));
     txn.commit().await.expect("commits");
     other.begin_statement();
-    assert_eq!(count(&mut other), 5);
+    assert_eq!(count(&mut other).await, 5);
     other.rollback();
     store.core().locks.check();
     assert!(store.lock_view().is_empty(), "{:?}", store.lock_view());
@@ -170,7 +170,7 @@ async fn large_loads_survive_a_restart_and_meet_what_is_there() {
     drop(txn);
     let isolation = Isolation::RepeatableRead;
     let mut old = store.begin(TxnOptions { isolation, ..TxnOptions::default() });
-    assert_eq!(count(&mut old), 6);
+    assert_eq!(count(&mut old).await, 6);
     let mut txn = begin(&store, 1);
     // Four runs that interleave, of 24 MB altogether.
     for part in 0..4 {
@@ -184,7 +184,7 @@ async fn large_loads_survive_a_restart_and_meet_what_is_there() {
     txn.delete(key(ROWS + 1));
     txn.put(key(0), Bytes::from("changed"));
     txn.commit().await.expect("commits");
-    assert_eq!(count(&mut old), 6, "an older snapshot sees nothing of it");
+    assert_eq!(count(&mut old).await, 6, "an older snapshot sees nothing of it");
     drop((old, txn));
     check_large(&store, ROWS).await;
     store.shutdown().await.expect("in order");
@@ -195,9 +195,9 @@ async fn large_loads_survive_a_restart_and_meet_what_is_there() {
 
 async fn check_large(store: &Arc<Store>, rows: u32) {
     let mut txn = begin(store, 1);
-    assert_eq!(count(&mut txn), rows as usize);
-    assert_eq!(txn.get(&key(0)), Ok(Some(Bytes::from("changed"))));
-    assert_eq!(txn.get(&key(rows + 1)), Ok(None));
+    assert_eq!(count(&mut txn).await, rows as usize);
+    assert_eq!(txn.get(&key(0)).await, Ok(Some(Bytes::from("changed"))));
+    assert_eq!(txn.get(&key(rows + 1)).await, Ok(None));
     assert_eq!(load(&mut txn, &run([rows, rows - 1])).await, Ok(Some(0)), "the last one is taken");
     assert_eq!(load(&mut txn, &run([rows, rows + 1])).await, Ok(None), "these are free");
     txn.rollback();

@@ -4,15 +4,23 @@
 //! what the queue holds, makes one log entry of it and waits for it; what arrives meanwhile becomes
 //! the next entry. So the number of syncs adapts to the load without a timer: one commit alone waits
 //! for nobody, and a hundred share a sync.
+//!
+//! The pipeline accepts commits only while this node leads the range. When it stops leading, what has
+//! not been proposed is certainly not committed ([`CommitError::Moved`]); of what has been, only the
+//! next leaseholder can tell ([`CommitError::Unknown`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use meridian_kv::api::TxnId;
 use meridian_kv::api::{Bytes, Key, KvError, Timestamp};
 use meridian_kv::locks::Owner;
-use meridian_kv::range::{Command, CommitRequest, Newest, Sequencer, Version};
+use meridian_kv::range::{
+    CommitRequest, Header, LogEntry, Newest, Outcome as Decided, OutcomeAnswer, Outcomes, Refused,
+    Sequencer, Stored, Version,
+};
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
 use parking_lot::Mutex;
@@ -40,18 +48,54 @@ impl Locks {
     }
 }
 
+/// Why a commit was not made here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CommitError {
+    /// It was refused, for good.
+    Refused(KvError),
+    /// This node doesn't lead the range: it is certainly not committed, and may be tried elsewhere.
+    Moved,
+    /// It was proposed, and this node can't tell what came of it.
+    Unknown(String),
+}
+
+impl From<Refused> for CommitError {
+    fn from(refused: Refused) -> CommitError {
+        match refused {
+            Refused::Error(error) => CommitError::Refused(error),
+            Refused::Wait(_)
+            | Refused::Decided(Decided::Aborted)
+            | Refused::Expired
+            | Refused::Busy
+            | Refused::NoLease => CommitError::Moved,
+            Refused::Decided(Decided::Committed(_)) | Refused::InFlight(_) | Refused::Forgotten => {
+                CommitError::Unknown("it was asked for before".into())
+            }
+        }
+    }
+}
+
+impl From<KvError> for CommitError {
+    fn from(error: KvError) -> CommitError {
+        CommitError::Refused(error)
+    }
+}
+
+/// How a commit ends.
+pub(crate) type Outcome = Result<Timestamp, CommitError>;
+
 /// A commit between its sequencing and its end.
 pub(crate) struct Flight {
     ts: Timestamp,
     owner: Owner,
     locks: Locks,
-    done: oneshot::Sender<Result<Timestamp, KvError>>,
+    done: oneshot::Sender<Outcome>,
 }
 
 impl Flight {
     /// Gives the locks back, then tells the committing task. A task that has gone away (its client
     /// disconnected) changes nothing about the commit.
-    pub(crate) fn finish(self, core: &Core, outcome: Result<(), KvError>) {
+    pub(crate) fn finish(self, core: &Core, outcome: Result<(), CommitError>) {
         self.locks.release(core, self.owner);
         let _ = self.done.send(outcome.map(|()| self.ts));
     }
@@ -59,15 +103,24 @@ impl Flight {
 
 struct Ordered {
     sequencer: Sequencer,
-    queue: VecDeque<Command>,
+    /// Commits with a name that were applied here, whoever led: what this node tells of them when it leads.
+    outcomes: Outcomes,
+    queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
-    /// Why no commit is accepted any more.
-    closed: Option<KvError>,
+    /// The term in which this node leads; proposals are good in no other.
+    term: u64,
+    /// Why no commit is accepted now.
+    closed: Option<CommitError>,
 }
+
+/// Named commits that a node remembers: what a range does in some seconds, so that a gateway that has lost
+/// its connection still gets an answer. Twice this is a megabyte more.
+const OUTCOMES_MAX: usize = 20_000;
 
 /// Sequencer, queue and the commits in flight.
 pub(crate) struct CommitPipeline {
     ordered: Mutex<Ordered>,
+    ring_len: usize,
     work: Notify,
     drained: Notify,
 }
@@ -90,11 +143,71 @@ pub(crate) struct Submission<'a> {
 }
 
 impl CommitPipeline {
+    /// A pipeline that takes no commits before [`CommitPipeline::lead`].
     pub(crate) fn new(applied: Timestamp, ring_len: usize) -> CommitPipeline {
         let sequencer = Sequencer::new(applied, ring_len);
         let (queue, flights) = (VecDeque::new(), VecDeque::new());
-        let ordered = Ordered { sequencer, queue, flights, closed: None };
-        CommitPipeline { ordered: Mutex::new(ordered), work: Notify::new(), drained: Notify::new() }
+        let closed = Some(CommitError::Moved);
+        let outcomes = Outcomes::new(applied, OUTCOMES_MAX);
+        let ordered = Ordered { sequencer, outcomes, queue, flights, term: 0, closed };
+        CommitPipeline {
+            ordered: Mutex::new(ordered),
+            ring_len,
+            work: Notify::new(),
+            drained: Notify::new(),
+        }
+    }
+
+    /// This node leads from `start` on, up to `until`, and has applied all that earlier leaders have
+    /// committed; `stored` is what the range holds of transactions. Those leaders may have read up to
+    /// `start`. Does nothing while this node leads already.
+    pub(crate) fn lead(&self, term: u64, start: Timestamp, until: Timestamp, stored: Vec<Stored>) {
+        let mut ordered = self.ordered.lock();
+        if ordered.closed != Some(CommitError::Moved) {
+            return;
+        }
+        let (applied, gc) = (ordered.sequencer.applied(), ordered.sequencer.gc());
+        let outcomes = ordered.outcomes.clone();
+        let mut sequencer = Sequencer::load(applied, self.ring_len, start, outcomes, stored);
+        sequencer.advance_gc(gc, None);
+        sequencer.lease(until);
+        (ordered.sequencer, ordered.term, ordered.closed) = (sequencer, term, None);
+    }
+
+    /// Does this node lead in this term?
+    pub(crate) fn leads(&self, term: u64) -> bool {
+        let ordered = self.ordered.lock();
+        ordered.term == term && ordered.closed.is_none()
+    }
+
+    /// The lease lasts longer.
+    pub(crate) fn extend(&self, term: u64, until: Timestamp) {
+        let mut ordered = self.ordered.lock();
+        if ordered.term == term {
+            ordered.sequencer.lease(until);
+        }
+    }
+
+    /// This node no longer leads in `term`.
+    pub(crate) fn leave(&self, core: &Core, term: u64) {
+        let flights = {
+            let mut ordered = self.ordered.lock();
+            if ordered.term != term || ordered.closed.is_some() {
+                return;
+            }
+            ordered.closed = Some(CommitError::Moved);
+            let first = ordered.queue.iter().find_map(LogEntry::ts);
+            ordered.queue.clear();
+            // What has been proposed is the batcher's to finish.
+            let keep = match first {
+                None => ordered.flights.len(),
+                Some(ts) => ordered.flights.partition_point(|flight| flight.ts < ts),
+            };
+            ordered.flights.split_off(keep)
+        };
+        for flight in flights {
+            flight.finish(core, Err(CommitError::Moved));
+        }
     }
 
     /// Sequences and queues a commit. On success the row locks belong to the commit; on failure they
@@ -104,7 +217,7 @@ impl CommitPipeline {
         core: &Core,
         submission: Submission<'_>,
         take_locks: impl FnOnce() -> Locks,
-    ) -> Result<oneshot::Receiver<Result<Timestamp, KvError>>, KvError> {
+    ) -> Result<oneshot::Receiver<Outcome>, CommitError> {
         let Submission { request, owner } = submission;
         let olds = request
             .writes
@@ -120,6 +233,11 @@ impl CommitPipeline {
             }
             let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
                 Ok(command) => command,
+                Err(Refused::Decided(Decided::Committed(ts))) => {
+                    // Nobody can have dropped the other end yet.
+                    let _ = done.send(Ok(ts));
+                    return Ok(outcome);
+                }
                 Err(refused) => {
                     core.stats.refused.fetch_add(1, Ordering::Relaxed);
                     return Err(refused.into());
@@ -127,14 +245,14 @@ impl CommitPipeline {
             };
             let flight = Flight { ts: command.ts, owner, locks: take_locks(), done };
             ordered.flights.push_back(flight);
-            ordered.queue.push_back(command);
+            ordered.queue.push_back(LogEntry::Commit(command));
         }
         self.work.notify_one();
         Ok(outcome)
     }
 
-    /// Takes the next entry's commands off the queue.
-    fn next_batch(&self) -> Vec<Command> {
+    /// Takes the next entry's commands off the queue, with the term that they are good in.
+    fn next_batch(&self) -> (u64, Vec<LogEntry>) {
         let mut ordered = self.ordered.lock();
         let (mut commands, mut bytes) = (Vec::new(), 0);
         while let Some(next) = ordered.queue.front() {
@@ -146,21 +264,67 @@ impl CommitPipeline {
             }
             commands.push(ordered.queue.pop_front().expect("front was there"));
         }
-        commands
+        (ordered.term, commands)
     }
 
-    /// The apply path has made everything up to `ts` visible in the engine and the cache: moves the
-    /// snapshot and hands back the flights to finish.
-    pub(crate) fn applied(&self, core: &Core, ts: Timestamp) -> Vec<Flight> {
+    /// The apply path has made these commits visible in the engine and the cache: moves the snapshot and
+    /// hands back the flights to finish. Not all need be of this node.
+    pub(crate) fn applied(&self, core: &Core, entries: &[Landed]) -> Vec<Flight> {
         let mut ordered = self.ordered.lock();
-        ordered.sequencer.applied_to(ts);
-        core.set_applied(ts);
-        let landed = ordered.flights.iter().take_while(|flight| flight.ts <= ts).count();
-        ordered.flights.drain(..landed).collect()
+        let ordered = &mut *ordered;
+        let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
+        let mut newest = None;
+        for entry in entries {
+            let (ts, txn) = match entry {
+                Landed::Commit(ts, txn) => (*ts, *txn),
+                Landed::Other(entry) => {
+                    ordered.sequencer.landed(entry);
+                    continue;
+                }
+            };
+            newest = Some(ts);
+            if let Some(txn) = txn {
+                ordered.outcomes.note(txn, ts);
+            }
+            // In order, unless an earlier one's fate is still open.
+            let Ok(at) = ordered.flights.binary_search_by_key(&ts, |flight| flight.ts) else {
+                continue;
+            };
+            landed.extend(ordered.flights.remove(at));
+        }
+        if let Some(newest) = newest {
+            ordered.sequencer.applied_to(newest);
+            core.set_applied(newest);
+        }
+        landed
     }
 
-    /// These commits never got into the log.
-    fn abandon(&self, core: &Core, timestamps: &[Timestamp], error: &KvError) {
+    /// What became of a commit that was asked for at `sent`, if it hasn't happened and never will. `None`:
+    /// ask again soon.
+    pub(crate) fn outcome(
+        &self,
+        header: &Header,
+        sent: Timestamp,
+    ) -> Result<Option<Decided>, CommitError> {
+        let mut ordered = self.ordered.lock();
+        if let Some(reason) = &ordered.closed {
+            return Err(reason.clone());
+        }
+        match ordered.sequencer.outcome(header, sent) {
+            OutcomeAnswer::Ended(outcome) => Ok(Some(outcome)),
+            OutcomeAnswer::InFlight(_) => Ok(None),
+            OutcomeAnswer::Unknown => Err(CommitError::Unknown("too long ago".into())),
+            OutcomeAnswer::Prevent(entry) => {
+                ordered.queue.push_back(entry);
+                drop(ordered);
+                self.work.notify_one();
+                Ok(None)
+            }
+        }
+    }
+
+    /// These commits did not get into the log, or nobody here knows.
+    fn abandon(&self, core: &Core, timestamps: &[Timestamp], error: &CommitError) {
         for &ts in timestamps {
             let flight = {
                 let mut ordered = self.ordered.lock();
@@ -178,12 +342,12 @@ impl CommitPipeline {
     fn poison(&self, core: &Core, in_flight: &KvError, from_now_on: KvError) {
         let flights = {
             let mut ordered = self.ordered.lock();
-            ordered.closed.get_or_insert(from_now_on);
+            ordered.closed = Some(from_now_on.into());
             ordered.queue.clear();
             std::mem::take(&mut ordered.flights)
         };
         for flight in flights {
-            flight.finish(core, Err(in_flight.clone()));
+            flight.finish(core, Err(in_flight.clone().into()));
         }
     }
 
@@ -194,8 +358,8 @@ impl CommitPipeline {
             let drained = self.drained.notified();
             {
                 let mut ordered = self.ordered.lock();
-                if ordered.closed.is_none() {
-                    ordered.closed = Some(KvError::Unavailable { reason: reason.clone() });
+                if matches!(ordered.closed, None | Some(CommitError::Moved)) {
+                    ordered.closed = Some(KvError::Unavailable { reason: reason.clone() }.into());
                 }
                 if ordered.flights.is_empty() {
                     break;
@@ -219,16 +383,23 @@ impl CommitPipeline {
         if ordered.flights.is_empty() {
             self.drained.notify_waiters();
         }
-        ordered.closed.is_some() && ordered.flights.is_empty() && ordered.queue.is_empty()
+        let ended = matches!(ordered.closed, Some(CommitError::Refused(_)));
+        ended && ordered.flights.is_empty() && ordered.queue.is_empty()
     }
 }
 
-fn encode(commands: &[Command], size: usize) -> Bytes {
+fn encode(commands: &[LogEntry], size: usize) -> Bytes {
     let mut entry = Vec::with_capacity(size);
     for command in commands {
         command.encode(&mut entry);
     }
     entry.into()
+}
+
+/// A part of an entry that has been applied.
+pub(crate) enum Landed {
+    Commit(Timestamp, Option<TxnId>),
+    Other(LogEntry),
 }
 
 /// Ends the pipeline when the batcher ends without being asked to: a panic must not leave commits
@@ -247,7 +418,7 @@ impl Drop for Watch<'_> {
 pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
     let _watch = Watch(&core);
     loop {
-        let commands = core.pipeline.next_batch();
+        let (term, commands) = core.pipeline.next_batch();
         if commands.is_empty() {
             if core.pipeline.finished() {
                 return;
@@ -255,24 +426,37 @@ pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
             core.pipeline.work.notified().await;
             continue;
         }
-        let timestamps: Vec<_> = commands.iter().map(|command| command.ts).collect();
-        let size = commands.iter().map(Command::size).sum();
+        let timestamps: Vec<_> = commands.iter().filter_map(LogEntry::ts).collect();
+        let size = commands.iter().map(LogEntry::size).sum();
         let outcome = if size > ENTRY_BYTES_MAX {
             // The one command that does not fit into an entry.
-            let pieces = commands.into_iter().flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
-            proposer.propose_pieces(Box::new(pieces)).await
+            let commits = commands.into_iter().filter_map(|entry| match entry {
+                LogEntry::Commit(command) => Some(command),
+                _ => None,
+            });
+            let pieces = commits.flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
+            proposer.propose_pieces(term, Box::new(pieces)).await
         } else {
-            proposer.propose(encode(&commands, size)).await
+            proposer.propose(term, encode(&commands, size)).await
         };
         match outcome {
             Ok(()) => core.stats.batch(timestamps.len(), size),
             Err(ProposeError::Refused(error)) => {
-                core.pipeline.abandon(&core, &timestamps, &error);
+                core.pipeline.abandon(&core, &timestamps, &error.into());
             }
-            Err(ProposeError::Unknown(reason)) => {
+            Err(ProposeError::NotLeader) => {
+                core.lost_lease(term);
+                core.pipeline.abandon(&core, &timestamps, &CommitError::Moved);
+            }
+            Err(ProposeError::Unknown(reason)) if core.alone => {
                 tracing::error!(%reason, "commit outcome unknown; the store takes no more writes");
                 let closed = KvError::Unavailable { reason };
                 core.pipeline.poison(&core, &KvError::Ambiguous, closed);
+            }
+            Err(ProposeError::Unknown(reason)) => {
+                tracing::warn!(%reason, term, "commits were cut off");
+                core.lost_lease(term);
+                core.pipeline.abandon(&core, &timestamps, &CommitError::Unknown(reason));
             }
         }
     }

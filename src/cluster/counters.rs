@@ -43,6 +43,11 @@ fn overflow() -> KvError {
 }
 
 impl CounterCache {
+    /// Reads all of them from the log's state again.
+    pub(crate) fn forget(&self) {
+        self.counters.lock().clear();
+    }
+
     fn counter(&self, name: &[u8]) -> Arc<tokio::sync::Mutex<Counter>> {
         let mut counters = self.counters.lock();
         if let Some(counter) = counters.get(name) {

@@ -23,9 +23,9 @@ struct Faulty {
 }
 
 impl Proposer for Faulty {
-    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
+    fn propose(&self, term: u64, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
         match self.fault.load(Ordering::SeqCst) {
-            FINE => self.inner.propose(entry),
+            FINE => self.inner.propose(term, entry),
             FULL => Box::pin(async { Err(ProposeError::Refused(KvError::DiskFull)) }),
             PANIC => panic!("as the test asked for"),
             _ => Box::pin(async { Err(ProposeError::Unknown("the disk is gone".into())) }),
@@ -60,7 +60,7 @@ async fn a_full_disk_refuses_and_a_lost_log_is_ambiguous_and_then_final() {
     assert_eq!(put("4").await, Err(KvError::Ambiguous));
     assert!(matches!(put("5").await, Err(KvError::Unavailable { .. })));
     let mut txn = store.begin(TxnOptions::default());
-    assert_eq!(txn.get(b"a").unwrap().as_deref(), Some(&b"3"[..]), "reads go on");
+    assert_eq!(txn.get(b"a").await.unwrap().as_deref(), Some(&b"3"[..]), "reads go on");
     assert!(store.lock_view().is_empty());
     store.shutdown().await.unwrap();
 }
@@ -110,9 +110,13 @@ async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
     }
 }
 
-fn total(txn: &mut Txn) -> i64 {
-    let rows = (0..ACCOUNTS).map(|n| txn.get(&account(n)).unwrap().expect("all accounts exist"));
-    rows.map(|row| String::from_utf8(row.to_vec()).unwrap().parse::<i64>().unwrap()).sum()
+async fn total(txn: &mut Txn) -> i64 {
+    let mut total = 0;
+    for n in 0..ACCOUNTS {
+        let row = txn.get(&account(n)).await.unwrap().expect("all accounts exist");
+        total += String::from_utf8(row.to_vec()).unwrap().parse::<i64>().unwrap();
+    }
+    total
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +149,7 @@ async fn transfers_in_any_order_at_any_level_keep_the_sum_and_deadlocks_are_brok
                         Err(other) => panic!("{isolation:?}: {other}"),
                     }
                     drop(txn);
-                    assert_eq!(total(&mut store.begin(options)), 500);
+                    assert_eq!(total(&mut store.begin(options)).await, 500);
                 }
             })
         })

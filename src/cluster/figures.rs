@@ -49,7 +49,7 @@ async fn figures() {
     let started = Instant::now();
     for n in 0..ROUNDS {
         txn.begin_statement();
-        assert!(txn.get(&keys[n as usize % keys.len()]).expect("reads").is_some());
+        assert!(txn.get(&keys[n as usize % keys.len()]).await.expect("reads").is_some());
     }
     show("begin_statement + get, row in the record cache", started, ROUNDS);
 
@@ -67,8 +67,8 @@ async fn figures() {
     let mut txn = store.begin(TxnOptions { isolation, ..TxnOptions::default() });
     let mut rows = Vec::new();
     let started = Instant::now();
-    let mut scan = txn.scan(meridian_base::keys::index_span(1_000, 1), false).expect("scans");
-    while scan.next_batch(1_024, &mut rows).expect("reads") {}
+    let mut scan = txn.scan(meridian_base::keys::index_span(1_000, 1), false).await.expect("scans");
+    while scan.next_batch(1_024, &mut rows).await.expect("reads") {}
     show("scan, per row", started, rows.len() as u64);
     drop((txn, scan));
 

@@ -26,9 +26,12 @@ mod commit;
 mod config;
 mod core;
 mod counters;
+mod lease;
+pub mod liveness;
 mod locking;
 mod proposer;
 mod read;
+mod remote;
 mod scan;
 mod snapshots;
 mod stats;
@@ -55,5 +58,7 @@ mod bulk_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod liveness_tests;
 #[cfg(test)]
 mod tests;

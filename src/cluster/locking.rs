@@ -264,6 +264,10 @@ impl LockManager {
         self.advisory.lock().restore(&key, owner, remains);
     }
 
+    pub(crate) fn table_held(&self, table: u32, owner: Owner) -> ModeSet {
+        self.table(table).lock().table.held_by(&table, owner)
+    }
+
     pub(crate) fn advisory_held(&self, key: AdvisoryKey, owner: Owner) -> ModeSet {
         self.advisory.lock().table.held_by(&key, owner)
     }

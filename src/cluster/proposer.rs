@@ -15,6 +15,8 @@ use crate::core::Core;
 pub(crate) enum ProposeError {
     /// It is certainly not in the log and never will be.
     Refused(KvError),
+    /// As before, because this node does not lead in that term.
+    NotLeader,
     /// It may be in the log.
     Unknown(String),
 }
@@ -25,10 +27,7 @@ pub(crate) type Pieces<'a> = Box<dyn Iterator<Item = Bytes> + Send + 'a>;
 fn refusal(error: meridian_replication::ProposeError) -> ProposeError {
     use meridian_replication::ProposeError as Raft;
     match error {
-        Raft::NotLeader => {
-            let reason = error.to_string();
-            ProposeError::Refused(KvError::Unavailable { reason })
-        }
+        Raft::NotLeader => ProposeError::NotLeader,
         Raft::DiskFull => ProposeError::Refused(KvError::DiskFull),
         Raft::Unknown(reason) => ProposeError::Unknown(reason),
     }
@@ -36,16 +35,21 @@ fn refusal(error: meridian_replication::ProposeError) -> ProposeError {
 
 /// A log with a state machine behind it.
 pub(crate) trait Proposer: Send + Sync + 'static {
-    /// Puts an entry into the log. Resolves when the entry is durable and has been applied (the
-    /// applier has then finished its commits). Entries are applied in the order of these calls.
-    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>>;
+    /// Puts an entry into the log, if this node leads in `term`. Resolves when the entry is durable and
+    /// has been applied (the applier has then finished its commits). Entries are applied in the order of
+    /// these calls.
+    fn propose(&self, term: u64, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>>;
 
     /// The same for commands that are too large for an entry: all of them, or none. They are asked for
     /// one by one as the log takes them; nothing else may be proposed meanwhile.
-    fn propose_pieces<'a>(&'a self, pieces: Pieces<'a>) -> BoxFuture<'a, Result<(), ProposeError>> {
+    fn propose_pieces<'a>(
+        &'a self,
+        term: u64,
+        pieces: Pieces<'a>,
+    ) -> BoxFuture<'a, Result<(), ProposeError>> {
         let mut entry = Vec::new();
         pieces.for_each(|piece| entry.extend_from_slice(&piece));
-        self.propose(entry.into())
+        self.propose(term, entry.into())
     }
 
     /// Makes the engine durable. Blocks.
@@ -70,7 +74,7 @@ pub(crate) struct Unlogged {
 }
 
 impl Proposer for Unlogged {
-    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
+    fn propose(&self, _term: u64, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
         let result = self.applier.apply(vec![entry]);
         Box::pin(async move { result.map_err(|error| ProposeError::Unknown(error.to_string())) })
     }
@@ -93,8 +97,6 @@ impl Proposer for Unlogged {
 pub(crate) struct Logged {
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
-    /// The term in which this node leads: alone, it does until it ends.
-    pub(crate) term: u64,
     pub(crate) log: Arc<SegLog>,
     pub(crate) _dir: DataDirLock,
 }
@@ -106,17 +108,16 @@ impl Proposer for Logged {
             .then(|| "the disk is full: writes are refused until a restart".to_owned())
     }
 
-    fn propose(&self, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
-        Box::pin(async move { self.group.propose(self.term, entry).await.map_err(refusal) })
+    fn propose(&self, term: u64, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {
+        Box::pin(async move { self.group.propose(term, entry).await.map_err(refusal) })
     }
 
     fn propose_pieces<'a>(
         &'a self,
+        term: u64,
         mut pieces: Pieces<'a>,
     ) -> BoxFuture<'a, Result<(), ProposeError>> {
-        Box::pin(
-            async move { self.group.propose_pieces(self.term, &mut pieces).await.map_err(refusal) },
-        )
+        Box::pin(async move { self.group.propose_pieces(term, &mut pieces).await.map_err(refusal) })
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {

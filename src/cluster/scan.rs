@@ -1,13 +1,17 @@
-//! A range scan of a transaction: the engine's rows at the snapshot, merged with the buffered writes.
+//! A range scan of a transaction: the rows at the snapshot, from the engine or from the leaseholder,
+//! merged with the buffered writes.
 
 use std::sync::Arc;
 use std::vec;
 
+use meridian_base::keys;
 use meridian_kv::api::{Bytes, Key, KvError, Row, Span, Timestamp};
 use meridian_storage::mvcc::MvccScan;
 
 use crate::core::Core;
+use crate::locking::WaitLimits;
 use crate::read::storage_error;
+use crate::remote::{Answer, Asked, Op, ScanPage};
 use crate::snapshots::SnapshotSlot;
 
 /// Rows of a span in key order (or in reverse). The transaction's own writes are those buffered when
@@ -16,7 +20,7 @@ pub struct Scan {
     stored: Stored,
     own: std::iter::Peekable<vec::IntoIter<(Key, Option<Row>)>>,
     reverse: bool,
-    _protection: Protection,
+    protection: Protection,
 }
 
 /// Keeps the scan's versions from garbage collection: a cursor outlives its statement, and READ
@@ -34,53 +38,166 @@ impl Drop for Protection {
     }
 }
 
+/// Where the rows come from.
+enum Source {
+    Here(MvccScan),
+    /// Page by page from the leaseholder.
+    Away(Box<Pages>),
+}
+
+/// What is still to be read elsewhere.
+struct Pages {
+    rest: Span,
+    ts: Timestamp,
+    limits: WaitLimits,
+}
+
 struct Stored {
-    scan: MvccScan,
+    source: Source,
     batch: std::iter::Peekable<vec::IntoIter<(Bytes, Bytes)>>,
     more: bool,
 }
 
 impl Stored {
-    fn peek(&mut self, batch_rows: usize) -> Result<Option<&(Bytes, Bytes)>, KvError> {
+    async fn peek(
+        &mut self,
+        core: &Arc<Core>,
+        reverse: bool,
+        rows_max: usize,
+    ) -> Result<Option<&(Bytes, Bytes)>, KvError> {
         while self.more && self.batch.peek().is_none() {
             let mut rows = Vec::new();
-            self.more = self.scan.next_batch(batch_rows, &mut rows).map_err(storage_error)?;
+            self.read(core, reverse, rows_max, &mut rows).await?;
             self.batch = rows.into_iter().peekable();
         }
         Ok(self.batch.peek())
+    }
+
+    /// Reads on, past what is in the batch.
+    async fn read(
+        &mut self,
+        core: &Arc<Core>,
+        reverse: bool,
+        rows_max: usize,
+        out: &mut Vec<(Bytes, Bytes)>,
+    ) -> Result<(), KvError> {
+        loop {
+            let pages = match &mut self.source {
+                Source::Here(scan) => {
+                    self.more = scan.next_batch(rows_max, out).map_err(storage_error)?;
+                    return Ok(());
+                }
+                Source::Away(pages) => pages,
+            };
+            match Box::pin(pages.next(core, reverse, rows_max, out)).await? {
+                Some(more) => {
+                    self.more = more;
+                    return Ok(());
+                }
+                None => {
+                    let (span, ts) = (&pages.rest, pages.ts);
+                    let scan = MvccScan::new(core.read.engine.snapshot(), span, reverse, ts);
+                    self.source = Source::Here(scan);
+                }
+            }
+        }
+    }
+}
+
+impl Pages {
+    /// The next page; whether there is more behind it. `None`: the rest can be read here.
+    async fn next(
+        &mut self,
+        core: &Arc<Core>,
+        reverse: bool,
+        rows_max: usize,
+        out: &mut Vec<(Bytes, Bytes)>,
+    ) -> Result<Option<bool>, KvError> {
+        if core.replicates() && core.applied() >= self.ts {
+            return Ok(None);
+        }
+        let Some(cluster) = core.cluster() else {
+            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
+        };
+        let page = ScanPage {
+            start: self.rest.start.clone(),
+            end: self.rest.end.clone(),
+            reverse,
+            ts: self.ts.0,
+            rows_max: u32::try_from(rows_max).unwrap_or(u32::MAX),
+        };
+        let page = match cluster.ask(Op::Scan(page), &self.limits).await? {
+            Asked::Here => return Ok(None),
+            Asked::Answer(Answer::Rows(page)) => page,
+            Asked::Answer(_) => {
+                return Err(KvError::Storage { reason: "a scan got another answer".into() });
+            }
+        };
+        if let Some(last) = page.rows.last() {
+            match reverse {
+                false => self.rest.start = keys::next_key(&last.key).into(),
+                true => self.rest.end = last.key.clone(),
+            }
+        }
+        out.extend(page.rows.into_iter().map(|pair| (pair.key, pair.row)));
+        Ok(Some(page.more))
     }
 }
 
 impl Scan {
     pub(crate) fn new(
         core: &Arc<Core>,
-        span: &Span,
+        span: Span,
+        own: Vec<(Key, Option<Row>)>,
+        reverse: bool,
+        read_ts: Timestamp,
+    ) -> Scan {
+        let scan = MvccScan::new(core.read.engine.snapshot(), &span, reverse, read_ts);
+        Scan::over(core, Source::Here(scan), own, reverse, read_ts)
+    }
+
+    /// A scan of rows that this node doesn't have, or not yet.
+    pub(crate) fn away(
+        core: &Arc<Core>,
+        rest: Span,
+        own: Vec<(Key, Option<Row>)>,
+        reverse: bool,
+        ts: Timestamp,
+        limits: WaitLimits,
+    ) -> Scan {
+        let pages = Pages { rest, ts, limits };
+        Scan::over(core, Source::Away(Box::new(pages)), own, reverse, ts)
+    }
+
+    fn over(
+        core: &Arc<Core>,
+        source: Source,
         own: Vec<(Key, Option<Row>)>,
         reverse: bool,
         read_ts: Timestamp,
     ) -> Scan {
         let slot = Some(core.snapshots.join(read_ts));
         let protection = Protection { core: Arc::clone(core), slot };
-        let scan = MvccScan::new(core.read.engine.snapshot(), span, reverse, read_ts);
-        let stored = Stored { scan, batch: Vec::new().into_iter().peekable(), more: true };
-        Scan { stored, own: own.into_iter().peekable(), reverse, _protection: protection }
+        let stored = Stored { source, batch: Vec::new().into_iter().peekable(), more: true };
+        Scan { stored, own: own.into_iter().peekable(), reverse, protection }
     }
 
     /// Appends up to `max_rows` rows (key, row bytes) to `out`; false when the span is exhausted.
-    pub fn next_batch(
+    pub async fn next_batch(
         &mut self,
         max_rows: usize,
         out: &mut Vec<(Bytes, Bytes)>,
     ) -> Result<bool, KvError> {
+        let (core, reverse) = (&self.protection.core, self.reverse);
         if self.own.peek().is_none() && self.stored.batch.peek().is_none() {
-            return match self.stored.more {
-                true => self.stored.scan.next_batch(max_rows, out).map_err(storage_error),
-                false => Ok(false),
-            };
+            if self.stored.more {
+                self.stored.read(core, reverse, max_rows, out).await?;
+            }
+            return Ok(self.stored.more);
         }
         let full = out.len() + max_rows;
         while out.len() < full {
-            let stored = self.stored.peek(max_rows)?.map(|(key, _)| key);
+            let stored = self.stored.peek(core, reverse, max_rows).await?.map(|(key, _)| key);
             let own = self.own.peek().map(|(key, _)| key);
             let (take_own, skip_stored) = match (own, stored) {
                 (None, None) => return Ok(false),

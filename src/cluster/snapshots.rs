@@ -58,6 +58,12 @@ impl ActiveSnapshots {
         self.claim(ts.max(Timestamp(1)))
     }
 
+    /// Keeps a snapshot from garbage collection while the guard lives. It may have been collected before:
+    /// look at the bound afterwards.
+    pub(crate) fn guard(&self, ts: Timestamp) -> SnapshotGuard<'_> {
+        SnapshotGuard { all: self, slot: Some(self.join(ts)) }
+    }
+
     fn claim(&self, ts: Timestamp) -> SnapshotSlot {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         for probe in 0..8 {
@@ -110,6 +116,20 @@ impl ActiveSnapshots {
     pub(crate) fn close(&self, bound: Timestamp) -> Option<Timestamp> {
         self.bound.fetch_max(bound.0, Ordering::SeqCst);
         self.oldest()
+    }
+}
+
+/// See [`ActiveSnapshots::guard`].
+pub(crate) struct SnapshotGuard<'a> {
+    all: &'a ActiveSnapshots,
+    slot: Option<SnapshotSlot>,
+}
+
+impl Drop for SnapshotGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.all.leave(slot);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use meridian_base::{Hlc, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
-use meridian_storage::engine::Engine;
+use meridian_storage::engine::{Engine, Keyspace};
+use meridian_storage::mvcc::MvccScan;
 use meridian_storage::{
     DataDirLock, FjallConfig, FjallEngine, GcHandle, LogConfig, MemEngine, RaftLog, RecordCache,
     SegLog, StorageError,
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::advisory::Level;
 use crate::apply::{EntryApplier, RANGE, recovered_commit_ts};
 use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
@@ -88,12 +90,39 @@ impl Store {
     /// was never set is 0, and `by` = 0 reads it. After a crash a counter may have skipped up to
     /// [`StoreConfig::counter_block`] steps, and never repeats one.
     pub async fn increment(&self, key: &[u8], by: i64) -> Result<i64, KvError> {
-        counters::increment(&self.core, key, by).await
+        loop {
+            if self.core.lease.here(&self.core.hlc).is_some() {
+                return counters::increment(&self.core, key, by).await;
+            }
+            if let Some(number) = self.ask_counter(key, by, None).await? {
+                return Ok(number);
+            }
+        }
+    }
+
+    /// Asks the leaseholder for a counter; `None` when that is this node now.
+    async fn ask_counter(
+        &self,
+        name: &[u8],
+        by: i64,
+        set: Option<i64>,
+    ) -> Result<Option<i64>, KvError> {
+        let Some(cluster) = self.core.cluster() else {
+            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
+        };
+        cluster.counter(name, by, set).await
     }
 
     /// Sets a counter, so that the next increment starts from `value`.
     pub async fn set_counter(&self, key: &[u8], value: i64) -> Result<(), KvError> {
-        counters::set(&self.core, key, value).await
+        loop {
+            if self.core.lease.here(&self.core.hlc).is_some() {
+                return counters::set(&self.core, key, value).await;
+            }
+            if self.ask_counter(key, 0, Some(value)).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes one row in a transaction of its own.
@@ -112,15 +141,18 @@ impl Store {
         shared: bool,
     ) -> bool {
         let (key, mode) = advisory(database, key, shared);
-        let owner = Owner::transaction(0, backend).session_level();
-        let level = crate::advisory::Level::Session;
-        self.core.advisory.remove(&self.core.locks, owner, key, mode, level)
+        let owner = Owner::on_node(self.core.node, 0, backend).session_level();
+        self.core.give_back_advisory(owner, key, mode, Level::Session)
     }
 
     /// Gives back all session-level advisory locks of a session that ends (or runs DISCARD ALL).
     pub fn advisory_unlock_all(&self, backend: u32) {
-        let owner = Owner::transaction(0, backend).session_level();
-        self.core.advisory.remove_session(&self.core.locks, owner);
+        let owner = Owner::on_node(self.core.node, 0, backend).session_level();
+        for (key, mode, times) in self.core.advisory.of_session(owner) {
+            for _ in 0..times {
+                self.core.give_back_advisory(owner, key, mode, Level::Session);
+            }
+        }
     }
 
     /// Everything that is locked or waited for, as `pg_locks` shows it.
@@ -155,6 +187,32 @@ impl Store {
     /// there again. Not remembered over a restart: whoever knows the catalog says it again.
     pub fn bury(&self, spans: impl IntoIterator<Item = Span>) {
         self.core.gc.bury(spans);
+    }
+
+    /// The first key of a span that this node's engine holds, of any age, deleted or not.
+    pub fn first_key(&self, span: &Span) -> Result<Option<Key>, KvError> {
+        let mut found = self.core.read.engine.range(Keyspace::Cur, &span.physical(), false);
+        let first = found.next().transpose().map_err(read::storage_error)?;
+        Ok(first.map(|(physical, _)| physical.slice(1..)))
+    }
+
+    /// Counts rows of a span and their bytes, as this node has them, up to about `rows_max`; the last
+    /// answer says whether these were all.
+    pub fn sample(&self, span: &Span, rows_max: usize) -> Result<(usize, u64, bool), KvError> {
+        let applied = self.core.applied();
+        let _protection = self.core.snapshots.guard(applied);
+        let mut scan = MvccScan::new(self.core.read.engine.snapshot(), span, false, applied);
+        let (mut rows, mut bytes, mut batch) = (0, 0, Vec::new());
+        while rows < rows_max {
+            batch.clear();
+            let more = scan.next_batch(1024, &mut batch).map_err(read::storage_error)?;
+            rows += batch.len();
+            bytes += batch.iter().map(|(key, row)| (key.len() + row.len()) as u64).sum::<u64>();
+            if !more || batch.is_empty() {
+                return Ok((rows, bytes, true));
+            }
+        }
+        Ok((rows, bytes, false))
     }
 
     /// Collects garbage and makes the engine durable now; otherwise this happens by itself.
@@ -214,13 +272,15 @@ fn new_core(
     let hlc = Hlc::new(Arc::new(SystemClock), offset);
     let cache = RecordCache::new(config.record_cache_bytes);
     let read = ReadPath { engine, cache };
-    Ok(Core::new(CoreParts { config, hlc, read, gc, applied }))
+    let (node, alone) = (NodeId(1), true);
+    Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, applied }))
 }
 
 fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let core = new_core(config, Arc::new(MemEngine::new()), GcHandle::new())?;
     let applier = EntryApplier::new(Arc::clone(&core));
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
+    core.lead(1, None)?;
     Ok((core, proposer))
 }
 
@@ -245,8 +305,8 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let raft = MultiRaft::start(raft_config, raft_log, engine, network, authority)?;
     let group = futures::executor::block_on(raft.open_alone(RANGE, applier, OPEN_TIMEOUT))?;
     let term = group.role().borrow().term;
-    core.hlc.raise(core.applied());
-    Ok((core, Arc::new(Logged { raft, group, term, log, _dir: lock })))
+    core.lead(term, None)?;
+    Ok((core, Arc::new(Logged { raft, group, log, _dir: lock })))
 }
 
 async fn blocking(

@@ -39,18 +39,18 @@ async fn own_writes_are_seen_at_once_and_others_after_commit_in_a_new_snapshot()
     let mut txn = begin(&store, Isolation::ReadCommitted, 0);
     txn.put(key("a"), Bytes::from("2"));
     txn.put(key("b"), Bytes::from("x"));
-    assert_eq!(text(txn.get(b"a").unwrap()), "2");
-    assert_eq!(text(old.get(b"a").unwrap()), "1");
+    assert_eq!(text(txn.get(b"a").await.unwrap()), "2");
+    assert_eq!(text(old.get(b"a").await.unwrap()), "1");
     txn.commit().await.unwrap();
     old.begin_statement();
-    assert_eq!(text(old.get(b"a").unwrap()), "1", "served from history");
-    assert_eq!(text(old.get(b"b").unwrap()), "-");
+    assert_eq!(text(old.get(b"a").await.unwrap()), "1", "served from history");
+    assert_eq!(text(old.get(b"b").await.unwrap()), "-");
     let mut new = begin(&store, Isolation::ReadCommitted, 0);
     new.delete(key("a"));
     new.put(key("c"), Bytes::from("y"));
     let mut rows = Vec::new();
-    let mut scan = new.scan(Span::new("a", "z"), true).unwrap();
-    while scan.next_batch(1, &mut rows).unwrap() {}
+    let mut scan = new.scan(Span::new("a", "z"), true).await.unwrap();
+    while scan.next_batch(1, &mut rows).await.unwrap() {}
     let keys: Vec<_> = rows.iter().map(|(key, _)| &key[..]).collect();
     assert_eq!(keys, [b"c", b"b"], "own insert and own delete are in the scan, in reverse order");
 }
@@ -81,7 +81,7 @@ async fn increments_under_a_row_lock_lose_nothing_and_read_committed_never_fails
         task.await.unwrap();
     }
     let mut txn = begin(&store, Isolation::ReadCommitted, 0);
-    assert_eq!(text(txn.get(b"n").unwrap()), "400");
+    assert_eq!(text(txn.get(b"n").await.unwrap()), "400");
     drop(txn);
     assert!(store.lock_view().is_empty());
     store.core().locks.check();
@@ -113,7 +113,12 @@ async fn serializable_stops_write_skew_and_repeatable_read_allows_it() {
         let (mut a, mut b) = (begin(&store, isolation, 0), begin(&store, isolation, 0));
         let mut rows = Vec::new();
         for txn in [&mut a, &mut b] {
-            txn.scan(Span::prefix(b"on"), false).unwrap().next_batch(9, &mut rows).unwrap();
+            txn.scan(Span::prefix(b"on"), false)
+                .await
+                .unwrap()
+                .next_batch(9, &mut rows)
+                .await
+                .unwrap();
         }
         a.put(key("on1"), Bytes::from("x"));
         b.put(key("on2"), Bytes::from("x"));
@@ -244,7 +249,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_with_and_without_a_shutd
         let store = dir.open().await;
         let mut txn = begin(&store, Isolation::RepeatableRead, 0);
         assert_eq!(
-            text(txn.get(b"n").unwrap()),
+            text(txn.get(b"n").await.unwrap()),
             if round == 0 { "-".into() } else { round.to_string() }
         );
         let tasks: Vec<_> = (0..20)
@@ -258,13 +263,18 @@ async fn what_was_acknowledged_is_there_after_a_restart_with_and_without_a_shutd
         }
         set(&store, "n", &(round + 1).to_string()).await;
         assert_eq!(
-            text(txn.get(b"n").unwrap()),
+            text(txn.get(b"n").await.unwrap()),
             if round == 0 { "-".into() } else { round.to_string() }
         );
         assert_eq!(store.increment(b"seq", 1).await.unwrap(), [1, 33, 34][round as usize]);
         let mut rows = Vec::new();
         let mut new = begin(&store, Isolation::ReadCommitted, 0);
-        new.scan(Span::prefix(b"k"), false).unwrap().next_batch(999, &mut rows).unwrap();
+        new.scan(Span::prefix(b"k"), false)
+            .await
+            .unwrap()
+            .next_batch(999, &mut rows)
+            .await
+            .unwrap();
         assert_eq!(rows.len(), 20 * (round as usize + 1));
         let stats = store.stats();
         assert!(stats.commits >= 21 && stats.fsyncs > 0, "{stats:?}");
@@ -313,7 +323,7 @@ async fn a_commit_may_be_larger_than_a_segment_of_the_log() {
     let store = dir.open().await;
     let mut txn = begin(&store, Isolation::ReadCommitted, 0);
     for n in 0..80u32 {
-        assert_eq!(txn.get(&n.to_be_bytes()).unwrap().map(|row| row.len()), Some(1 << 20));
+        assert_eq!(txn.get(&n.to_be_bytes()).await.unwrap().map(|row| row.len()), Some(1 << 20));
     }
     drop(txn);
     store.shutdown().await.unwrap();
@@ -325,13 +335,13 @@ async fn an_open_scan_protects_its_snapshot_after_the_transaction_has_moved_on()
     set(&store, "a", "1").await;
     let mut txn = begin(&store, Isolation::ReadCommitted, 0);
     let first = txn.read_ts();
-    let mut scan = txn.scan(Span::prefix(b"a"), false).unwrap();
+    let mut scan = txn.scan(Span::prefix(b"a"), false).await.unwrap();
     set(&store, "a", "2").await;
     txn.begin_statement();
     assert!(txn.read_ts() > first);
     assert_eq!(store.stats().oldest_snapshot, Some(first));
     let mut rows = Vec::new();
-    scan.next_batch(9, &mut rows).unwrap();
+    scan.next_batch(9, &mut rows).await.unwrap();
     assert_eq!(&rows[0].1[..], b"1");
     drop(scan);
     assert_eq!(store.stats().oldest_snapshot, Some(txn.read_ts()));

@@ -9,6 +9,8 @@
 //! | [`range`] | the sequencer: commit order, validation, commands for the log |
 //! | [`commit`] | the coordinator of a commit, and the recovery of one whose coordinator is gone |
 //! | [`run`] | many new rows in one piece of memory |
+//! | [`liveness`] | which nodes support which, in epochs that end after their time |
+//! | [`lease`] | leases of ranges out of that support; who votes and campaigns when |
 //!
 //! Nothing here waits, sends, reads a clock or draws a random number: state and an event go in,
 //! effects come out, and the caller (the async shell in `cluster`, or the simulator) carries them
@@ -19,6 +21,8 @@
 pub mod api;
 pub mod commit;
 pub mod deadlock;
+pub mod lease;
+pub mod liveness;
 pub mod locks;
 pub mod range;
 pub mod run;

@@ -37,7 +37,43 @@ fn key_at(bytes: &[u8], start: u32) -> &[u8] {
     &bytes[start + 4..start + 4 + word(bytes, start)]
 }
 
+/// The bytes behind a length, if all of them are there.
+fn checked(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let len = u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?);
+    let from = at + 4;
+    bytes.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+}
+
 impl Run {
+    /// A run that another node has made, from its [`Run::bytes`]; `None` when they are no run.
+    pub fn from_bytes(bytes: Row) -> Option<Run> {
+        let mut starts: Vec<u32> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let key = checked(&bytes, at)?;
+            let in_order = starts.last().is_none_or(|before| key_at(&bytes, *before) < key);
+            let row_at = at + 4 + key.len() + 1;
+            let end = row_at + 4 + checked(&bytes, row_at)?.len() + 1;
+            if !in_order || end > bytes.len() {
+                return None;
+            }
+            starts.push(u32::try_from(at).ok()?);
+            at = end;
+        }
+        (!starts.is_empty()).then_some(Run { bytes, starts })
+    }
+
+    /// The rows as they lie in memory and in the log.
+    pub fn bytes(&self) -> &Row {
+        &self.bytes
+    }
+
+    /// The span from its first key to its last.
+    pub fn span(&self) -> meridian_base::Span {
+        let end = meridian_base::keys::next_key(self.last());
+        meridian_base::Span::new(self.shared_key(0), end)
+    }
+
     /// Number of rows.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {

@@ -106,6 +106,11 @@ pub trait Authority: Send + Sync + 'static {
     /// The epoch of a node that this node supports now. Read before a leader's entries are accepted, and
     /// sent back with the acknowledgement.
     fn support_epoch(&self, of: NodeId) -> u64;
+
+    /// Entries of `leader` in `term` are about to be let in, and `epoch` ([`Authority::support_epoch`],
+    /// 0 = none) will go with the acknowledgement: from now on the promise of this group is to that
+    /// leader in that epoch.
+    fn accepted(&self, _group: RangeId, _leader: NodeId, _term: u64, _epoch: u64) {}
 }
 
 /// For a node without others: its own vote is all it needs.
@@ -393,7 +398,8 @@ impl MultiRaft {
     }
 
     /// A node answers again, or has a new epoch: what it missed is sent at once, and all groups that are
-    /// led from here ask it for a new acknowledgement.
+    /// led from here ask it for a new acknowledgement. To be called also when a node has restarted: it
+    /// does not know what is committed of the log that it has.
     pub fn peer_reachable(&self, peer: NodeId) {
         let node = Arc::clone(&self.node);
         self.node.runtime.spawn(async move { node.peer_reachable(peer).await });

@@ -51,6 +51,7 @@ async fn append(
     // another and supported again, and the old leader would count on a promise that was broken.
     let epoch = group.node.authority.support_epoch(from);
     group.promise(rpc.vote.leader_id);
+    group.node.authority.accepted(group.id, from, rpc.vote.leader_id.term, epoch);
     let response = group.raft.append_entries(rpc).await.map_err(stopped)?;
     Ok(message::append_reply(epoch, &response))
 }

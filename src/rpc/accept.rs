@@ -230,13 +230,14 @@ impl Inbound {
                 // Whoever doesn't read its answers isn't asked for more.
                 return Poll::Pending;
             }
+            match self.requests(shared) {
+                Err(end) => return Poll::Ready(end),
+                Ok(true) => continue,
+                Ok(false) => {}
+            }
             match self.io.poll_read(cx) {
                 Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(End::Closed),
-                Poll::Ready(Ok(_)) => {
-                    if let Err(end) = self.requests(shared) {
-                        return Poll::Ready(end);
-                    }
-                }
+                Poll::Ready(Ok(_)) => {}
                 Poll::Pending if full && !writing => {}
                 Poll::Pending => return Poll::Pending,
             }
@@ -266,11 +267,12 @@ impl Inbound {
         };
     }
 
-    fn requests(&mut self, shared: &Shared) -> Result<(), End> {
-        loop {
-            let Some(frame) = self.io.next().map_err(|e| End::OurFault(e.to_string()))? else {
-                return Ok(());
-            };
+    /// Takes what was read, as far as there is room for answers; true if something is to be written.
+    fn requests(&mut self, shared: &Shared) -> Result<bool, End> {
+        let written = self.io.encoded();
+        while !self.io.is_full()
+            && let Some(frame) = self.io.next().map_err(|e| End::OurFault(e.to_string()))?
+        {
             self.io.hear(frame.clock, &shared.hlc).map_err(End::OurFault)?;
             match frame.kind {
                 Kind::Call => self.call(frame, shared),
@@ -291,6 +293,7 @@ impl Inbound {
                 }
             }
         }
+        Ok(self.io.encoded() > written)
     }
 
     fn call(&mut self, frame: Frame, shared: &Shared) {

@@ -118,7 +118,11 @@ impl Session {
         let txn = self.block.txn.as_mut()?;
         let out = client.buffer();
         let start = out.len();
-        let outcome = match key.read(&ctx, txn, &wire_formats(formats), out) {
+        let Some(read) = key.read(&ctx, txn, &wire_formats(formats), out) else {
+            out.truncate(start);
+            return None;
+        };
+        let outcome = match read {
             Ok(rows) => {
                 output::command_complete(out, plan.query().command, rows);
                 Ok(())

@@ -58,7 +58,7 @@ pub(crate) fn list(row: Option<&Row>) -> Vec<u32> {
     bytes.chunks(4).map(|v| u32::from_le_bytes(v.try_into().expect("four bytes"))).collect()
 }
 
-fn list_row(values: &[u32]) -> Row {
+pub(crate) fn list_row(values: &[u32]) -> Row {
     values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
 }
 

@@ -86,6 +86,15 @@ pub struct History {
     pub stuck: Vec<String>,
     /// Broken invariants of a machine, seen while it ran.
     pub broken_machines: Vec<String>,
+    /// Several nodes: commits in different single ranges have no order by real time (see
+    /// `meridian_kv::range::reading`); that reads are recent is judged by `stale_reads`.
+    pub clustered: bool,
+    /// A leaseholder went with the locks in its memory.
+    pub locks_lost: bool,
+    /// Reads that missed what had been acknowledged before their snapshot was chosen.
+    pub stale_reads: Vec<String>,
+    /// Transactions with two outcomes.
+    pub contradictions: Vec<String>,
     /// How often power was lost.
     pub crashes: u32,
 }

@@ -1,4 +1,5 @@
-//! Deterministic simulation: many transactions on a simulated node, from one seed.
+//! Deterministic simulation: many transactions on a simulated node, or on several ([`cluster`]), from
+//! one seed.
 //!
 //! The machines of `kv` are the real ones; around them stand models: a log of which the synced prefix
 //! survives a crash (and perhaps a part of the rest), an engine in memory that keeps each keyspace at
@@ -15,17 +16,23 @@
 //! ```
 //! [`Bug`]s can be planted to show that every invariant fires; nothing else uses them.
 //!
-//! Not simulated yet: several nodes, messages, torn pages below the engine's contract.
+//! [`leases`] is another world: many nodes that keep each other alive and lead ranges.
+//!
+//! Not simulated yet: torn pages below the engine's contract, raft itself.
 
 pub mod checker;
 mod client;
+pub mod cluster;
 pub mod history;
 pub mod invariants;
+pub mod leases;
 mod node;
 mod script;
 mod world;
 
 pub use world::{Bug, Options, Report, run};
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

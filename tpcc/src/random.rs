@@ -2,6 +2,7 @@
 //! zip codes, permutations).
 
 use meridian_base::rng::Rng;
+use meridian_bench::random_text;
 
 /// Rows of `item`, and of `stock` for each warehouse.
 pub(crate) const ITEMS: i32 = 100_000;
@@ -81,17 +82,17 @@ pub(crate) fn last_name(number: usize) -> String {
 /// An a-string: letters and digits, of a length in `[low, high]`.
 pub(crate) fn a_string(rng: &mut Rng, low: u64, high: u64) -> String {
     let length = between(rng, low, high);
-    characters(rng, LETTERS_AND_DIGITS, length)
+    random_text(rng, LETTERS_AND_DIGITS, length)
 }
 
 /// Letters only, as for a state or a district's information.
 pub(crate) fn letters(rng: &mut Rng, length: u64) -> String {
-    characters(rng, &LETTERS_AND_DIGITS[..52], length)
+    random_text(rng, &LETTERS_AND_DIGITS[..52], length)
 }
 
 /// An n-string: digits.
 pub(crate) fn n_string(rng: &mut Rng, length: u64) -> String {
-    characters(rng, &LETTERS_AND_DIGITS[52..], length)
+    random_text(rng, &LETTERS_AND_DIGITS[52..], length)
 }
 
 /// A zip code: four random digits and 11111.
@@ -121,11 +122,6 @@ pub(crate) fn shuffle<T>(rng: &mut Rng, items: &mut [T]) {
     for i in (1..items.len()).rev() {
         items.swap(i, rng.below(i as u64 + 1) as usize);
     }
-}
-
-fn characters(rng: &mut Rng, alphabet: &[u8], length: u64) -> String {
-    let one = |_| char::from(alphabet[rng.below(alphabet.len() as u64) as usize]);
-    (0..length).map(one).collect()
 }
 
 #[cfg(test)]

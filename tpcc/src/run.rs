@@ -84,7 +84,7 @@ type Deferred = (Input, Instant, bool);
 /// Runs, and reports.
 pub(crate) async fn run(args: RunArgs) -> Result<()> {
     let cluster = Cluster::new(&args.target, "tpcc")?;
-    let nodes = cluster.len();
+    let nodes = cluster.nodes();
     let warehouses = warehouses(&cluster, args.warehouses).await?;
     let isolation = args.isolation.sql();
     let setup = format!("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation}");

@@ -50,7 +50,8 @@ fn put(txn: &mut Txn, id: DescriptorId, descriptor: Option<&Descriptor>) -> Resu
 /// Opens a node over a store: on the first start writes what every cluster begins with, then reads
 /// all descriptors.
 pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
-    let mut catalog = load(&store)?;
+    let present = storage::present(&store)?;
+    let mut catalog = load(&store).await?;
     if catalog.databases().next().is_none() {
         let mut txn = store.begin(TxnOptions::default());
         for (id, descriptor) in initial_changes() {
@@ -60,20 +61,19 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
         txn.release_locks();
         catalog = Catalog::initial();
     }
-    let dead = storage::unknown(&store, &catalog)?;
-    store.bury(dead);
+    store.bury(storage::unknown(&present, &catalog));
     Node::new(store, Arc::new(catalog))
 }
 
-fn load(store: &Arc<Store>) -> Result<Catalog> {
+async fn load(store: &Arc<Store>) -> Result<Catalog> {
     let mut txn = store.begin(TxnOptions::default());
     let span = Span::prefix(&key::index_prefix(DESCRIPTOR_STORAGE_ID, 1));
-    let mut scan = txn.scan(span, false).map_err(from_kv)?;
+    let mut scan = txn.scan(span, false).await.map_err(from_kv)?;
     let mut catalog = Catalog::default();
     let mut rows = Vec::new();
     loop {
         rows.clear();
-        let more = scan.next_batch(1024, &mut rows).map_err(from_kv)?;
+        let more = scan.next_batch(1024, &mut rows).await.map_err(from_kv)?;
         for (_, value) in &rows {
             let descriptor: Descriptor = serde_json::from_slice(value)
                 .map_err(|e| PgError::internal(format!("a stored descriptor is malformed: {e}")))?;

@@ -48,8 +48,23 @@ pub(super) fn left_behind(before: &Catalog, overlay: &Overlay) -> Vec<Span> {
     dead
 }
 
-/// Storage with keys in it that the catalog doesn't know: one look for each index there is.
-pub(super) fn unknown(store: &Arc<Store>, catalog: &Catalog) -> Result<Vec<Span>> {
+/// All storage that this node's engine has keys in: one look for each index there is.
+pub(super) fn present(store: &Store) -> Result<Vec<(u32, u16)>> {
+    let everything = table_span(u32::MAX).end;
+    let mut at: Bytes = table_span(FIRST_USER_STORAGE).start;
+    let mut present = Vec::new();
+    while at < everything {
+        let rest = Span { start: at.clone(), end: everything.clone() };
+        let first = store.first_key(&rest).map_err(kv)?;
+        let Some((storage, index)) = first.and_then(|key| key::storage_of(&key)) else { break };
+        present.push((storage, index));
+        at = index_span(storage, index).end;
+    }
+    Ok(present)
+}
+
+/// What of it the catalog doesn't know, if the catalog was read later than the engine was looked at.
+pub(super) fn unknown(present: &[(u32, u16)], catalog: &Catalog) -> Vec<Span> {
     let known: BTreeMap<u32, BTreeSet<u16>> = catalog
         .relations()
         .filter_map(|r| match r {
@@ -57,30 +72,16 @@ pub(super) fn unknown(store: &Arc<Store>, catalog: &Catalog) -> Result<Vec<Span>
             _ => None,
         })
         .collect();
-    let mut txn = store.begin(TxnOptions::default());
-    let everything = table_span(u32::MAX).end;
-    let mut at: Bytes = table_span(FIRST_USER_STORAGE).start;
-    let mut dead = Vec::new();
-    let mut rows = Vec::new();
-    while at < everything {
-        rows.clear();
-        let rest = Span { start: at.clone(), end: everything.clone() };
-        let mut scan = txn.scan(rest, false).map_err(kv)?;
-        scan.next_batch(1, &mut rows).map_err(kv)?;
-        let Some((storage, index)) = rows.first().and_then(|(key, _)| key::storage_of(key)) else {
-            break;
-        };
-        let span = match known.get(&storage) {
-            None => table_span(storage),
-            Some(_) => index_span(storage, index),
-        };
-        at = span.end.clone();
-        if known.get(&storage).is_none_or(|indexes| !indexes.contains(&index)) {
-            dead.push(span);
+    let mut dead: Vec<Span> = Vec::new();
+    for (storage, index) in present {
+        match known.get(storage) {
+            None => dead.push(table_span(*storage)),
+            Some(indexes) if !indexes.contains(index) => dead.push(index_span(*storage, *index)),
+            Some(_) => {}
         }
     }
-    txn.rollback();
-    Ok(dead)
+    dead.dedup();
+    dead
 }
 
 fn index_ids(table: &TableDesc) -> BTreeSet<u16> {

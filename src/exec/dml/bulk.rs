@@ -118,7 +118,7 @@ impl Bulk {
                 Ok((run, order)) => (Arc::new(run), order),
                 Err(Twice { number, key, row }) => {
                     self.failed = numbers.get(number).copied();
-                    return Err(self.duplicate(at, &key, &row, txn, ctx));
+                    return Err(self.duplicate(at, &key, &row, txn, ctx).await);
                 }
             };
             // The entries of other indexes belong to rows whose keys are locked, and hold these.
@@ -131,7 +131,7 @@ impl Bulk {
                     let number = order.map_or(taken, |order| order[taken] as usize);
                     self.failed = numbers.get(number).copied();
                     let (key, row) = (run.shared_key(taken), run.row(taken));
-                    return Err(self.duplicate(at, &key, &row, txn, ctx));
+                    return Err(self.duplicate(at, &key, &row, txn, ctx).await);
                 }
             }
             part.sealed.push(run);
@@ -140,7 +140,7 @@ impl Bulk {
     }
 
     /// 23505 for an entry of an index that is there already.
-    fn duplicate(
+    async fn duplicate(
         &self,
         at: usize,
         key: &Bytes,
@@ -152,19 +152,25 @@ impl Bulk {
         let row = if at == 0 {
             table.codec.decode(key, value)
         } else {
-            table.indexes[at].row_key(&table.desc, key, value).and_then(|key| {
-                let mut sealed = self.parts[0].sealed.iter();
-                let row = match sealed.find_map(|run| Some(run.row(run.find(&key)?))) {
-                    Some(row) => Some(row),
-                    None => txn.get(&key).map_err(from_kv)?,
-                };
-                table.codec.decode(&key, &row.unwrap_or_default())
-            })
+            match table.indexes[at].row_key(&table.desc, key, value) {
+                Ok(key) => self.row_behind(&key, txn).await,
+                Err(error) => Err(error),
+            }
         };
         match row {
             Ok(row) => self.writer.duplicate(at, &row, ctx),
             Err(error) => error,
         }
+    }
+
+    /// A row of the table by its key, among those to be written or among those that are there.
+    async fn row_behind(&self, key: &[u8], txn: &mut Txn) -> Result<Vec<Datum>> {
+        let mut sealed = self.parts[0].sealed.iter();
+        let row = match sealed.find_map(|run| Some(run.row(run.find(key)?))) {
+            Some(row) => Some(row),
+            None => txn.get(key).await.map_err(from_kv)?,
+        };
+        self.writer.table.codec.decode(key, &row.unwrap_or_default())
     }
 
     /// Does one of the finished runs have this key?

@@ -173,7 +173,7 @@ fn defers(ctx: &StatementContext, event: &Event) -> bool {
 }
 
 /// The key of the row with these values in a unique index, whether or not it exists.
-fn parent_key(
+async fn parent_key(
     parent: &Table,
     index_id: u16,
     columns: &[i16],
@@ -195,7 +195,7 @@ fn parent_key(
     if at == 0 {
         return Ok(Some(key.into()));
     }
-    match txn.get(&key).map_err(from_kv)? {
+    match txn.get(&key).await.map_err(from_kv)? {
         Some(value) => Ok(Some(parent.indexes[at].row_key(&parent.desc, &key, &value)?.into())),
         None => Ok(None),
     }
@@ -232,7 +232,7 @@ async fn check_child(
         .table(*ref_table)
         .ok_or_else(|| PgError::internal("a foreign key names an unknown table"))?;
     let parent = ctx.node.table(parent)?;
-    let key = parent_key(&parent, *ref_index_id, ref_columns, values, txn)?;
+    let key = parent_key(&parent, *ref_index_id, ref_columns, values, txn).await?;
     if let Some(key) = key {
         let writes = Writes::default();
         let newest = writes.lock(txn, &key, Strength::KeyShare).await?;
@@ -251,7 +251,7 @@ async fn check_child(
 }
 
 /// Child rows with these values: (key, row).
-fn children(
+async fn children(
     child: &Table,
     columns: &[i16],
     values: &[Datum],
@@ -284,17 +284,17 @@ fn children(
             Span::prefix(&child.indexes[at].key(&ordered)?)
         }
     };
-    let mut scan = txn.scan(span, false).map_err(from_kv)?;
+    let mut scan = txn.scan(span, false).await.map_err(from_kv)?;
     let (mut found, mut batch) = (vec![], vec![]);
     loop {
         batch.clear();
-        let more = scan.next_batch(1024, &mut batch).map_err(from_kv)?;
+        let more = scan.next_batch(1024, &mut batch).await.map_err(from_kv)?;
         ctx.check_cancel()?;
         for (key, value) in &batch {
             let (key, value) = match usable {
                 Some(at) if at > 0 => {
                     let key = Bytes::from(child.indexes[at].row_key(&child.desc, key, value)?);
-                    match txn.get(&key).map_err(from_kv)? {
+                    match txn.get(&key).await.map_err(from_kv)? {
                         Some(value) => (key, value),
                         None => continue,
                     }
@@ -338,14 +338,14 @@ async fn parent_gone(
     if matches!(action, FkAction::NoAction | FkAction::SetDefault) {
         // Another row may have taken the key in the meantime.
         let table = ctx.node.table(parent)?;
-        if let Some(key) = parent_key(&table, *ref_index_id, ref_columns, old, txn)? {
-            taken = txn.get(&key).map_err(from_kv)?.is_some();
+        if let Some(key) = parent_key(&table, *ref_index_id, ref_columns, old, txn).await? {
+            taken = txn.get(&key).await.map_err(from_kv)?.is_some();
         }
     }
     if taken && *action == FkAction::NoAction {
         return Ok(());
     }
-    let rows = children(&child, columns, old, txn, ctx)?;
+    let rows = children(&child, columns, old, txn, ctx).await?;
     if rows.is_empty() {
         return Ok(());
     }

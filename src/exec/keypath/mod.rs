@@ -16,6 +16,7 @@ mod write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use meridian_cluster::Txn;
 use meridian_types::{Datum, PgError, PgType};
 use smallvec::SmallVec;
@@ -86,8 +87,22 @@ impl KeyPlan {
     }
 
     /// Runs a plan that only reads, appending a DataRow message for each row; the answer is their
-    /// number. `formats` has one entry, or one for each column; none means text.
+    /// number. `formats` has one entry, or one for each column; none means text. `None`: it would have to
+    /// wait for another node, which [`KeyPlan::run`] does.
     pub fn read(
+        &self,
+        ctx: &StatementContext,
+        txn: &mut Txn,
+        formats: &[Format],
+        out: &mut Vec<u8>,
+    ) -> Option<Result<u64, ExecError>> {
+        if !txn.reads_here() {
+            return None;
+        }
+        self.rows(ctx, txn, formats, out).now_or_never()
+    }
+
+    async fn rows(
         &self,
         ctx: &StatementContext,
         txn: &mut Txn,
@@ -127,20 +142,20 @@ impl KeyPlan {
             }
             match range {
                 Range::Point(key) => {
-                    let Some(value) = txn.get(&key).map_err(from_kv)? else { continue };
+                    let Some(value) = txn.get(&key).await.map_err(from_kv)? else { continue };
                     if read.index == 0 {
                         rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
-                    } else if let Some((key, value)) = self.behind(read, &key, &value, txn)? {
+                    } else if let Some((key, value)) = self.behind(read, &key, &value, txn).await? {
                         rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
                     }
                 }
                 Range::Span(span) => {
-                    let mut scan = txn.scan(span, read.reverse).map_err(from_kv)?;
+                    let mut scan = txn.scan(span, read.reverse).await.map_err(from_kv)?;
                     let mut found: Vec<(Bytes, Bytes)> = vec![];
                     loop {
                         found.clear();
                         let want = usize::try_from(limit - rows).unwrap_or(256).clamp(1, 256);
-                        let more = scan.next_batch(want, &mut found).map_err(from_kv)?;
+                        let more = scan.next_batch(want, &mut found).await.map_err(from_kv)?;
                         for (key, value) in &found {
                             if rows >= limit {
                                 break;
@@ -148,7 +163,9 @@ impl KeyPlan {
                             if read.index == 0 {
                                 rows +=
                                     self.give(read, key, value, &mut skip, &cx, ctx, formats, out)?;
-                            } else if let Some((key, value)) = self.behind(read, key, value, txn)? {
+                            } else if let Some((key, value)) =
+                                self.behind(read, key, value, txn).await?
+                            {
                                 rows += self
                                     .give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
                             }
@@ -173,7 +190,7 @@ impl KeyPlan {
         out: &mut Vec<u8>,
     ) -> Result<u64, ExecError> {
         match &self.kind {
-            Kind::Read(_) => self.read(ctx, txn, formats, out),
+            Kind::Read(_) => self.rows(ctx, txn, formats, out).await,
             Kind::Write(write) => write.run(&self.output, ctx, txn, formats, out).await,
         }
     }
@@ -191,7 +208,7 @@ impl KeyPlan {
     }
 
     /// The row behind an entry of a secondary index, with its key.
-    fn behind(
+    async fn behind(
         &self,
         read: &Read,
         key: &[u8],
@@ -200,7 +217,7 @@ impl KeyPlan {
     ) -> Result<Option<(Vec<u8>, Bytes)>, PgError> {
         let codec = &self.table.indexes[read.index];
         let row_key = codec.row_key(&self.table.desc, key, value)?;
-        Ok(txn.get(&row_key).map_err(from_kv)?.map(|row| (row_key, row)))
+        Ok(txn.get(&row_key).await.map_err(from_kv)?.map(|row| (row_key, row)))
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that one row takes, once per row")]

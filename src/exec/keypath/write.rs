@@ -151,7 +151,7 @@ impl Write {
                 continue;
             }
             // An absent row is not locked, as in PostgreSQL.
-            if txn.get(&key).map_err(crate::error::from_kv)?.is_none()
+            if txn.get(&key).await.map_err(crate::error::from_kv)?.is_none()
                 && txn.isolation() != Isolation::ReadCommitted
             {
                 continue;

@@ -262,7 +262,7 @@ impl ScanSpec {
                 Box::pin(async move {
                     let mut rows = Vec::with_capacity(keys.len());
                     for key in keys {
-                        if let Some(row) = driver.txn.get(&key).map_err(from_kv)? {
+                        if let Some(row) = driver.txn.get(&key).await.map_err(from_kv)? {
                             rows.push((key, row));
                         }
                     }
@@ -303,7 +303,7 @@ impl ScanSpec {
                     let asked = key.clone();
                     let found = shared
                         .job(move |driver| {
-                            Box::pin(async move { driver.txn.get(&asked).map_err(from_kv) })
+                            Box::pin(async move { driver.txn.get(&asked).await.map_err(from_kv) })
                         })
                         .await?;
                     if let Some(value) = found {
@@ -315,13 +315,13 @@ impl ScanSpec {
             };
             let mut scan = shared
                 .job(move |driver| {
-                    Box::pin(async move { driver.txn.scan(span, reverse).map_err(from_kv) })
+                    Box::pin(async move { driver.txn.scan(span, reverse).await.map_err(from_kv) })
                 })
                 .await?;
             let mut entries = Vec::with_capacity(rows_max);
             loop {
                 entries.clear();
-                let more = scan.next_batch(rows_max, &mut entries).map_err(from_kv)?;
+                let more = scan.next_batch(rows_max, &mut entries).await.map_err(from_kv)?;
                 shared.frame()?.ctx.check_cancel()?;
                 if !entries.is_empty() {
                     self.give(&entries, shared, &mut out).await?;

@@ -245,7 +245,7 @@ impl Commit {
                 self.failure = Some(refused.into());
                 self.ask(out);
             }
-            Refused::Forgotten => self.ask(out),
+            Refused::Forgotten(_) => self.ask(out),
         }
     }
 

@@ -150,4 +150,8 @@ fn a_one_phase_commit_is_ambiguous_only_when_the_range_cannot_say() {
     let ambiguous = OnePhaseAction::Tell(Verdict::Ambiguous);
     assert_eq!(run(&[None, None, None, None, None, None]), ambiguous);
     assert_eq!(run(&[Some(OnePhaseAnswer::Unknown)]), ambiguous);
+    let forgotten = Some(OnePhaseAnswer::Refused(Refused::Forgotten(Timestamp(9))));
+    let anew = OnePhaseAction::CommitAnew(Timestamp(9));
+    assert_eq!(run(std::slice::from_ref(&forgotten)), anew, "its only copy was refused");
+    assert_eq!(run(&[None, forgotten]), OnePhaseAction::Ask);
 }

@@ -29,6 +29,8 @@
 mod modes;
 mod table;
 
+use meridian_base::NodeId;
+
 pub use modes::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 pub use table::{Acquire, Grant, Held, LockTable, Queued, WaiterId};
 
@@ -51,6 +53,16 @@ impl Owner {
     pub fn transaction(id: u64, process: u32) -> Owner {
         let session = if process == 0 { Owner::NAMELESS | id } else { u64::from(process) };
         Owner { id, session }
+    }
+
+    /// As [`Owner::transaction`], for a session of this node. Process ids are a node's own, so the node
+    /// tells sessions of different nodes apart; those of the first node carry no mark.
+    pub fn on_node(node: NodeId, id: u64, process: u32) -> Owner {
+        let mut owner = Owner::transaction(id, process);
+        if process != 0 {
+            owner.session |= node.0.saturating_sub(1) << 32;
+        }
+        owner
     }
 
     /// The owner of the advisory locks of this owner's session: they outlive transactions, and a

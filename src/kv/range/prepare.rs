@@ -22,6 +22,8 @@
 //! * *Recovery sees a marker gone and takes a committed transaction for aborted.* A marker of a commit
 //!   is collected only when it is *settled*: no participant has a record any more. Who asks later hears
 //!   [`Status::Forgotten`], which ends no record and tells no client anything.
+//! * *Two participants find themselves in one range*, since ranges have merged. Records and markers belong
+//!   to a participant, not to a range: the range holds both, and they don't stand in each other's way.
 //! * *The lease changes between prepare and resolve.* The record is in the log; the new leaseholder
 //!   applies all of it before it serves, and takes the record's locks.
 //! * *Waiting in a circle.* A prepare waits for one thing only: a SERIALIZABLE record that has read what
@@ -30,6 +32,7 @@
 //!   for records, since it is none.
 
 use super::entry::{Collect, LogEntry, Resolve};
+use super::prepared::Kept;
 use super::record::{Header, Marker, Outcome, Record, Verify};
 use super::{Newest, Refused, Sequencer};
 use crate::api::{Isolation, Key, KvError, Timestamp, TxnId};
@@ -109,15 +112,15 @@ impl Sequencer {
         request: PrepareRequest,
         source: &impl Newest,
     ) -> Result<PrepareAnswer, Refused> {
-        let txn = request.header.txn;
-        if let Some(held) = self.prepared.get(txn) {
+        let part = (request.header.txn, request.own);
+        if let Some(held) = self.prepared.get(part) {
             let ts = held.record.ts;
             return Ok(match held.durable {
                 true => PrepareAnswer::Durable(ts),
                 false => PrepareAnswer::InFlight(ts),
             });
         }
-        if let Some(kept) = self.prepared.markers.get(&txn) {
+        if let Some(kept) = self.prepared.markers.get(&part) {
             return Err(kept.refusal());
         }
         let ts = self.place(now, request.read_ts, request.header.deadline)?;
@@ -148,10 +151,11 @@ impl Sequencer {
         if keys().chain(verified).any(|key| self.prepared.writer(key).is_some()) {
             return Err(KvError::CONCURRENT_UPDATE.into());
         }
-        if self.prepared.writes_into(&request.reads).is_some() {
+        let own = Some(request.header.txn);
+        if self.prepared.writes_into(own, &request.reads).is_some() {
             return Err(KvError::READ_WRITE_DEPENDENCY.into());
         }
-        match self.prepared.reader(keys()) {
+        match self.prepared.reader(own, keys()) {
             None => Ok(()),
             Some(_) if request.isolation == Isolation::Serializable => {
                 Err(KvError::READ_WRITE_DEPENDENCY.into())
@@ -171,8 +175,9 @@ impl Sequencer {
         outcome: Outcome,
         source: &impl Newest,
     ) -> Result<Option<LogEntry>, KvError> {
-        let Some(held) = self.prepared.get(header.txn) else {
-            let known = self.prepared.markers.contains_key(&header.txn);
+        let part = (header.txn, own);
+        let Some(held) = self.prepared.get(part) else {
+            let known = self.prepared.markers.contains_key(&part);
             // A prepare that is still under way is to find the marker.
             let late = self.last >= header.deadline || self.frozen;
             if known || late || outcome != Outcome::Aborted {
@@ -200,7 +205,7 @@ impl Sequencer {
             self.last = self.last.max(at);
             writes.iter().for_each(|write| self.recent.insert(at, write.key.clone()));
         }
-        let held = self.prepared.get_mut(header.txn).expect("it was there");
+        let held = self.prepared.get_mut(part).expect("it was there");
         (held.outcome, held.resolving) = (Some(outcome), true);
         Ok(Some(LogEntry::Resolve(Resolve { marker, writes })))
     }
@@ -213,14 +218,14 @@ impl Sequencer {
 
     /// What is known of a transaction; if nothing is, it won't be prepared here any more.
     pub fn query(&mut self, header: &Header, own: usize) -> QueryAnswer {
-        if let Some(held) = self.prepared.get(header.txn) {
+        if let Some(held) = self.prepared.get((header.txn, own)) {
             return match (held.durable, held.outcome) {
                 (true, None) => QueryAnswer::Known(Status::Prepared(held.record.ts)),
                 (true, Some(outcome)) => QueryAnswer::Known(Status::Ended(outcome)),
                 (false, _) => QueryAnswer::InFlight,
             };
         }
-        match self.prepared.markers.get(&header.txn) {
+        match self.prepared.markers.get(&(header.txn, own)) {
             Some(kept) if kept.durable => QueryAnswer::Known(Status::Ended(kept.outcome)),
             Some(_) => QueryAnswer::InFlight,
             None if self.last >= header.expiry => QueryAnswer::Known(Status::Forgotten),
@@ -242,7 +247,7 @@ impl Sequencer {
         if let Some(flying) = self.in_flight.iter().find(|f| f.txn == Some(header.txn)) {
             return OutcomeAnswer::InFlight(flying.ts);
         }
-        if !self.outcomes.remembers(sent) {
+        if sent < self.outcomes.floor() {
             return OutcomeAnswer::Unknown;
         }
         match self.query(header, 0) {
@@ -256,9 +261,8 @@ impl Sequencer {
 
     /// No participant of this transaction has a record any more: its marker may be collected in time.
     pub fn settle(&mut self, txn: TxnId) {
-        if let Some(kept) = self.prepared.markers.get_mut(&txn) {
-            kept.settled = true;
-        }
+        let parts = self.prepared.markers.range_mut((txn, 0)..=(txn, usize::MAX));
+        parts.for_each(|(_, kept)| kept.settled = true);
     }
 
     /// An entry that collects at most `count` markers, when some may go.
@@ -267,7 +271,7 @@ impl Sequencer {
         let over = |header: &Header| header.deadline.max(header.expiry) <= ts;
         let ripe = self.prepared.markers.values();
         let ripe = ripe.filter(|kept| kept.durable && kept.settled && over(&kept.header));
-        let key = |kept: &super::prepared::Kept| kept.header.participants[kept.own].clone();
+        let key = |kept: &Kept| kept.header.participants[kept.own].clone();
         let markers: Vec<(Key, TxnId)> =
             ripe.take(count).map(|kept| (key(kept), kept.header.txn)).collect();
         if markers.is_empty() {
@@ -305,14 +309,14 @@ impl Sequencer {
         match entry {
             LogEntry::Commit(command) => self.applied_to(command.ts),
             LogEntry::Prepare(record) => {
-                if let Some(held) = self.prepared.get_mut(record.header.txn) {
+                if let Some(held) = self.prepared.get_mut((record.header.txn, record.own)) {
                     held.durable = true;
                 }
                 self.applied_to(record.ts);
             }
             LogEntry::Mark(marker) => self.prepared.keep(marker, true),
             LogEntry::Resolve(Resolve { marker, .. }) => {
-                self.prepared.remove(marker.header.txn);
+                self.prepared.remove((marker.header.txn, marker.own));
                 self.prepared.keep(marker, true);
                 if let Outcome::Committed(ts) = marker.outcome {
                     // What was sequenced up to there is ahead in the log, what comes is above.
@@ -320,9 +324,11 @@ impl Sequencer {
                 }
             }
             LogEntry::Collect(collect) => {
-                for (_, txn) in &collect.markers {
-                    self.prepared.markers.remove(txn);
-                }
+                let gone = |kept: &Kept| {
+                    let key = &kept.header.participants[kept.own];
+                    collect.markers.iter().any(|(k, txn)| (k, *txn) == (key, kept.header.txn))
+                };
+                self.prepared.markers.retain(|_, kept| !gone(kept));
                 self.applied_to(collect.ts);
             }
         }
@@ -334,17 +340,18 @@ impl Sequencer {
             LogEntry::Commit(command) => self.abandon(command.ts),
             LogEntry::Collect(collect) => self.abandon(collect.ts),
             LogEntry::Prepare(record) => {
-                self.prepared.remove(record.header.txn);
+                self.prepared.remove((record.header.txn, record.own));
                 self.abandon(record.ts);
             }
             LogEntry::Mark(marker) => {
-                let txn = marker.header.txn;
-                if self.prepared.markers.get(&txn).is_some_and(|kept| !kept.durable) {
-                    self.prepared.markers.remove(&txn);
+                let part = (marker.header.txn, marker.own);
+                if self.prepared.markers.get(&part).is_some_and(|kept| !kept.durable) {
+                    self.prepared.markers.remove(&part);
                 }
             }
             LogEntry::Resolve(resolve) => {
-                if let Some(held) = self.prepared.get_mut(resolve.marker.header.txn) {
+                let part = (resolve.marker.header.txn, resolve.marker.own);
+                if let Some(held) = self.prepared.get_mut(part) {
                     held.resolving = false;
                 }
             }

@@ -232,6 +232,25 @@ fn a_commits_marker_stays_until_all_participants_have_resolved() {
 }
 
 #[test]
+fn two_participants_of_one_transaction_may_lie_in_one_range() {
+    let mut range = Range::new();
+    range.prepared(20, prepare(1, SER, "b", &["c", "r"]));
+    let other = || PrepareRequest { own: 1, ..prepare(1, SER, "r", &["b", "s"]) };
+    assert_eq!(range.prepared(25, other()), ts(25), "what the other part has read and written");
+    range.reload(30);
+    let known = QueryAnswer::Known(Status::Prepared(ts(25)));
+    assert_eq!(range.seq.query(&header(1, 1000), 1), known);
+    range.resolve(1, Outcome::Committed(ts(25)));
+    assert!(range.waits("r", 25) && !range.waits("b", 25));
+    let header = header(1, 1000);
+    let outcome = Outcome::Committed(ts(25));
+    let entry = range.seq.resolve(&header, 1, outcome, &range.engine).unwrap();
+    range.apply(&entry.unwrap());
+    assert!(mvcc::get(&range.engine, b"r", ts(25)).unwrap().is_some());
+    assert_eq!(range.seq.free_snapshot(), Some(ts(25)));
+}
+
+#[test]
 fn locked_keys_must_be_as_they_were_seen() {
     let mut range = Range::new();
     let verify = |seen| Verify { key: "p".into(), strength: Strength::KeyShare, seen: ts(seen) };
@@ -268,7 +287,7 @@ fn a_named_commit_happens_once_and_its_outcome_can_be_asked_for() {
     // A replica that was started from an engine at 41 knows nothing about what came before.
     range.seq.outcomes = Outcomes::new(ts(41), 10);
     assert_eq!(range.seq.outcome(&header(1, 500), ts(40)), OutcomeAnswer::Unknown);
-    assert_eq!(range.seq.sequence(ts(70), named(3, 40), &engine), Err(Refused::Forgotten));
+    assert_eq!(range.seq.sequence(ts(70), named(3, 40), &engine), Err(Refused::Forgotten(ts(41))));
     assert_eq!(range.seq.sequence(ts(600), named(4, 60), &engine), Err(Refused::Expired));
 }
 

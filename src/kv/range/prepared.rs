@@ -11,6 +11,9 @@ use super::record::{Header, Marker, Outcome, Record};
 use crate::api::{Key, Span, Timestamp, TxnId};
 use crate::txn::ReadSet;
 
+/// A participant: the transaction and which part of it. Ranges that have merged may hold several.
+pub(super) type Part = (TxnId, usize);
+
 /// What somebody wants to read.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
@@ -46,12 +49,12 @@ pub(super) struct Kept {
 /// Records and markers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prepared {
-    records: BTreeMap<TxnId, Held>,
+    records: BTreeMap<Part, Held>,
     /// Which record writes a key. One at a time does.
-    keys: BTreeMap<Key, TxnId>,
+    keys: BTreeMap<Key, Part>,
     /// Records with reads.
-    readers: BTreeSet<TxnId>,
-    pub(super) markers: BTreeMap<TxnId, Kept>,
+    readers: BTreeSet<Part>,
+    pub(super) markers: BTreeMap<Part, Kept>,
 }
 
 impl Kept {
@@ -83,64 +86,68 @@ impl Prepared {
         self.records.is_empty()
     }
 
-    pub(super) fn get(&self, txn: TxnId) -> Option<&Held> {
-        self.records.get(&txn)
+    pub(super) fn get(&self, part: Part) -> Option<&Held> {
+        self.records.get(&part)
     }
 
-    pub(super) fn get_mut(&mut self, txn: TxnId) -> Option<&mut Held> {
-        self.records.get_mut(&txn)
+    pub(super) fn get_mut(&mut self, part: Part) -> Option<&mut Held> {
+        self.records.get_mut(&part)
+    }
+
+    /// Has this transaction a record here?
+    pub(super) fn has(&self, txn: TxnId) -> bool {
+        self.records.range((txn, 0)..=(txn, usize::MAX)).next().is_some()
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = (TxnId, &Held)> {
-        self.records.iter().map(|(txn, held)| (*txn, held))
+        self.records.iter().map(|((txn, _), held)| (*txn, held))
     }
 
     pub(super) fn insert(&mut self, record: Record, durable: bool) {
-        let txn = record.header.txn;
-        self.keys.extend(record.writes.iter().map(|(key, _)| (key.clone(), txn)));
+        let part = (record.header.txn, record.own);
+        self.keys.extend(record.writes.iter().map(|(key, _)| (key.clone(), part)));
         if !record.reads.is_empty() {
-            self.readers.insert(txn);
+            self.readers.insert(part);
         }
         let held = Held { record, durable, outcome: None, resolving: false };
-        self.records.insert(txn, held);
+        self.records.insert(part, held);
     }
 
-    pub(super) fn remove(&mut self, txn: TxnId) -> Option<Held> {
-        let held = self.records.remove(&txn)?;
+    pub(super) fn remove(&mut self, part: Part) {
+        let Some(held) = self.records.remove(&part) else { return };
         for (key, _) in &held.record.writes {
             self.keys.remove(key);
         }
-        self.readers.remove(&txn);
-        Some(held)
+        self.readers.remove(&part);
     }
 
     pub(super) fn keep(&mut self, marker: &Marker, durable: bool) {
         let Marker { header, own, outcome } = marker.clone();
         let settled = outcome == Outcome::Aborted;
-        self.markers.insert(header.txn, Kept { header, own, outcome, durable, settled });
+        self.markers.insert((header.txn, own), Kept { header, own, outcome, durable, settled });
     }
 
     /// Who writes this key.
     pub(super) fn writer(&self, key: &[u8]) -> Option<TxnId> {
-        self.keys.get(key).copied()
+        self.keys.get(key).map(|(txn, _)| *txn)
     }
 
     /// A prepared writer of a key in `[first, last]`.
     pub(super) fn writer_within(&self, first: &[u8], last: &[u8]) -> Option<TxnId> {
         let span = (Bound::Included(first), Bound::Included(last));
-        self.keys.range::<[u8], _>(span).map(|(_, txn)| *txn).next()
+        self.keys.range::<[u8], _>(span).map(|(_, (txn, _))| *txn).next()
     }
 
     /// The records whose writes a reader at `ts` must know the outcome of, and be able to read.
     pub(super) fn open(&self, target: Target<'_>, ts: Timestamp) -> SmallVec<[TxnId; 2]> {
         let mut found = SmallVec::new();
-        let mut add = |txn: TxnId| {
-            if self.records[&txn].open_at(ts) && !found.contains(&txn) {
-                found.push(txn);
+        let mut add = |part: &Part| {
+            if self.records[part].open_at(ts) && !found.contains(&part.0) {
+                found.push(part.0);
             }
         };
         match target {
-            Target::Key(key) => self.keys.get(key).into_iter().for_each(|txn| add(*txn)),
+            Target::Key(key) => self.keys.get(key).into_iter().for_each(add),
             Target::Span(span) if span.is_empty() => {}
             Target::Span(span) => {
                 let end = match span.end.is_empty() {
@@ -148,31 +155,36 @@ impl Prepared {
                     false => Bound::Excluded(&span.end[..]),
                 };
                 let span = (Bound::Included(&span.start[..]), end);
-                self.keys.range::<[u8], _>(span).for_each(|(_, txn)| add(*txn));
+                self.keys.range::<[u8], _>(span).for_each(|(_, part)| add(part));
             }
         }
         found
     }
 
-    /// A record without an outcome that has read a key of those to be written.
-    pub(super) fn reader<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<TxnId> {
+    /// Another transaction's record without an outcome that has read a key of those to be written.
+    pub(super) fn reader<'a>(
+        &self,
+        own: Option<TxnId>,
+        mut keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<TxnId> {
         if self.readers.is_empty() {
             return None;
         }
         // Once the outcome is known the range sequences above it: the read was before the write.
-        let open = self.readers.iter().filter(|txn| self.records[*txn].outcome.is_none());
-        let open: Vec<&TxnId> = open.collect();
-        keys.find_map(|key| {
-            open.iter().find(|txn| self.records[**txn].record.reads.contains(key)).map(|txn| **txn)
-        })
+        let others = self.readers.iter().filter(|(txn, _)| Some(*txn) != own);
+        let others = others.map(|part| (part.0, &self.records[part]));
+        let open: Vec<_> = others.filter(|(_, held)| held.outcome.is_none()).collect();
+        let read = |key| open.iter().find(|(_, held)| held.record.reads.contains(key));
+        keys.find_map(|key| read(key).map(|(txn, _)| *txn))
     }
 
-    /// A record without an outcome that writes what was read. The writes of a decided one are in the
-    /// ring of recent writes.
-    pub(super) fn writes_into(&self, reads: &ReadSet) -> Option<TxnId> {
-        let mut open = self.records.iter().filter(|(_, held)| held.outcome.is_none());
+    /// Another transaction's record without an outcome that writes what was read. The writes of a decided
+    /// one are in the ring of recent writes.
+    pub(super) fn writes_into(&self, own: Option<TxnId>, reads: &ReadSet) -> Option<TxnId> {
+        let others = self.records().filter(|(txn, _)| Some(*txn) != own);
         let writes = |held: &Held| held.record.writes.iter().any(|(key, _)| reads.contains(key));
-        open.find(|(_, held)| writes(held)).map(|(txn, _)| *txn)
+        let mut open = others.filter(|(_, held)| held.outcome.is_none());
+        open.find(|(_, held)| writes(held)).map(|(txn, _)| txn)
     }
 
     /// Verifies that the indexes say what the records say.
@@ -181,16 +193,16 @@ impl Prepared {
         if written != self.keys.len() {
             return Err(format!("{written} keys prepared, {} known", self.keys.len()));
         }
-        for (txn, held) in &self.records {
+        for (part @ (txn, _), held) in &self.records {
             if held.record.ts > last {
                 return Err(format!("{txn} is prepared at {}, above {last}", held.record.ts));
             }
-            let marker = self.markers.get(txn);
+            let marker = self.markers.get(part);
             if let Some(kept) = marker {
                 return Err(format!("{txn} is prepared and {:?} at once", kept.outcome));
             }
             if let Some((key, _)) =
-                held.record.writes.iter().find(|(key, _)| self.keys.get(key) != Some(txn))
+                held.record.writes.iter().find(|(key, _)| self.keys.get(key) != Some(part))
             {
                 return Err(format!("{key:?} isn't known to be prepared by {txn}"));
             }

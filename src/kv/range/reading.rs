@@ -136,6 +136,6 @@ impl Sequencer {
 
     /// Is this record still unresolved, or its outcome not applied?
     pub fn is_open(&self, txn: TxnId) -> bool {
-        self.prepared.get(txn).is_some()
+        self.prepared.has(txn)
     }
 }

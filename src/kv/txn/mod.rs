@@ -36,6 +36,7 @@ use meridian_base::limits::BULK_BYTES_MAX;
 
 use crate::api::{Isolation, Key, KvError, Row, Span, Strength, Timestamp};
 use crate::locks::{LockMode, ModeSet, Owner};
+use crate::range::Verify;
 use crate::run::Run;
 pub use reads::ReadSet;
 
@@ -158,6 +159,25 @@ impl TxnState {
         if self.isolation == Isolation::ReadCommitted {
             self.read_ts = newest.max(self.read_ts);
         }
+    }
+
+    /// Fixes the snapshot, which could not be known when the transaction or its statement began.
+    pub fn fix_snapshot(&mut self, ts: Timestamp) {
+        debug_assert!(ts >= self.read_ts, "snapshots never go back");
+        self.read_ts = ts.max(self.read_ts);
+    }
+
+    /// The keys that are locked and not written, with what is needed to see at the commit, should their
+    /// locks have been lost, that they are as they were.
+    pub fn locked_only(&self) -> Vec<Verify> {
+        let only = self.locks.iter().filter(|(key, _)| !self.buffer.contains_key(*key));
+        only.map(|(key, locked)| {
+            let held = |strength: &&Strength| locked.modes & strength.bit() != 0;
+            let strength = Strength::all().iter().rev().find(held).copied();
+            let strength = strength.unwrap_or(Strength::KeyShare);
+            Verify { key: key.clone(), strength, seen: locked.newest }
+        })
+        .collect()
     }
 
     /// Has nothing been written?
@@ -311,8 +331,9 @@ impl TxnState {
     pub fn note_lock(&mut self, key: &Key, strength: Strength, before: ModeSet) {
         let locked =
             self.locks.entry(key.clone()).or_insert(LockedKey { modes: 0, newest: Timestamp::MIN });
-        debug_assert_eq!(locked.modes, before, "table and transaction agree on what is held");
-        locked.modes = before | strength.bit();
+        // Unless the lock was lost with a lease and has been taken again elsewhere.
+        debug_assert!(before == 0 || before == locked.modes, "table and transaction agree");
+        locked.modes |= before | strength.bit();
         if !self.savepoints.is_empty() {
             self.undo.push(Undo::Lock { key: key.clone(), before });
         }

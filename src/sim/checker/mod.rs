@@ -86,7 +86,7 @@ fn dependencies(history: &History, versions: &Versions) -> Graph {
                 graph.add(at, writer, EdgeKind::Rw);
             }
         }
-        let acknowledged = txn.ended.filter(|_| txn.committed());
+        let acknowledged = txn.ended.filter(|_| txn.committed() && !history.clustered);
         for (later, other) in history.txns.iter().enumerate().filter(|(n, _)| real[*n]) {
             if acknowledged.is_some_and(|ended| ended < other.began) {
                 graph.add(at, later, EdgeKind::Realtime);

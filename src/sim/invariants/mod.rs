@@ -7,7 +7,9 @@ mod isolation_levels;
 mod machines_are_sound;
 mod money_is_conserved;
 mod no_lost_update;
+mod one_outcome;
 mod read_committed_never_retries;
+mod snapshots_are_recent;
 
 use crate::history::History;
 
@@ -23,7 +25,7 @@ pub struct Violation {
 /// A property: adds a sentence for every place where it doesn't hold.
 type Check = fn(&History, &mut Vec<String>);
 
-const ALL: [(&str, Check); 8] = [
+const ALL: [(&str, Check); 10] = [
     ("acknowledged_writes_survive", acknowledged_writes_survive::check),
     ("all_or_nothing", all_or_nothing::check),
     ("everybody_finishes", everybody_finishes::check),
@@ -31,7 +33,9 @@ const ALL: [(&str, Check); 8] = [
     ("machines_are_sound", machines_are_sound::check),
     ("money_is_conserved", money_is_conserved::check),
     ("no_lost_update", no_lost_update::check),
+    ("one_outcome", one_outcome::check),
     ("read_committed_never_retries", read_committed_never_retries::check),
+    ("snapshots_are_recent", snapshots_are_recent::check),
 ];
 
 /// Judges a history by all properties.

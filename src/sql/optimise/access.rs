@@ -59,7 +59,7 @@ fn apply(path: Path, filter: Vec<Expr>) -> (Access, Vec<Expr>) {
     (access, rest)
 }
 
-/// The index path that reads the fewest rows.
+/// The index path that reads the fewest rows, for all that is known.
 fn best(
     table: &TableDesc,
     columns: &[(Column, i16)],
@@ -77,7 +77,10 @@ fn best(
     for index in &table.indexes {
         let Some(path) = keys::path(table, index, columns, &bounds) else { continue };
         let cost = path_cost(table, index, columns, &path);
-        if chosen.as_ref().is_none_or(|(c, _)| cost < *c) {
+        let better = chosen.as_ref().is_none_or(|(least, other)| {
+            narrower(&path, other) || (cost < *least && !narrower(other, &path))
+        });
+        if better {
             chosen = Some((cost, path));
         }
     }
@@ -85,6 +88,13 @@ fn best(
     let (cost, path) = chosen?;
     let full = stats::table_rows(table);
     (cost <= full.max(SEEK_ROWS * 2.0) || path.equal > 0).then_some(path)
+}
+
+/// Whether a path has all conditions of another that may find many rows, and more columns bound to a
+/// value. Estimates with a fixed selectivity see no difference once both are down to a row, while the
+/// other may be a district's thousands of orders.
+fn narrower(path: &Path, other: &Path) -> bool {
+    path.equal > other.equal && !other.unique && other.used.iter().all(|i| path.used.contains(i))
 }
 
 fn path_cost(table: &TableDesc, index: &IndexDesc, columns: &[(Column, i16)], path: &Path) -> f64 {

@@ -165,9 +165,19 @@ fn rules_make_plans_cheaper() {
 
 /// EXPLAIN of the optimised query, costs off.
 fn explained(text: &str) -> String {
-    let catalog = super::tables().analyse("t", 1_000_000.0);
+    explained_with(&super::tables().analyse("t", 1_000_000.0), text)
+}
+
+/// EXPLAIN over a table of orders with two indexes.
+fn explained_orders(text: &str) -> String {
+    let ddl = "create table o (w int, d int, id int, c int, x int, primary key (w, d, id)); \
+               create index o_c on o (w, d, c, id);";
+    explained_with(&super::catalog::TestCatalog::of(ddl).analyse("o", 60_000.0), text)
+}
+
+fn explained_with(catalog: &super::catalog::TestCatalog, text: &str) -> String {
     let options = crate::explain::Options { costs: false, ..Default::default() };
-    super::run(&catalog, text, true).map_or_else(
+    super::run(catalog, text, true).map_or_else(
         |e| super::show(&e),
         |q| crate::explain::explain(&q, options, None, Some(true)).join("\n"),
     )
@@ -221,6 +231,27 @@ fn explain_looks_like_postgres() {
         ],
         explained,
     );
+}
+
+#[test]
+fn more_bound_columns_win_over_the_primary_key() {
+    let cases = [
+        (
+            "select x from o where w = 1 and d = 2 and c = 3 order by id desc limit 1",
+            r#"
+            Limit
+              ->  Index Scan Backward using o_c on o
+                    Index Cond: ((w = 1) AND (d = 2) AND (c = 3))"#,
+        ),
+        (
+            "select x from o where w = 1 and d = 2 and c = 3 and id = 4",
+            r#"
+            Index Scan using o_pkey on o
+              Index Cond: ((w = 1) AND (d = 2) AND (id = 4))
+              Filter: (c = 3)"#,
+        ),
+    ];
+    check(&cases, explained_orders);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! table itself and counts as such.
 
 use meridian_catalog::{Relation, TableDesc, key};
-use meridian_cluster::{Span, TxnOptions};
+use meridian_cluster::Span;
 use meridian_types::Result;
 
 use super::CatalogHost;
@@ -13,7 +13,6 @@ use crate::catalog_store::kv;
 
 /// Rows that are measured.
 const SAMPLE_ROWS: usize = 20_000;
-const BATCH_ROWS: usize = 1024;
 /// Sizes are told in PostgreSQL's pages.
 const PAGE_BYTES: u64 = 8192;
 
@@ -43,23 +42,8 @@ impl CatalogHost {
     }
 
     fn index_bytes(&self, table: &TableDesc, index: &u16) -> Result<u64> {
-        let mut txn = self.node.store().begin(TxnOptions::default());
         let span = Span::prefix(&key::index_prefix(table.storage_id, *index));
-        let mut scan = txn.scan(span, false).map_err(kv)?;
-        let (mut rows, mut bytes) = (0_usize, 0_u64);
-        let mut batch = Vec::new();
-        let mut whole = false;
-        while rows < SAMPLE_ROWS {
-            batch.clear();
-            let more = scan.next_batch(BATCH_ROWS, &mut batch).map_err(kv)?;
-            rows += batch.len();
-            bytes += batch.iter().map(|(k, v)| (k.len() + v.len()) as u64).sum::<u64>();
-            if !more || batch.is_empty() {
-                whole = true;
-                break;
-            }
-        }
-        txn.rollback();
+        let (rows, mut bytes, whole) = self.node.store().sample(&span, SAMPLE_ROWS).map_err(kv)?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -1,0 +1,117 @@
+//! Keys whose leaseholder is another node.
+//!
+//! ```text
+//! gateway                                             leaseholder
+//! Txn: snapshot, buffer, savepoints ──requests──▶ Cluster::serve: guests' locks, reads, commits
+//! ```
+//! A transaction lives where its session is: its buffer, its savepoints and the list of its locks. What
+//! only the leaseholder can do (the newest snapshot, locks, the commit) is asked of it; when the lease
+//! moves, the gateway asks the next one. A request is repeated only when that is safe: reads, locks and
+//! releases always are, a commit only after its outcome has been found to be "not committed".
+//!
+//! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
+//! all commits up to an applied one are applied before it.
+
+mod ask;
+mod guests;
+mod messages;
+mod serve;
+mod txn;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use meridian_base::{Instant, NodeId};
+use meridian_kv::api::{Bytes, Timestamp};
+use meridian_rpc::Transport;
+use parking_lot::Mutex;
+
+use crate::core::Core;
+use guests::Guests;
+
+pub(crate) use ask::{Asked, Search};
+pub(crate) use messages::{Answer, Op, ScanPage};
+
+/// The service number of requests about keys.
+pub(crate) const SERVICE: u8 = 2;
+
+/// How long another node's word on its snapshots counts. It is repeated every few seconds.
+const PROTECTION: Duration = Duration::from_secs(30);
+
+/// Called with the catalog's changes that another node has committed.
+pub type OnCatalogChange = Box<dyn Fn(Bytes) + Send + Sync>;
+
+/// This node among others: what it asks of them and holds for them.
+pub(crate) struct Cluster {
+    pub(crate) core: Arc<Core>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) guests: Guests,
+    /// The nodes that live, this one included, in order.
+    live: Mutex<Vec<NodeId>>,
+    /// The oldest snapshots in use on other nodes.
+    protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
+    on_catalog_change: OnceLock<OnCatalogChange>,
+}
+
+impl Cluster {
+    pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
+        let cluster = Arc::new(Cluster {
+            live: Mutex::new(vec![core.node]),
+            core,
+            transport,
+            guests: Guests::default(),
+            protected: Mutex::default(),
+            on_catalog_change: OnceLock::new(),
+        });
+        cluster.core.join(&cluster);
+        cluster
+    }
+
+    /// Who lives, in order; this node is among them.
+    pub(crate) fn live(&self) -> Vec<NodeId> {
+        self.live.lock().clone()
+    }
+
+    /// Notes who lives.
+    pub(crate) fn set_live(&self, mut nodes: Vec<NodeId>) {
+        nodes.push(self.core.node);
+        nodes.sort_unstable();
+        nodes.dedup();
+        *self.live.lock() = nodes;
+    }
+
+    /// A node is certainly gone, or certainly not able to commit: what it holds here goes.
+    pub(crate) fn node_gone(&self, node: NodeId) {
+        self.guests.end_of_node(&self.core, node);
+        self.protected.lock().remove(&node);
+    }
+
+    /// The range is led elsewhere.
+    pub(crate) fn lease_lost(&self) {
+        self.guests.lose_rows(&self.core);
+    }
+
+    /// Hears of changes to the catalog from now on.
+    pub(crate) fn on_catalog_change(&self, heard: OnCatalogChange) {
+        // There is one catalog in a process; a second listener would be a mistake of the caller.
+        let _ = self.on_catalog_change.set(heard);
+    }
+
+    fn catalog_changed(&self, change: Bytes) {
+        if let Some(heard) = self.on_catalog_change.get() {
+            heard(change);
+        }
+    }
+
+    fn protect(&self, node: NodeId, oldest: Timestamp) {
+        self.protected.lock().insert(node, (oldest, Instant::now()));
+    }
+
+    /// The oldest snapshot that another node needs.
+    pub(crate) fn oldest_elsewhere(&self) -> Option<Timestamp> {
+        let mut protected = self.protected.lock();
+        protected.retain(|_, (_, said)| said.elapsed() < PROTECTION);
+        protected.values().map(|(ts, _)| *ts).min()
+    }
+}

@@ -1,0 +1,432 @@
+//! The side of a request that is asked: a node, mostly as the leaseholder.
+//!
+//! Each request is checked against the lease before it does anything, and once more when it has waited:
+//! a lock that was granted after the lease went is no lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_base::NodeId;
+use meridian_kv::api::{
+    Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy,
+};
+use meridian_kv::locks::{LockMode, ModeSet, Owner};
+use meridian_kv::range::{CommitRequest, Header, Newest, Origin, Outcome as Decided, Verify};
+use meridian_kv::run::Run;
+use meridian_kv::txn::{ReadSet, VersionTag, Write};
+use meridian_storage::mvcc::MvccScan;
+use prost::Message;
+
+use super::Cluster;
+use super::guests::Guest;
+use super::messages::{
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, LockRow, LockTable, Name, Op,
+    Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock, UnlockTable,
+    Who, WireLocked,
+};
+use crate::commit::{CommitError, Submission};
+use crate::locking::{Acquired, WaitLimits};
+use crate::read::storage_error;
+use crate::txn::Try;
+use crate::{counters, txn};
+
+/// What stops a request: the answer to give instead.
+struct Stop(Answer);
+
+impl From<KvError> for Stop {
+    fn from(error: KvError) -> Stop {
+        Stop(Answer::Failed(error.into()))
+    }
+}
+
+type Served = Result<Answer, Stop>;
+
+/// Bytes of rows in a page of a scan, about.
+const PAGE_BYTES: usize = 256 * 1024;
+
+fn owner(who: &Who) -> Owner {
+    Owner { id: who.txn, session: who.session }
+}
+
+fn unknown(what: &str) -> Stop {
+    KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
+}
+
+fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
+    WaitPolicy::decode(patience.policy).ok_or_else(|| unknown("policy"))
+}
+
+fn limits(patience: &Patience) -> WaitLimits {
+    let timeout = (patience.timeout_ms > 0).then(|| Duration::from_millis(patience.timeout_ms));
+    WaitLimits { cancel: None, timeout, database: patience.database }
+}
+
+fn modes(code: u32) -> ModeSet {
+    ModeSet::try_from(code).unwrap_or(0)
+}
+
+impl Cluster {
+    /// Answers a request of another node.
+    pub(crate) async fn serve(self: &Arc<Self>, from: NodeId, body: Bytes) -> Bytes {
+        let answer = match Request::decode(body) {
+            Ok(Request { op: Some(op) }) => self.dispatch(from, op).await,
+            _ => Err(unknown("form")),
+        };
+        let answer = match answer {
+            Ok(answer) | Err(Stop(answer)) => Some(answer),
+        };
+        Response { answer }.encode_to_vec().into()
+    }
+
+    async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
+        match op {
+            Op::Snapshot(Empty {}) => self.serve_snapshot(),
+            Op::Read(read) => self.serve_read(&read),
+            Op::Scan(page) => self.serve_scan(&page),
+            Op::Lock(lock) => Box::pin(self.serve_lock_row(lock)).await,
+            Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
+            Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
+            Op::Commit(commit) => Box::pin(self.serve_commit(commit)).await,
+            Op::End(who) => {
+                self.guests.end_rows(&self.core, who.txn);
+                Ok(Answer::Done(At::default()))
+            }
+            Op::Outcome(asked) => Box::pin(self.serve_outcome(asked)).await,
+            Op::Counter(counter) => Box::pin(self.serve_counter(counter)).await,
+            Op::Advisory(advisory) => Box::pin(self.serve_advisory(advisory)).await,
+            Op::LockTable(lock) => Box::pin(self.serve_lock_table(lock)).await,
+            Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
+            Op::Catalog(change) => {
+                self.catalog_changed(change.bytes);
+                Ok(Answer::Done(At::default()))
+            }
+            Op::Protect(at) => {
+                self.protect(from, Timestamp(at.ts));
+                Ok(Answer::Done(At::default()))
+            }
+        }
+    }
+
+    /// The term in which this node serves, or where to go instead.
+    fn here(&self) -> Result<u64, Stop> {
+        let core = &*self.core;
+        core.lease.here(&core.hlc).ok_or_else(|| self.not_here())
+    }
+
+    fn not_here(&self) -> Stop {
+        Stop(Answer::NotHere(self.core.lease.leader().map_or(0, |node| node.0)))
+    }
+
+    fn still_here(&self, term: u64) -> Result<(), Stop> {
+        if self.here()? == term { Ok(()) } else { Err(self.not_here()) }
+    }
+
+    fn serve_snapshot(&self) -> Served {
+        let core = &*self.core;
+        // The lease first: what is applied now was complete when the lease was still good.
+        let applied = core.applied();
+        self.here()?;
+        Ok(Answer::Done(At { ts: applied.0 }))
+    }
+
+    fn serve_read(&self, read: &Read) -> Served {
+        let core = &*self.core;
+        let ts = match read.ts {
+            0 => core.applied(),
+            ts => Timestamp(ts),
+        };
+        self.here()?;
+        self.readable(ts)?;
+        let row = core.read.get(&read.key, ts)?;
+        Ok(Answer::Row(RowAt { ts: ts.0, row }))
+    }
+
+    /// May this snapshot be read here?
+    fn readable(&self, ts: Timestamp) -> Result<(), Stop> {
+        let core = &*self.core;
+        if ts > core.applied() {
+            return Err(self.not_here());
+        }
+        if ts < core.pipeline.gc() {
+            return Err(KvError::SnapshotTooOld.into());
+        }
+        Ok(())
+    }
+
+    fn serve_scan(&self, page: &ScanPage) -> Served {
+        let core = &*self.core;
+        let ts = Timestamp(page.ts);
+        self.here()?;
+        let _protection = core.snapshots.guard(ts);
+        self.readable(ts)?;
+        let span = Span { start: page.start.clone(), end: page.end.clone() };
+        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
+        while more && rows.len() < rows_max && bytes < PAGE_BYTES {
+            let before = rows.len();
+            let step = (rows_max - before).min(128);
+            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        }
+        let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
+        Ok(Answer::Rows(Rows { rows, more }))
+    }
+
+    async fn serve_lock_row(&self, lock: LockRow) -> Served {
+        let term = self.here()?;
+        let core = &*self.core;
+        let strength = Strength::decode(lock.strength).ok_or_else(|| unknown("strength"))?;
+        let guest = self.guests.enter(owner(&lock.who));
+        let reentrant = match self.acquire(&guest, &lock.key, strength, &lock.patience).await? {
+            None => return Ok(Answer::Locked(WireLocked::default())),
+            Some(reentrant) => reentrant,
+        };
+        self.still_here(term)?;
+        let version = core.read.newest(&lock.key)?;
+        Ok(Answer::Locked(WireLocked {
+            held: true,
+            before: u32::from(reentrant.before),
+            reentrant: reentrant.already,
+            version: version.as_ref().map_or(0, |version| version.ts.0),
+            row: version.and_then(|version| version.row),
+            term,
+            applied: core.applied().0,
+            taken: 0,
+        }))
+    }
+
+    /// Takes a row lock for a guest; `None` when it isn't free and nobody wants to wait.
+    async fn acquire(
+        &self,
+        guest: &Guest,
+        key: &Key,
+        strength: Strength,
+        patience: &Patience,
+    ) -> Result<Option<Taken>, Stop> {
+        let (core, owner) = (&self.core, guest.owner());
+        let before = match core.locks.try_row(key, owner, strength, policy(patience)?) {
+            Ok(Acquired::Granted { before }) => before,
+            Ok(Acquired::Reentrant) => {
+                return Ok(Some(Taken { before: guest.holds_row(key), already: true }));
+            }
+            Ok(Acquired::Unavailable) => return Ok(None),
+            Err(queued) => queued.wait(&limits(patience)).await?,
+        };
+        if !guest.note_row(key, before | strength.bit()) {
+            core.locks.release_row(key, owner, 0);
+            return Err(KvError::Cancelled.into());
+        }
+        Ok(Some(Taken { before, already: false }))
+    }
+
+    fn serve_unlock(&self, unlock: &Unlock) -> Answer {
+        let core = &*self.core;
+        if let Some(guest) = self.guests.get(unlock.who.txn) {
+            match unlock.run {
+                Some(number) => guest.drop_run(core, number),
+                None => guest.restore_row(core, &unlock.key, modes(unlock.remains)),
+            }
+        }
+        Answer::Done(At::default())
+    }
+
+    /// Keeps rows in bulk, after locking and looking up their keys if that is asked for.
+    async fn serve_take_run(&self, sent: SendRun) -> Served {
+        let term = self.here()?;
+        let core = &*self.core;
+        let run = Arc::new(Run::from_bytes(sent.bytes).ok_or_else(|| unknown("run"))?);
+        let guest = self.guests.enter(owner(&sent.who));
+        let mut taken = 0;
+        if sent.claim {
+            while let Some(at) = core.locks.try_run(guest.owner(), &run) {
+                let key = run.shared_key(at);
+                self.acquire(&guest, &key, Strength::Update, &sent.patience).await?;
+            }
+        }
+        if !guest.note_run(sent.number, Arc::clone(&run), sent.claim) {
+            if sent.claim {
+                core.locks.release_run(guest.owner(), &run);
+            }
+            return Err(KvError::Cancelled.into());
+        }
+        self.still_here(term)?;
+        if sent.claim {
+            let snapshot = match sent.snapshot {
+                0 => Timestamp::MAX,
+                ts => Timestamp(ts),
+            };
+            let own = |key: &[u8]| sent.deleted.iter().any(|deleted| deleted == key);
+            let found = core.read.first_taken(&run, snapshot, own)?;
+            taken = found.map_or(0, |at| at as u64 + 1);
+        }
+        let applied = core.applied().0;
+        Ok(Answer::Locked(WireLocked { held: true, term, applied, taken, ..WireLocked::default() }))
+    }
+
+    async fn serve_commit(&self, commit: Commit) -> Served {
+        let epoch = self.here()?;
+        let txn = commit.who.txn;
+        let outcome = match self.submit(epoch, commit).await {
+            Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
+            Err(error) => Err(error),
+        };
+        self.guests.end_rows(&self.core, txn);
+        match outcome {
+            Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
+            Err(CommitError::Refused(error)) => Err(error.into()),
+            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous.into()),
+        }
+    }
+
+    /// Locks what isn't locked yet, and hands the commit to the pipeline.
+    async fn submit(
+        &self,
+        epoch: u64,
+        commit: Commit,
+    ) -> Result<tokio::sync::oneshot::Receiver<crate::commit::Outcome>, CommitError> {
+        let core = &*self.core;
+        let refused = |stop: Stop| match stop.0 {
+            Answer::Failed(error) => CommitError::Refused(error.into()),
+            _ => CommitError::Moved,
+        };
+        let isolation = Isolation::decode(commit.isolation).ok_or(CommitError::Moved)?;
+        let guest = self.guests.enter(owner(&commit.who));
+        let read_ts = Timestamp(commit.read_ts);
+        let lost = commit.locked_in != 0 && commit.locked_in != epoch;
+        let mut verify = Vec::new();
+        for locked in commit.verify.into_iter().filter(|_| lost) {
+            let strength = Strength::decode(locked.strength).unwrap_or(Strength::Update);
+            verify.push(Verify { key: locked.key, strength, seen: Timestamp(locked.seen) });
+        }
+        let mut writes = Vec::with_capacity(commit.puts.len());
+        for put in commit.puts {
+            let expect = match put.expect {
+                Some(ts) => Timestamp(ts),
+                None => {
+                    let key = &put.key;
+                    let locked =
+                        self.acquire(&guest, key, Strength::Update, &commit.patience).await;
+                    locked.map_err(refused)?;
+                    let newest = core.read.newest(key)?.map_or(Timestamp::MIN, |found| found.ts);
+                    if isolation != Isolation::ReadCommitted && newest > read_ts {
+                        return Err(KvError::CONCURRENT_UPDATE.into());
+                    }
+                    newest
+                }
+            };
+            let expect = VersionTag::Newest(expect);
+            writes.push(Write { key: put.key, value: put.row, expect });
+        }
+        let Some(runs) = guest.runs(&commit.runs) else {
+            return Err(KvError::CONCURRENT_UPDATE.into());
+        };
+        let mut reads = ReadSet::default();
+        for span in commit.reads {
+            reads.add_span(Span { start: span.start, end: span.end });
+        }
+        let reads = (isolation == Isolation::Serializable).then_some(&reads);
+        let Name { id, sent, deadline } = commit.name;
+        let (sent, deadline) = (Timestamp(sent), Timestamp(deadline));
+        let origin = Some(Origin { txn: TxnId(id), sent, deadline, verify });
+        let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
+        let submission = Submission { request, owner: guest.owner() };
+        core.pipeline.submit(core, submission, || guest.take_locks())
+    }
+
+    /// What became of a commit that this node, or a former leaseholder, was asked for.
+    async fn serve_outcome(&self, asked: AskOutcome) -> Served {
+        self.here()?;
+        let Name { id, sent, deadline } = asked.name;
+        let (id, sent, deadline) = (TxnId(id), Timestamp(sent), Timestamp(deadline));
+        let header = Try { id, sent, deadline }.header(asked.key);
+        match self.await_outcome(&header, sent).await {
+            Ok(Decided::Committed(ts)) => Ok(Answer::Done(At { ts: ts.0 })),
+            Ok(Decided::Aborted) => Ok(Answer::Done(At::default())),
+            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(_) => Err(KvError::Ambiguous.into()),
+        }
+    }
+
+    /// The outcome of a commit that this node, the leaseholder, decides if nobody has.
+    pub(crate) async fn await_outcome(
+        &self,
+        header: &Header,
+        sent: Timestamp,
+    ) -> Result<Decided, CommitError> {
+        loop {
+            match self.core.pipeline.outcome(header, sent)? {
+                Some(outcome) => return Ok(outcome),
+                // It is on its way through the log, or what prevents it is.
+                None => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    }
+
+    async fn serve_counter(&self, counter: Counter) -> Served {
+        self.here()?;
+        let core = Arc::clone(&self.core);
+        match counter.set {
+            Some(value) => {
+                counters::set(&core, &counter.name, value).await?;
+                Ok(Answer::Number(value))
+            }
+            None => {
+                let value = counters::increment(&core, &counter.name, counter.by).await?;
+                Ok(Answer::Number(value))
+            }
+        }
+    }
+
+    async fn serve_advisory(&self, asked: Advisory) -> Served {
+        self.here()?;
+        let core = &*self.core;
+        let owner = owner(&asked.who);
+        let names = (asked.classid, asked.objid, asked.objsubid);
+        let (key, mode) = txn::advisory(asked.patience.database, names, asked.shared);
+        if asked.unlock {
+            let remains = core.locks.advisory_held(key, owner) & !mode.bit();
+            core.locks.release_advisory(key, owner, remains);
+            return Ok(Answer::Flag(true));
+        }
+        match core.locks.try_advisory(key, owner, mode, policy(&asked.patience)?) {
+            Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
+            Ok(Acquired::Unavailable) => return Ok(Answer::Flag(false)),
+            Err(queued) => drop(queued.wait(&limits(&asked.patience)).await?),
+        }
+        Ok(Answer::Flag(true))
+    }
+
+    async fn serve_lock_table(&self, lock: LockTable) -> Served {
+        let core = &*self.core;
+        let mode = Coded::decode(lock.mode).ok_or_else(|| unknown("mode"))?;
+        let guest = self.guests.enter(owner(&lock.who));
+        let wanted = policy(&lock.patience)?;
+        let (before, reentrant) =
+            match core.locks.try_table(lock.table, guest.owner(), mode, wanted) {
+                Ok(Acquired::Granted { before }) => (before, false),
+                Ok(Acquired::Reentrant) => (0, true),
+                Ok(Acquired::Unavailable) => return Ok(Answer::Locked(WireLocked::default())),
+                Err(queued) => (queued.wait(&limits(&lock.patience)).await?, false),
+            };
+        if !guest.note_table(lock.table, mode) {
+            core.locks.release_table(lock.table, guest.owner(), before);
+            return Err(KvError::Cancelled.into());
+        }
+        let before = u32::from(before);
+        Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))
+    }
+
+    fn serve_unlock_table(&self, unlock: &UnlockTable) -> Answer {
+        let remains = modes(unlock.remains);
+        self.guests.restore_table(&self.core, unlock.who.txn, unlock.table, remains);
+        Answer::Done(At::default())
+    }
+}
+
+/// A lock that was taken.
+struct Taken {
+    before: ModeSet,
+    already: bool,
+}

@@ -1,0 +1,458 @@
+//! A transaction whose leaseholder is another node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_base::NodeId;
+use meridian_kv::api::{
+    Bytes, Isolation, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy,
+};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::range::{Outcome as Decided, Verify};
+use meridian_kv::run::Run;
+use meridian_kv::txn::VersionTag;
+use meridian_rpc::Class;
+
+use super::ask::{Tried, encode, nobody_leads, unexpected};
+use super::messages::{
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience,
+    Put, Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
+};
+use super::{Asked, Cluster, Search};
+use crate::commit::{CommitError, Outcome};
+use crate::lease::Home;
+use crate::locking::WaitLimits;
+use crate::txn::{Changes, Locked, Snapshot, Try, Txn};
+
+fn who(owner: Owner) -> Who {
+    Who { txn: owner.id, session: owner.session }
+}
+
+fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
+    let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
+    Patience { policy: policy.code(), timeout_ms, database: limits.database }
+}
+
+fn name(this: Try) -> Name {
+    Name { id: this.id.0, sent: this.sent.0, deadline: this.deadline.0 }
+}
+
+/// How long a read waits for this node's copy to come up to its snapshot before it asks elsewhere.
+const CATCH_UP: u32 = 20;
+
+impl Txn {
+    fn fix_snapshot(&mut self, ts: Timestamp) {
+        let slot = self.core.snapshots.join(ts);
+        self.leave_snapshot(Snapshot::Away(Some(slot)));
+        self.state.fix_snapshot(ts);
+    }
+
+    /// The lease has come here: the snapshot is taken here, unless it is known already.
+    fn snapshot_here(&mut self) {
+        if matches!(self.snapshot, Snapshot::Away(None)) {
+            let slot = self.core.snapshots.enter(|| self.core.applied());
+            self.state.fix_snapshot(slot.ts());
+            self.leave_snapshot(Snapshot::Here(slot));
+            self.check_lease();
+        }
+    }
+
+    /// A row, from wherever it is.
+    pub(crate) async fn get_away(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let cluster = self.cluster()?;
+        loop {
+            if self.reads_here() {
+                return self.core.read.get(key, self.state.read_ts());
+            }
+            let ts = match &self.snapshot {
+                Snapshot::Away(Some(slot)) => slot.ts().0,
+                _ => 0,
+            };
+            let read = Read { key: Bytes::copy_from_slice(key), ts };
+            match cluster.ask(Op::Read(read), &self.limits).await? {
+                Asked::Here if ts == 0 => self.snapshot_here(),
+                // It has been applied here before this node could lead.
+                Asked::Here => return self.core.read.get(key, Timestamp(ts)),
+                Asked::Answer(Answer::Row(found)) => {
+                    if ts == 0 {
+                        self.fix_snapshot(Timestamp(found.ts));
+                    }
+                    return Ok(found.row);
+                }
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+        }
+    }
+
+    /// Learns the snapshot, and gives this node's copy a moment to come up to it.
+    pub(crate) async fn await_snapshot(&mut self) -> Result<(), KvError> {
+        let cluster = self.cluster()?;
+        while matches!(self.snapshot, Snapshot::Away(None)) {
+            match cluster.ask(Op::Snapshot(Empty {}), &self.limits).await? {
+                Asked::Here => self.snapshot_here(),
+                Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+        }
+        for _ in 0..CATCH_UP {
+            if self.reads_here() || !self.core.replicates() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn lock_away(
+        &mut self,
+        key: &[u8],
+        strength: Strength,
+        wait: WaitPolicy,
+    ) -> Result<Locked, KvError> {
+        let cluster = self.cluster()?;
+        let key = Key::copy_from_slice(key);
+        let op = Op::Lock(LockRow {
+            who: who(self.state.owner()),
+            key: key.clone(),
+            strength: strength.code(),
+            patience: patience(&self.limits, wait),
+        });
+        // Whatever comes of it, that node may know us now.
+        let home = self.core.lease.leader();
+        self.lodging = home.filter(|node| *node != self.core.node).or(self.lodging);
+        let locked = match cluster.ask(op, &self.limits).await? {
+            Asked::Here => {
+                self.snapshot_here();
+                return Box::pin(self.lock(&key, strength, wait)).await;
+            }
+            Asked::Answer(Answer::Locked(locked)) => locked,
+            Asked::Answer(_) => return Err(unexpected()),
+        };
+        self.lodging = self.core.lease.leader().or(self.lodging);
+        if !locked.held {
+            return match wait {
+                WaitPolicy::Skip => Ok(Locked::Skipped),
+                WaitPolicy::NoWait | WaitPolicy::Block => Err(KvError::LockNotAvailable),
+            };
+        }
+        self.note_term(locked.term);
+        if !locked.reentrant || self.state.locked(&key).is_none() {
+            self.state.note_lock(&key, strength, modes(locked.before));
+        }
+        Ok(self.read_of(&key, locked))
+    }
+
+    fn read_of(&mut self, key: &Key, locked: WireLocked) -> Locked {
+        if matches!(self.snapshot, Snapshot::Away(None)) {
+            self.fix_snapshot(Timestamp(locked.applied));
+        }
+        let (read_ts, version) = (self.state.read_ts(), Timestamp(locked.version));
+        if let Some(own) = self.state.own(key) {
+            return Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false };
+        }
+        self.state.note_read(key);
+        self.state.note_newest(key, version);
+        let newest = locked.row.map(|row| (version, row));
+        Locked::Held { newest, changed: version > read_ts }
+    }
+
+    pub(crate) fn unlock_away(
+        &self,
+        node: NodeId,
+        rows: Vec<(Key, ModeSet)>,
+        runs: Vec<(Arc<Run>, u64)>,
+    ) {
+        let Some(cluster) = self.core.cluster() else { return };
+        let who = who(self.state.owner());
+        for (key, remains) in rows {
+            let unlock = Unlock { who, key, remains: u32::from(remains), run: None };
+            cluster.tell(node, Op::Unlock(unlock));
+        }
+        for (_, number) in runs {
+            let unlock = Unlock { who, run: Some(number), ..Unlock::default() };
+            cluster.tell(node, Op::Unlock(unlock));
+        }
+    }
+
+    /// Sends a run to the leaseholder, which locks its keys and looks them up if `claim` says so. `None`:
+    /// this node is the leaseholder.
+    pub(crate) async fn send_run(
+        &mut self,
+        run: &Arc<Run>,
+        claim: bool,
+    ) -> Result<Option<Option<usize>>, KvError> {
+        let cluster = self.cluster()?;
+        let number = self.sent.len() as u64 + 1;
+        let snapshot = match self.state.isolation() {
+            Isolation::ReadCommitted => 0,
+            _ => self.state.read_ts().0,
+        };
+        let own = self.state.own_span(&run.span());
+        let deleted = own.into_iter().filter_map(|(key, row)| row.is_none().then_some(key));
+        let op = Op::Run(SendRun {
+            who: who(self.state.owner()),
+            number,
+            bytes: run.bytes().clone(),
+            claim,
+            snapshot,
+            patience: patience(&self.limits, WaitPolicy::Block),
+            deleted: deleted.collect(),
+        });
+        self.lodging = self.core.lease.leader().or(self.lodging);
+        let locked = match cluster.ask(op, &self.limits).await? {
+            Asked::Here => return Ok(None),
+            Asked::Answer(Answer::Locked(locked)) => locked,
+            Asked::Answer(_) => return Err(unexpected()),
+        };
+        self.lodging = self.core.lease.leader().or(self.lodging);
+        self.note_term(locked.term);
+        self.sent.push((Arc::clone(run), number));
+        Ok(Some(usize::try_from(locked.taken).unwrap_or(0).checked_sub(1)))
+    }
+
+    /// One try to commit at another node.
+    pub(crate) async fn commit_there(
+        &mut self,
+        changes: &Changes,
+        this: Try,
+        node: NodeId,
+    ) -> Outcome {
+        let cluster = self.cluster()?;
+        let mut numbers = Vec::with_capacity(changes.runs.len());
+        for run in &changes.runs {
+            let sent = |known: &(Arc<Run>, u64)| Arc::ptr_eq(&known.0, run).then_some(known.1);
+            let known = self.sent.iter().find_map(sent);
+            let number = match known {
+                Some(number) => number,
+                None => match Box::pin(self.send_run(run, false)).await? {
+                    Some(_) => self.sent.last().map_or(0, |(_, number)| *number),
+                    None => return Err(CommitError::Moved),
+                },
+            };
+            numbers.push(number);
+        }
+        let op = Op::Commit(self.commit_request(changes, this, numbers));
+        self.lodging = Some(node);
+        match cluster.try_at(node, encode(op), Class::Kv).await {
+            Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
+            Tried::Answer(Answer::NotHere(leader)) => {
+                cluster.follow(node, leader);
+                Err(CommitError::Moved)
+            }
+            Tried::Answer(Answer::Failed(error)) => match error.into() {
+                KvError::Ambiguous => Err(CommitError::Unknown("the leaseholder".into())),
+                error => Err(CommitError::Refused(error)),
+            },
+            Tried::Answer(_) => Err(CommitError::Unknown("an unknown answer".into())),
+            Tried::NotDone => Err(CommitError::Moved),
+            Tried::Unknown => Err(CommitError::Unknown("the connection was lost".into())),
+        }
+    }
+
+    fn commit_request(&self, changes: &Changes, this: Try, runs: Vec<u64>) -> Commit {
+        let put = |write: &meridian_kv::txn::Write| Put {
+            key: write.key.clone(),
+            row: write.value.clone(),
+            expect: match write.expect {
+                VersionTag::Newest(ts) if !changes.unlocked.contains(&write.key) => Some(ts.0),
+                _ => None,
+            },
+        };
+        let span = |span: meridian_kv::api::Span| WireSpan { start: span.start, end: span.end };
+        let reads = self.state.reads().into_iter().flat_map(|reads| {
+            let points = reads.points().map(|key| meridian_kv::api::Span::point(key));
+            points.chain(reads.spans().map(|(start, end)| meridian_kv::api::Span {
+                start: start.clone(),
+                end: end.clone(),
+            }))
+        });
+        let verify = |verify: &Verify| WireVerify {
+            key: verify.key.clone(),
+            strength: verify.strength.code(),
+            seen: verify.seen.0,
+        };
+        let locked_in = match self.locks_lost {
+            true => u64::MAX,
+            false => self.locked_in.unwrap_or(0),
+        };
+        Commit {
+            who: who(self.state.owner()),
+            isolation: self.state.isolation().code(),
+            read_ts: self.state.read_ts().0,
+            puts: changes.writes.iter().map(put).collect(),
+            runs,
+            reads: reads.map(span).collect(),
+            patience: patience(&self.limits, WaitPolicy::Block),
+            locked_in,
+            verify: changes.verify.iter().map(verify).collect(),
+            name: name(this),
+        }
+    }
+
+    /// What became of a commit whose outcome was not heard. `None`: it was not made, and won't be.
+    pub(crate) async fn settle(
+        &mut self,
+        changes: &Changes,
+        this: Try,
+    ) -> Result<Option<Timestamp>, KvError> {
+        let cluster = self.cluster()?;
+        let Some(key) = changes.any_key() else { return Err(KvError::Ambiguous) };
+        let body = encode(Op::Outcome(AskOutcome { name: name(this), key: key.clone() }));
+        // Cancelling would only hide what is being found out.
+        let limits = WaitLimits { cancel: None, ..self.limits.clone() };
+        let mut search = Search::new(&limits);
+        loop {
+            match self.core.lease.home(self.core.node, &self.core.hlc) {
+                Home::Here(_) => {
+                    match cluster.await_outcome(&this.header(key.clone()), this.sent).await {
+                        Ok(Decided::Committed(ts)) => return Ok(Some(ts)),
+                        Ok(Decided::Aborted) => return Ok(None),
+                        Err(CommitError::Moved) => {}
+                        Err(_) => return Err(KvError::Ambiguous),
+                    }
+                }
+                Home::There(node) => match cluster.try_at(node, body.clone(), Class::Kv).await {
+                    Tried::Answer(Answer::Done(At { ts: 0 })) => return Ok(None),
+                    Tried::Answer(Answer::Done(At { ts })) => return Ok(Some(Timestamp(ts))),
+                    Tried::Answer(Answer::NotHere(leader)) => cluster.follow(node, leader),
+                    Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
+                    _ => {}
+                },
+                Home::Nowhere => {}
+            }
+            search.pause().await.map_err(|_| KvError::Ambiguous)?;
+        }
+    }
+
+    /// Locks a table on all nodes, in their order, so that two who want the same don't deadlock.
+    pub(crate) async fn lock_table_everywhere(
+        &mut self,
+        table: u32,
+        mode: TableLockMode,
+        policy: WaitPolicy,
+    ) -> Result<(), KvError> {
+        let cluster = self.cluster()?;
+        let owner = self.state.owner();
+        let (mut elsewhere, mut here) = (Vec::new(), false);
+        for node in cluster.live() {
+            let outcome = if node == self.core.node {
+                here = true;
+                self.lock_table_here(table, mode, policy).await.map(|()| None)
+            } else {
+                let limits = self.limits.clone();
+                cluster.lock_table_at(node, owner, table, (mode, policy), &limits).await
+            };
+            match outcome {
+                Ok(Some(before)) => elsewhere.push((node, before)),
+                Ok(None) => {}
+                Err(error) => {
+                    cluster.unlock_table(owner, table, elsewhere);
+                    return Err(error);
+                }
+            }
+        }
+        debug_assert!(here, "this node is among those that live");
+        match self.tables.last_mut() {
+            Some(held) if held.table == table && held.mode == mode => held.elsewhere = elsewhere,
+            _ => self.note_tables_elsewhere(table, mode, elsewhere),
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn advisory_lock_away(
+        &mut self,
+        owner: Owner,
+        key: AdvisoryKey,
+        mode: AdvisoryMode,
+        policy: WaitPolicy,
+    ) -> Result<bool, KvError> {
+        let cluster = self.cluster()?;
+        let limits = self.limits.clone();
+        let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
+        match cluster.ask(Op::Advisory(request), &limits).await? {
+            Asked::Answer(Answer::Flag(held)) => Ok(held),
+            Asked::Answer(_) => Err(unexpected()),
+            Asked::Here => Err(nobody_leads()),
+        }
+    }
+}
+
+fn modes(code: u32) -> ModeSet {
+    ModeSet::try_from(code).unwrap_or(0)
+}
+
+fn named(owner: Owner, key: AdvisoryKey, mode: AdvisoryMode) -> Advisory {
+    Advisory {
+        who: who(owner),
+        classid: key.classid,
+        objid: key.objid,
+        objsubid: key.objsubid,
+        shared: mode == AdvisoryMode::Shared,
+        unlock: false,
+        patience: Patience { database: key.database, ..Patience::default() },
+    }
+}
+
+impl Cluster {
+    async fn lock_table_at(
+        &self,
+        node: NodeId,
+        owner: Owner,
+        table: u32,
+        (mode, policy): (TableLockMode, WaitPolicy),
+        limits: &WaitLimits,
+    ) -> Result<Option<ModeSet>, KvError> {
+        let op = Op::LockTable(LockTable {
+            who: who(owner),
+            table,
+            mode: mode.code(),
+            patience: patience(limits, policy),
+        });
+        let body = encode(op);
+        let mut search = Search::new(limits);
+        loop {
+            let tried = self.try_at(node, body.clone(), Class::Kv);
+            match search.unless_cancelled(tried).await? {
+                Tried::Answer(Answer::Locked(locked)) if !locked.held => {
+                    return Err(KvError::LockNotAvailable);
+                }
+                Tried::Answer(Answer::Locked(locked)) if locked.reentrant => return Ok(None),
+                Tried::Answer(Answer::Locked(locked)) => return Ok(Some(modes(locked.before))),
+                Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
+                Tried::Answer(_) => return Err(unexpected()),
+                // A node that is gone has no sessions that could use the table.
+                Tried::NotDone | Tried::Unknown if !self.live().contains(&node) => return Ok(None),
+                Tried::NotDone | Tried::Unknown => search.pause().await?,
+            }
+        }
+    }
+
+    pub(crate) fn unlock_table(
+        self: &Arc<Self>,
+        owner: Owner,
+        table: u32,
+        nodes: Vec<(NodeId, ModeSet)>,
+    ) {
+        for (node, before) in nodes {
+            let unlock = UnlockTable { who: who(owner), table, remains: u32::from(before) };
+            self.tell(node, Op::UnlockTable(unlock));
+        }
+    }
+
+    /// A transaction of this node has ended that has row locks on another one.
+    pub(crate) fn end_at(self: &Arc<Self>, node: NodeId, owner: Owner) {
+        self.tell(node, Op::End(who(owner)));
+    }
+
+    pub(crate) fn unlock_advisory(
+        self: &Arc<Self>,
+        owner: Owner,
+        key: AdvisoryKey,
+        mode: AdvisoryMode,
+    ) {
+        let Some(node) = self.core.lease.leader().filter(|node| *node != self.core.node) else {
+            return;
+        };
+        self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));
+    }
+}

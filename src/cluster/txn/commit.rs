@@ -1,0 +1,216 @@
+//! The end of a transaction.
+//!
+//! A commit goes to the leaseholder, which may be here, elsewhere, or move meanwhile. It is tried again
+//! only when the last try certainly came to nothing; when that can't be told, the next leaseholder is
+//! asked, and if it can't tell either, the client hears 40003.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meridian_base::NodeId;
+use meridian_base::limits::ENTRY_BYTES_MAX;
+use meridian_kv::api::{Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::range::{CommitRequest, Gateway, Header, Newest, Origin, Verify};
+use meridian_kv::run::Run;
+use meridian_kv::txn::{VersionTag, Write};
+
+use super::{Snapshot, Txn};
+use crate::commit::{CommitError, Locks, Outcome, Submission};
+use crate::lease::Home;
+use crate::remote::Search;
+
+/// What is to be committed, kept until it has been.
+pub(crate) struct Changes {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// Written keys that aren't locked strongly enough.
+    pub(crate) unlocked: BTreeSet<Key>,
+    /// Keys that are locked but not written.
+    pub(crate) verify: Vec<Verify>,
+}
+
+impl Changes {
+    /// One of the keys.
+    pub(crate) fn any_key(&self) -> Option<Key> {
+        let written = self.writes.first().map(|write| write.key.clone());
+        written.or_else(|| Some(self.runs.first()?.shared_key(0)))
+    }
+}
+
+/// How long a commit may be on its way before it is refused.
+const ON_THE_WAY: Duration = Duration::from_secs(60);
+
+/// One try to commit. Its name is never used again, so that its outcome can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    pub(crate) id: TxnId,
+    pub(crate) sent: Timestamp,
+    pub(crate) deadline: Timestamp,
+}
+
+impl Try {
+    fn new(id: u64, sent: Timestamp) -> Try {
+        let micros = u64::try_from(ON_THE_WAY.as_micros()).unwrap_or(u64::MAX);
+        let deadline = Timestamp::from_micros(sent.micros().saturating_add(micros));
+        Try { id: TxnId(id), sent, deadline }
+    }
+
+    /// How the range where `key` lies finds it.
+    pub(crate) fn header(&self, key: Key) -> Header {
+        let node = NodeId(self.id.node() + 1);
+        Header {
+            txn: self.id,
+            gateway: Gateway { node, epoch: 0 },
+            deadline: self.deadline,
+            expiry: self.deadline,
+            participants: Arc::from([key]),
+        }
+    }
+}
+
+impl Txn {
+    /// Makes the writes durable and visible, all at one timestamp, and gives back the row locks. On
+    /// an error everything is rolled back, except after [`KvError::Ambiguous`].
+    pub async fn commit(&mut self) -> Result<Timestamp, KvError> {
+        if self.state.is_read_only() {
+            let ts = self.state.read_ts();
+            self.end();
+            return Ok(ts);
+        }
+        let outcome = self.commit_writes().await;
+        self.end();
+        outcome
+    }
+
+    async fn commit_writes(&mut self) -> Result<Timestamp, KvError> {
+        self.state.check_size()?;
+        if self.core.alone {
+            let changes = self.lock_and_take().await?;
+            return match self.commit_here(changes, None).await {
+                Ok(ts) => Ok(ts),
+                Err(CommitError::Refused(error)) => Err(error),
+                Err(CommitError::Moved | CommitError::Unknown(_)) => Err(KvError::Ambiguous),
+            };
+        }
+        Box::pin(self.commit_somewhere()).await
+    }
+
+    /// Locks what isn't locked yet, here, and takes the changes out of the buffer.
+    async fn lock_and_take(&mut self) -> Result<Changes, KvError> {
+        for key in self.state.unlocked_writes() {
+            self.lock_unseen(&key).await?;
+        }
+        Ok(self.take_changes(BTreeSet::new()))
+    }
+
+    /// Locks a key here that was written without a look at it, and looks at it. Answers its version.
+    async fn lock_unseen(&mut self, key: &Key) -> Result<Timestamp, KvError> {
+        self.acquire_row(key, Strength::Update, WaitPolicy::Block).await?;
+        let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |found| found.ts);
+        if self.state.conflicts_with(newest) {
+            return Err(KvError::CONCURRENT_UPDATE);
+        }
+        self.state.note_newest(key, newest);
+        Ok(newest)
+    }
+
+    fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
+        let verify = if self.core.alone { Vec::new() } else { self.state.locked_only() };
+        let runs = self.state.take_runs(ENTRY_BYTES_MAX);
+        Changes { writes: self.state.take_writes(), runs, unlocked, verify }
+    }
+
+    async fn commit_here(&mut self, changes: Changes, origin: Option<Origin>) -> Outcome {
+        let owner = self.state.owner();
+        // The locks leave the state under the sequencer's mutex, when the commit is sure to fly.
+        let rows = self.state.take_locks();
+        let mut locks = Locks { rows, runs: std::mem::take(&mut self.claimed) };
+        let request = CommitRequest {
+            isolation: self.state.isolation(),
+            read_ts: self.state.read_ts(),
+            writes: changes.writes,
+            runs: changes.runs,
+            reads: self.state.reads(),
+            origin,
+        };
+        let submission = Submission { request, owner };
+        let core = &self.core;
+        let flying = core.pipeline.submit(core, submission, || std::mem::take(&mut locks));
+        let outcome = match flying {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                locks.release(core, owner);
+                return Err(error);
+            }
+        };
+        // A batcher that is gone took the outcome with it.
+        outcome.await.unwrap_or_else(|_| Err(CommitError::Unknown("cut off".into())))
+    }
+
+    /// Commits at the leaseholder, wherever that is by then.
+    async fn commit_somewhere(&mut self) -> Result<Timestamp, KvError> {
+        let unlocked = self.state.unlocked_writes().into_iter().collect();
+        let mut changes = self.take_changes(unlocked);
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        let mut id = self.state.owner().id;
+        loop {
+            let this = Try::new(id, self.core.hlc.now());
+            let outcome = match self.core.lease.home(self.core.node, &self.core.hlc) {
+                Home::Here(epoch) => self.commit_copy_here(&mut changes, this, epoch).await,
+                Home::There(node) => self.commit_there(&changes, this, node).await,
+                Home::Nowhere => Err(CommitError::Moved),
+            };
+            match outcome {
+                Ok(ts) => return Ok(ts),
+                Err(CommitError::Refused(error)) => return Err(error),
+                Err(CommitError::Moved) => {}
+                Err(CommitError::Unknown(_)) => {
+                    if let Some(ts) = self.settle(&changes, this).await? {
+                        return Ok(ts);
+                    }
+                }
+            }
+            id = self.core.next_txn_id();
+            search.pause().await?;
+        }
+    }
+
+    /// As [`Txn::commit_here`], keeping the changes for another try.
+    async fn commit_copy_here(&mut self, changes: &mut Changes, this: Try, epoch: u64) -> Outcome {
+        for key in std::mem::take(&mut changes.unlocked) {
+            let newest = self.lock_unseen(&key).await?;
+            let at = changes.writes.binary_search_by(|write| write.key.cmp(&key));
+            if let Ok(at) = at {
+                changes.writes[at].expect = VersionTag::Newest(newest);
+            }
+        }
+        let lost = self.locks_lost || self.locked_in.is_some_and(|locked| locked != epoch);
+        let Try { id, sent, deadline } = this;
+        let verify = if lost { changes.verify.clone() } else { Vec::new() };
+        let origin = Origin { txn: id, sent, deadline, verify };
+        let copy = Changes {
+            writes: changes.writes.clone(),
+            runs: changes.runs.clone(),
+            unlocked: BTreeSet::new(),
+            verify: Vec::new(),
+        };
+        self.commit_here(copy, Some(origin)).await
+    }
+
+    pub(super) fn end(&mut self) {
+        self.state.discard_writes();
+        self.marks.clear();
+        let owner = self.state.owner();
+        let (rows, runs) = (self.state.take_locks(), std::mem::take(&mut self.claimed));
+        Locks { rows, runs }.release(&self.core, owner);
+        self.sent.clear();
+        if let Some(node) = self.lodging.take()
+            && let Some(cluster) = self.core.cluster()
+        {
+            cluster.end_at(node, owner);
+        }
+        self.leave_snapshot(Snapshot::Ended);
+    }
+}

@@ -1,0 +1,234 @@
+//! The locks of a transaction: rows, tables, advisory.
+//!
+//! A row is locked where its leaseholder is. A table lock of a weak mode (what queries and DML take;
+//! these don't conflict among each other) is held on the session's node only; one of a strong mode is
+//! held on every node, so that it meets the weak ones wherever they are.
+
+use std::sync::Arc;
+
+use meridian_base::NodeId;
+use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
+use meridian_kv::range::Newest;
+
+use super::{HeldTable, Locked, Txn};
+use crate::advisory::Level;
+use crate::locking::Acquired;
+
+/// Does this mode conflict with none of the modes that queries and DML take?
+fn is_weak(mode: TableLockMode) -> bool {
+    mode <= TableLockMode::RowExclusive
+}
+
+impl Txn {
+    /// Locks a key, present or absent, and reads its newest version under the lock.
+    pub async fn lock(
+        &mut self,
+        key: &[u8],
+        strength: Strength,
+        wait: WaitPolicy,
+    ) -> Result<Locked, KvError> {
+        let Some(term) = self.core.lease.here(&self.core.hlc) else {
+            return Box::pin(self.lock_away(key, strength, wait)).await;
+        };
+        let held = self.state.locked(key).map_or(0, |locked| locked.modes);
+        if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
+            return match wait {
+                WaitPolicy::Skip => Ok(Locked::Skipped),
+                WaitPolicy::NoWait | WaitPolicy::Block => Err(KvError::LockNotAvailable),
+            };
+        }
+        // A lock that was waited for while the lease went away is none.
+        if !self.core.alone && self.core.lease.here(&self.core.hlc) != Some(term) {
+            self.locks_lost = true;
+            return Box::pin(self.lock_away(key, strength, wait)).await;
+        }
+        self.note_term(term);
+        self.read_locked(key)
+    }
+
+    /// Locks are good under one lease.
+    pub(crate) fn note_term(&mut self, term: u64) {
+        match self.locked_in {
+            None => self.locked_in = Some(term),
+            Some(before) if before != term => {
+                (self.locked_in, self.locks_lost) = (Some(term), true);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Takes the lock here; false when it isn't free and the policy is not to wait.
+    pub(crate) async fn acquire_row(
+        &mut self,
+        key: &[u8],
+        strength: Strength,
+        wait: WaitPolicy,
+    ) -> Result<bool, KvError> {
+        if self.claimed.iter().any(|run| run.find(key).is_some()) {
+            return Ok(true);
+        }
+        let key = Key::copy_from_slice(key);
+        let before = match self.core.locks.try_row(&key, self.state.owner(), strength, wait) {
+            Ok(Acquired::Granted { before }) => before,
+            Ok(Acquired::Reentrant) => return Ok(true),
+            Ok(Acquired::Unavailable) => return Ok(false),
+            Err(queued) => queued.wait(&self.limits).await?,
+        };
+        self.state.note_lock(&key, strength, before);
+        Ok(true)
+    }
+
+    fn read_locked(&mut self, key: &[u8]) -> Result<Locked, KvError> {
+        let read_ts = self.state.read_ts();
+        if let Some(own) = self.state.own(key) {
+            return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
+        }
+        self.state.note_read(key);
+        let Some(version) = self.core.read.newest(key)? else {
+            self.state.note_newest(key, Timestamp::MIN);
+            return Ok(Locked::Held { newest: None, changed: false });
+        };
+        self.state.note_newest(key, version.ts);
+        let newest = version.row.map(|row| (version.ts, row));
+        Ok(Locked::Held { newest, changed: version.ts > read_ts })
+    }
+
+    fn holds_table(&self, table: u32, mode: TableLockMode) -> bool {
+        self.tables.iter().any(|held| held.table == table && held.mode == mode)
+    }
+
+    /// Locks a table.
+    pub async fn lock_table(
+        &mut self,
+        table: u32,
+        mode: TableLockMode,
+        nowait: bool,
+    ) -> Result<(), KvError> {
+        if self.holds_table(table, mode) {
+            return Ok(());
+        }
+        let policy = if nowait { WaitPolicy::NoWait } else { WaitPolicy::Block };
+        if !self.core.alone && !is_weak(mode) {
+            return Box::pin(self.lock_table_everywhere(table, mode, policy)).await;
+        }
+        self.lock_table_here(table, mode, policy).await
+    }
+
+    pub(crate) async fn lock_table_here(
+        &mut self,
+        table: u32,
+        mode: TableLockMode,
+        policy: WaitPolicy,
+    ) -> Result<(), KvError> {
+        let before = match self.core.locks.try_table(table, self.state.owner(), mode, policy) {
+            Ok(Acquired::Granted { before }) => before,
+            Ok(Acquired::Reentrant) => return Ok(()),
+            Ok(Acquired::Unavailable) => return Err(KvError::LockNotAvailable),
+            Err(queued) => queued.wait(&self.limits).await?,
+        };
+        self.tables.push(HeldTable { table, mode, before, elsewhere: Vec::new() });
+        Ok(())
+    }
+
+    /// Notes locks on other nodes beside one that was held here before.
+    pub(crate) fn note_tables_elsewhere(
+        &mut self,
+        table: u32,
+        mode: TableLockMode,
+        elsewhere: Vec<(NodeId, ModeSet)>,
+    ) {
+        let before = self.core.locks.table_held(table, self.state.owner());
+        self.tables.push(HeldTable { table, mode, before, elsewhere });
+    }
+
+    /// Locks a table in a weak mode if nobody has to be waited for: whether it is locked now.
+    pub fn try_lock_table(&mut self, table: u32, mode: TableLockMode) -> bool {
+        if self.holds_table(table, mode) {
+            return true;
+        }
+        if !is_weak(mode) {
+            return false;
+        }
+        let owner = self.state.owner();
+        match self.core.locks.try_table(table, owner, mode, WaitPolicy::NoWait) {
+            Ok(Acquired::Granted { before }) => {
+                self.tables.push(HeldTable { table, mode, before, elsewhere: Vec::new() });
+                true
+            }
+            Ok(Acquired::Reentrant) => true,
+            Ok(Acquired::Unavailable) | Err(_) => false,
+        }
+    }
+
+    pub(super) fn release_tables(&mut self, keep: usize) {
+        let owner = self.state.owner();
+        for held in self.tables.drain(keep..).rev() {
+            self.core.locks.release_table(held.table, owner, held.before);
+            if let Some(cluster) = self.core.cluster().filter(|_| !held.elsewhere.is_empty()) {
+                cluster.unlock_table(owner, held.table, held.elsewhere);
+            }
+        }
+    }
+
+    /// Takes an advisory lock (`classid`, `objid`, `objsubid`), until the end of the session or of
+    /// this transaction. False when it isn't free and `wait` is false.
+    pub async fn advisory_lock(
+        &mut self,
+        key: (u32, u32, u32),
+        shared: bool,
+        session: bool,
+        wait: bool,
+    ) -> Result<bool, KvError> {
+        let (key, mode) = advisory(self.limits.database, key, shared);
+        let owner = self.state.owner().session_level();
+        let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
+        let held = match self.core.lease.here(&self.core.hlc) {
+            None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
+            Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
+                Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,
+                Ok(Acquired::Unavailable) => false,
+                Err(queued) => queued.wait(&self.limits).await.map(|_| true)?,
+            },
+        };
+        if !held {
+            return Ok(false);
+        }
+        let level = if session { Level::Session } else { Level::Transaction };
+        self.core.advisory.add(owner, key, mode, level);
+        if !session {
+            self.advisory.push((key, mode));
+        }
+        Ok(true)
+    }
+
+    /// Gives back one session-level advisory lock; false when the session doesn't hold it.
+    pub fn advisory_unlock(&mut self, key: (u32, u32, u32), shared: bool) -> bool {
+        let (key, mode) = advisory(self.limits.database, key, shared);
+        let owner = self.state.owner().session_level();
+        self.core.give_back_advisory(owner, key, mode, Level::Session)
+    }
+
+    pub(super) fn release_advisory(&mut self, keep: usize) {
+        let owner = self.state.owner().session_level();
+        for (key, mode) in self.advisory.drain(keep..).rev() {
+            self.core.give_back_advisory(owner, key, mode, Level::Transaction);
+        }
+    }
+
+    /// Every node's cluster, if there is one.
+    pub(crate) fn cluster(&self) -> Result<Arc<crate::remote::Cluster>, KvError> {
+        self.core
+            .cluster()
+            .ok_or_else(|| KvError::Unavailable { reason: "the store is shutting down".into() })
+    }
+}
+
+pub(crate) fn advisory(
+    database: u32,
+    (classid, objid, objsubid): (u32, u32, u32),
+    shared: bool,
+) -> (AdvisoryKey, AdvisoryMode) {
+    let mode = if shared { AdvisoryMode::Shared } else { AdvisoryMode::Exclusive };
+    (AdvisoryKey { database, classid, objid, objsubid }, mode)
+}

@@ -1,0 +1,339 @@
+//! A range: what has landed, and the leader with all that it has in memory.
+
+use std::collections::VecDeque;
+
+use meridian_base::keys::txn_span;
+use meridian_base::{Rng, Span};
+use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, TxnId};
+use meridian_kv::commit::{Answer, Message, OnePhaseAnswer};
+use meridian_kv::locks::{Grant, LockTable, Owner};
+use meridian_kv::range::{
+    Command, CommitRequest, Header, LogEntry, Outcome, OutcomeAnswer, Outcomes, PrepareAnswer,
+    QueryAnswer, Refused, Sequencer, Status, Stored,
+};
+use meridian_storage::MemEngine;
+use meridian_storage::engine::{Engine, Keyspace, Reader, WriteBatch};
+
+use super::Bug;
+use super::net::{Address, Reply, Request, Whole};
+use crate::node::{InEngine, below};
+
+/// Few, so that runs meet the rings' ends.
+const RING_LEN: usize = 200;
+const OUTCOMES_LEN: usize = 25;
+
+/// How long a lease reaches ahead, in units of the simulated time.
+pub(super) const LEASE: u64 = 200;
+
+/// An entry on its way into the log, and whom to answer when it has landed.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) entry: LogEntry,
+    answer: Option<(Address, Reply)>,
+}
+
+/// The leaseholder's memory.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) node: usize,
+    pub(super) seq: Sequencer,
+    pub(super) locks: LockTable<Key, Strength>,
+    pub(super) tail: VecDeque<Proposal>,
+    pub(super) until: Timestamp,
+    /// Since when it is frozen.
+    pub(super) frozen: Option<u64>,
+}
+
+/// One range.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) span: Span,
+    pub(super) applied: Timestamp,
+    pub(super) outcomes: Outcomes,
+    pub(super) leader: Option<Leader>,
+    /// While there is no leader: when the last one's lease is over.
+    pub(super) vacant_until: Timestamp,
+}
+
+/// What came of an entry's landing.
+pub(super) struct Landed {
+    pub(super) entry: LogEntry,
+    pub(super) answer: Option<(Address, Reply)>,
+    pub(super) grants: Vec<Grant<Key>>,
+}
+
+impl Range {
+    pub(super) fn new(span: Span) -> Range {
+        let (applied, vacant_until) = (Timestamp::MIN, Timestamp::MIN);
+        let outcomes = Outcomes::new(applied, OUTCOMES_LEN);
+        Range { span, applied, outcomes, leader: None, vacant_until }
+    }
+
+    /// What the engine holds of transactions over several ranges.
+    fn stored(&self, engine: &MemEngine) -> Vec<Stored> {
+        let entries = engine.range(Keyspace::Cur, &txn_span(&self.span), false);
+        entries.map(|entry| Stored::decode(entry.expect("memory").1).expect("own bytes")).collect()
+    }
+
+    /// A new lease begins; `young` = the replica has just been started and remembers nothing.
+    pub(super) fn elect(
+        &mut self,
+        node: usize,
+        now: Timestamp,
+        engine: &MemEngine,
+        young: bool,
+        bug: Option<Bug>,
+    ) {
+        let start = now.max(self.vacant_until);
+        if young {
+            self.outcomes = Outcomes::new(self.applied, OUTCOMES_LEN);
+        }
+        let stored = match bug {
+            Some(Bug::LeaseForgetsRecords) => Vec::new(),
+            _ => self.stored(engine),
+        };
+        let seq = Sequencer::load(self.applied, RING_LEN, start, self.outcomes.clone(), stored);
+        let mut locks = LockTable::default();
+        for record in seq.records() {
+            let owner = owner_of(record.header.txn);
+            for (key, strength) in record.locks() {
+                let waiter = meridian_kv::locks::WaiterId(0);
+                let policy = meridian_kv::api::WaitPolicy::NoWait;
+                locks.acquire(key, owner, strength, policy, waiter);
+            }
+        }
+        let (tail, until, frozen) = (VecDeque::new(), Timestamp::MIN, None);
+        self.leader = Some(Leader { node, seq, locks, tail, until, frozen });
+    }
+
+    /// The leader is gone. Some of what it proposed lands all the same; it answers nobody any more.
+    pub(super) fn depose(&mut self, rng: &mut Rng, engine: &MemEngine) -> Vec<LogEntry> {
+        let Some(leader) = self.leader.take() else { return Vec::new() };
+        self.vacant_until = leader.until;
+        let kept = below(rng, leader.tail.len() + 1);
+        let survived = leader.tail.into_iter().take(kept).map(|proposal| proposal.entry);
+        survived.inspect(|entry| self.apply(entry, engine)).collect()
+    }
+
+    fn apply(&mut self, entry: &LogEntry, engine: &MemEngine) {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        let decoded = LogEntry::decode(&mut bytes.into()).expect("own bytes");
+        let mut batch = WriteBatch::default();
+        decoded.ops(&mut batch.ops);
+        engine.apply(batch).expect("memory");
+        self.applied = self.applied.max(decoded.ts().unwrap_or(Timestamp::MIN));
+        if let LogEntry::Commit(Command { txn: Some(txn), ts, .. }) = decoded {
+            self.outcomes.note(txn, ts);
+        }
+    }
+
+    /// The oldest proposal lands.
+    pub(super) fn land(&mut self, engine: &MemEngine) -> Option<Landed> {
+        let Proposal { entry, answer } = self.leader.as_mut()?.tail.pop_front()?;
+        self.apply(&entry, engine);
+        let leader = self.leader.as_mut()?;
+        leader.seq.landed(&entry);
+        let ended = match &entry {
+            LogEntry::Commit(command) => command.txn,
+            LogEntry::Resolve(resolve) => Some(resolve.marker.header.txn),
+            LogEntry::Mark(marker) => Some(marker.header.txn),
+            LogEntry::Prepare(_) | LogEntry::Collect(_) => None,
+        };
+        let mut grants = Vec::new();
+        if let Some(txn) = ended {
+            leader.release(txn, &mut grants);
+        }
+        Some(Landed { entry, answer, grants })
+    }
+}
+
+/// The owner of a transaction's locks: sessions are numbered like their transactions.
+pub(super) fn owner_of(txn: TxnId) -> Owner {
+    Owner { id: txn.0, session: txn.0 }
+}
+
+impl Leader {
+    pub(super) fn propose(&mut self, entry: LogEntry, answer: Option<(Address, Reply)>) {
+        self.tail.push_back(Proposal { entry, answer });
+    }
+
+    /// Gives back all locks of a transaction, unless its fate is still open here.
+    pub(super) fn release(&mut self, txn: TxnId, grants: &mut Vec<Grant<Key>>) {
+        let flying = self
+            .tail
+            .iter()
+            .any(|p| matches!(&p.entry, LogEntry::Commit(command) if command.txn == Some(txn)));
+        if self.seq.is_open(txn) || flying {
+            return;
+        }
+        let owner = owner_of(txn);
+        let held = self.locks.entries().filter(|(key, ..)| self.locks.held_by(key, owner) != 0);
+        let held: Vec<Key> = held.map(|(key, ..)| key.clone()).collect();
+        for key in held {
+            self.locks.restore(&key, owner, 0, grants);
+        }
+    }
+
+    /// Answers a message at once (the answer is returned) or when its entry has landed.
+    pub(super) fn handle(
+        &mut self,
+        now: Timestamp,
+        span: &Span,
+        from: Address,
+        request: Request,
+        engine: &MemEngine,
+        bug: Option<Bug>,
+    ) -> Option<Reply> {
+        match request {
+            Request::Commit(whole) => self.commit(now, span, from, *whole, engine),
+            Request::Outcome(whole) => self.outcome(from, &whole),
+            Request::Part(header, message) => {
+                let answer = self.part(now, span, from, &header, message, engine, bug);
+                answer.map(Reply::Part)
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        now: Timestamp,
+        span: &Span,
+        from: Address,
+        whole: Whole,
+        engine: &MemEngine,
+    ) -> Option<Reply> {
+        let refused = |refused| Some(Reply::Whole(OnePhaseAnswer::Refused(refused)));
+        let written = whole.writes.iter().map(|write| &write.key);
+        let verified = whole.origin.verify.iter().map(|verify| &verify.key);
+        if !written.chain(verified).all(|key| span.contains(key)) {
+            return refused(moved());
+        }
+        let Whole { isolation, read_ts, writes, reads, origin, .. } = whole;
+        let (runs, reads, origin) = (Vec::new(), reads.as_ref(), Some(origin));
+        let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
+        match self.seq.sequence(now, request, &InEngine(engine)) {
+            Err(reason) => refused(reason),
+            Ok(command) => {
+                let ended = OnePhaseAnswer::Ended(Outcome::Committed(command.ts));
+                self.propose(LogEntry::Commit(command), Some((from, Reply::Whole(ended))));
+                None
+            }
+        }
+    }
+
+    fn outcome(&mut self, from: Address, whole: &Whole) -> Option<Reply> {
+        let ended = |outcome| Reply::Whole(OnePhaseAnswer::Ended(outcome));
+        match self.seq.outcome(&whole.header, whole.origin.sent) {
+            OutcomeAnswer::Ended(outcome) => Some(ended(outcome)),
+            OutcomeAnswer::InFlight(_) => None,
+            OutcomeAnswer::Unknown => Some(Reply::Whole(OnePhaseAnswer::Unknown)),
+            OutcomeAnswer::Prevent(entry) => {
+                self.propose(entry, Some((from, ended(Outcome::Aborted))));
+                None
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "it is what a message comes with")]
+    fn part(
+        &mut self,
+        now: Timestamp,
+        span: &Span,
+        from: Address,
+        header: &Header,
+        message: Message,
+        engine: &MemEngine,
+        bug: Option<Bug>,
+    ) -> Option<Answer> {
+        match message {
+            Message::Prepare(request) => {
+                let written = request.writes.iter().map(|write| &write.key);
+                let verified = request.verify.iter().map(|verify| &verify.key);
+                let inside = written.chain(verified).all(|key| span.contains(key));
+                if !inside || request.reads.within(span) != request.reads {
+                    return Some(Answer::Refused(moved()));
+                }
+                let request = (*request).clone();
+                match self.seq.prepare(now, request, &InEngine(engine)) {
+                    Err(refused) => Some(Answer::Refused(refused)),
+                    Ok(PrepareAnswer::Durable(ts)) => Some(Answer::Prepared(ts)),
+                    Ok(PrepareAnswer::InFlight(_)) => None,
+                    Ok(PrepareAnswer::Propose(entry)) => {
+                        let answer = Answer::Prepared(entry.ts().expect("a record has one"));
+                        self.propose(entry, Some((from, Reply::Part(answer.clone()))));
+                        (bug == Some(Bug::AnswerBeforeItIsDurable)).then_some(answer)
+                    }
+                }
+            }
+            Message::Query => match self.seq.query(header, from.part) {
+                QueryAnswer::Known(status) => Some(Answer::Status(status)),
+                QueryAnswer::InFlight => None,
+                QueryAnswer::Prevent(entry) => {
+                    let answer = Answer::Status(Status::Ended(Outcome::Aborted));
+                    if bug == Some(Bug::QueryDoesNotPrevent) {
+                        self.seq.lost(&entry);
+                        return Some(answer);
+                    }
+                    self.propose(entry, Some((from, Reply::Part(answer))));
+                    None
+                }
+            },
+            Message::Resolve(outcome) => self.resolve(from, header, outcome, engine, bug),
+            Message::Settle => {
+                self.seq.settle(header.txn);
+                None
+            }
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        from: Address,
+        header: &Header,
+        mut outcome: Outcome,
+        engine: &MemEngine,
+        bug: Option<Bug>,
+    ) -> Option<Answer> {
+        if bug == Some(Bug::CommitAtOwnTimestamp)
+            && outcome != Outcome::Aborted
+            && let Some(record) = self.seq.records().find(|r| r.header.txn == header.txn)
+        {
+            outcome = Outcome::Committed(record.ts);
+        }
+        // With a planted bug, participants may be told different things: the first one counts, and what
+        // becomes of the others shows it.
+        let own = |r: &meridian_kv::range::Record| (r.header.txn, r.own) == (header.txn, from.part);
+        if bug.is_some() && self.seq.records().any(own) {
+            match self.seq.query(header, from.part) {
+                QueryAnswer::Known(Status::Prepared(_)) => {}
+                QueryAnswer::Known(Status::Ended(known)) if known == outcome => {}
+                _ => return None,
+            }
+        }
+        let entry = self.seq.resolve(header, from.part, outcome, &InEngine(engine));
+        match entry.expect("memory") {
+            Some(entry) => {
+                self.propose(entry, Some((from, Reply::Part(Answer::Resolved))));
+                None
+            }
+            // Under way: whoever asked first is told, the others ask again.
+            None if self.seq.is_open(header.txn) => None,
+            None => Some(Answer::Resolved),
+        }
+    }
+}
+
+fn moved() -> Refused {
+    Refused::Error(KvError::Unavailable { reason: "the keys are in several ranges now".into() })
+}
+
+/// Is there nothing left that waits for an outcome?
+pub(super) fn is_settled(leader: &Leader) -> bool {
+    leader.tail.is_empty() && leader.seq.records().next().is_none()
+}
+
+/// Reads below SERIALIZABLE aren't validated.
+pub(super) fn validated(isolation: Isolation, reads: Option<&meridian_kv::txn::ReadSet>) -> bool {
+    isolation == Isolation::Serializable && reads.is_some_and(|reads| !reads.is_empty())
+}
