@@ -26,6 +26,7 @@ pub mod operators;
 mod primary;
 mod rewrite;
 mod search;
+mod shorthand;
 pub mod source;
 pub mod statement;
 mod transaction;
