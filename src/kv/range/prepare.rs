@@ -35,7 +35,7 @@ use super::entry::{Collect, LogEntry, Resolve};
 use super::prepared::Kept;
 use super::record::{Header, Marker, Outcome, Record, Verify};
 use super::{Newest, Refused, Sequencer};
-use crate::api::{Isolation, Key, KvError, Timestamp, TxnId};
+use crate::api::{Isolation, Key, KvError, Span, Timestamp, TxnId};
 use crate::txn::{ReadSet, Write};
 
 /// One range's part of a transaction that is to be committed.
@@ -55,6 +55,16 @@ pub struct PrepareRequest {
     pub verify: Vec<Verify>,
     /// What it has read here (SERIALIZABLE). A range where it only read takes part all the same.
     pub reads: ReadSet,
+}
+
+impl PrepareRequest {
+    /// Is all of it the business of a range with these bounds? As
+    /// [`CommitRequest::is_within`](super::CommitRequest::is_within).
+    pub fn is_within(&self, bounds: &Span) -> bool {
+        let written = self.writes.iter().map(|write| &write.key);
+        let mut keys = written.chain(self.verify.iter().map(|verify| &verify.key));
+        keys.all(|key| bounds.contains(key)) && self.reads.is_within(bounds)
+    }
 }
 
 /// The answer to a prepare that isn't refused.
