@@ -112,8 +112,8 @@ pub enum Refused {
     Decided(Outcome),
     /// This very commit is in flight: its outcome is that of this timestamp.
     InFlight(Timestamp),
-    /// Asked for so long ago that it may have happened.
-    Forgotten,
+    /// Asked for before this, where what the range remembers begins: an earlier copy may have succeeded.
+    Forgotten(Timestamp),
     /// Its deadline has passed.
     Expired,
     /// Ask again soon: the range is about to split or merge (find out where the keys are), or what would
@@ -134,7 +134,9 @@ impl From<Refused> for KvError {
     fn from(refused: Refused) -> KvError {
         let reason = match refused {
             Refused::Error(error) => return error,
-            Refused::Forgotten | Refused::InFlight(_) | Refused::Decided(Outcome::Committed(_)) => {
+            Refused::Forgotten(_)
+            | Refused::InFlight(_)
+            | Refused::Decided(Outcome::Committed(_)) => {
                 return KvError::Ambiguous;
             }
             Refused::Wait(_) => "a row belongs to a transaction whose outcome isn't known yet",
@@ -352,9 +354,9 @@ impl Sequencer {
         if let Some(kept) = self.prepared.markers.get(&(origin.txn, 0)) {
             return Err(kept.refusal());
         }
-        match self.outcomes.remembers(origin.sent) {
-            true => Ok(()),
-            false => Err(Refused::Forgotten),
+        match self.outcomes.floor() {
+            floor if origin.sent >= floor => Ok(()),
+            floor => Err(Refused::Forgotten(floor)),
         }
     }
 

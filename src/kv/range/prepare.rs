@@ -247,7 +247,7 @@ impl Sequencer {
         if let Some(flying) = self.in_flight.iter().find(|f| f.txn == Some(header.txn)) {
             return OutcomeAnswer::InFlight(flying.ts);
         }
-        if !self.outcomes.remembers(sent) {
+        if sent < self.outcomes.floor() {
             return OutcomeAnswer::Unknown;
         }
         match self.query(header, 0) {
@@ -304,7 +304,8 @@ impl Sequencer {
         self.prepared.records().map(|(_, held)| &held.record)
     }
 
-    /// Takes note that an entry has been applied. Called in log order, for every entry.
+    /// Takes note that an entry has been applied. Called in log order, for every entry; entries are
+    /// proposed in the order in which this machine gave them, commits among them.
     pub fn landed(&mut self, entry: &LogEntry) {
         match entry {
             LogEntry::Commit(command) => self.applied_to(command.ts),

@@ -128,6 +128,24 @@ impl World {
         }
     }
 
+    /// A coordinator vanishes, at whatever step it is; its client's connection with it.
+    pub(super) fn lose_coordinator(&mut self) {
+        let node = below(&mut self.rng, self.nodes.len());
+        let jobs: Vec<u64> = self.nodes[node].jobs.keys().copied().collect();
+        if jobs.is_empty() {
+            return;
+        }
+        let id = jobs[below(&mut self.rng, jobs.len())];
+        let Some(job) = self.nodes[node].jobs.remove(&id) else { return };
+        self.figures.coordinators += 1;
+        let waits = |at: &usize| {
+            self.clients[*at].running.as_ref().is_some_and(|running| running.id == job.txn)
+        };
+        if let Some(at) = job.client.filter(waits) {
+            self.end(at, Outcome::Unknown);
+        }
+    }
+
     pub(super) fn restart(&mut self) {
         for node in &mut self.nodes {
             if !node.alive {
