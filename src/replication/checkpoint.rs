@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meridian_base::sched;
+use meridian_base::{NodeId, RangeId, sched};
 use meridian_storage::{LogWrite, Slot, StorageError};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::{Condvar, Mutex};
@@ -113,7 +113,7 @@ impl Checkpointer {
             (kept[most], upto[most]) = (0, wanted[most].most);
         }
         let purging = wanted.iter().zip(upto).filter(|(purge, upto)| Some(*upto) > purge.purged);
-        let purging: Vec<_> = purging.map(|(purge, upto)| purge_log(&purge.group, upto)).collect();
+        let purging: Vec<_> = purging.map(|(purge, upto)| self.purge_log(purge, upto)).collect();
         if purging.is_empty() {
             return;
         }
@@ -123,6 +123,31 @@ impl Checkpointer {
                 tracing::warn!(%why, %group, "the log was not purged");
             }
         }
+    }
+
+    /// Has openraft take note of the snapshot that the engine now is, and drop the log up to `upto`.
+    async fn purge_log(&self, purge: &Purge, upto: u64) -> Result<(), (RangeId, String)> {
+        let group = &purge.group;
+        let trigger = group.raft.trigger();
+        let fatal = |e: openraft::errors::Fatal<_>| (group.id, e.to_string());
+        let late = |e: openraft::metrics::WaitError| (group.id, e.to_string());
+        trigger.snapshot().await.map_err(fatal)?;
+        let wait = group.raft.wait(Some(PURGE_TIMEOUT));
+        let reached = |id: &Option<LogId>| id.as_ref().map(LogId::index) >= Some(upto);
+        wait.metrics(|m| reached(&m.snapshot), "snapshot").await.map_err(late)?;
+        trigger.purge_log(upto).await.map_err(fatal)?;
+        if upto <= purge.free {
+            wait.metrics(|m| reached(&m.purged), "purge").await.map_err(late)?;
+            return Ok(());
+        }
+        // openraft purges nothing that is on its way to a follower. One that is down holds it for long.
+        for node in &purge.lagging {
+            let peer = self.node.peers.get(*node);
+            if !peer.is_up() {
+                peer.give_up();
+            }
+        }
+        Ok(())
     }
 
     /// Ends the thread, after a checkpoint that is under way.
@@ -164,41 +189,31 @@ struct Purge {
     free: u64,
     /// What is durable: the rest up to here is kept for others.
     most: u64,
+    /// They need it.
+    lagging: Vec<NodeId>,
 }
 
 /// `before` is what was durable at the last checkpoint.
 fn purge_to(group: &Arc<Group>, before: Option<LogId>) -> Option<Purge> {
-    let most = group.shared.durable.lock().as_ref().map(LogId::index)?;
-    let purged = *group.shared.purged.lock();
+    let index = |id: &Option<LogId>| id.as_ref().map(LogId::index);
+    let most = index(&group.shared.durable.lock())?;
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let purged = index(&metrics.purged);
     if purged >= Some(most) {
         return None;
     }
-    let metrics = group.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let nodes = metrics.membership_config.membership().nodes().count();
-    let free = match &metrics.replication {
-        _ if nodes < 2 => most,
-        None => before.map_or(0, |id| id.index()).min(most),
-        Some(followers) => {
-            let matched = followers.values().map(|id| id.map_or(0, |id| id.index()));
-            matched.min().unwrap_or(most).min(most)
+    let (mut free, mut lagging) = (most, Vec::new());
+    if let Some(followers) = &metrics.replication {
+        for (node, matched) in followers.iter() {
+            let matched = index(matched).unwrap_or(0);
+            free = free.min(matched);
+            if matched < most {
+                lagging.push(NodeId(*node));
+            }
         }
-    };
-    Some(Purge { group: Arc::clone(group), purged, free, most })
-}
-
-/// Has openraft take note of the snapshot that the engine now is, and drop the log up to `upto`.
-async fn purge_log(group: &Arc<Group>, upto: u64) -> Result<(), (meridian_base::RangeId, String)> {
-    let failed = |why: String| (group.id, why);
-    let trigger = group.raft.trigger();
-    let fatal = |e: openraft::errors::Fatal<_>| failed(e.to_string());
-    let late = |e: openraft::metrics::WaitError| failed(e.to_string());
-    trigger.snapshot().await.map_err(fatal)?;
-    let wait = group.raft.wait(Some(PURGE_TIMEOUT));
-    let reached = |id: &Option<LogId>| id.as_ref().map(LogId::index) >= Some(upto);
-    wait.metrics(|m| reached(&m.snapshot), "snapshot").await.map_err(late)?;
-    trigger.purge_log(upto).await.map_err(fatal)?;
-    wait.metrics(|m| reached(&m.purged), "purge").await.map_err(late)?;
-    *group.shared.purged.lock() = Some(upto);
-    Ok(())
+    } else if metrics.membership_config.membership().nodes().count() > 1 {
+        free = index(&before).unwrap_or(0).min(most);
+    }
+    Some(Purge { group: Arc::clone(group), purged, free, most, lagging })
 }

@@ -63,3 +63,5 @@ pub use state_machine::{Applier, Publish};
 mod suite_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;

@@ -398,7 +398,8 @@ impl MultiRaft {
     }
 
     /// A node answers again, or has a new epoch: what it missed is sent at once, and all groups that are
-    /// led from here ask it for a new acknowledgement.
+    /// led from here ask it for a new acknowledgement. To be called also when a node has restarted: it
+    /// does not know what is committed of the log that it has.
     pub fn peer_reachable(&self, peer: NodeId) {
         let node = Arc::clone(&self.node);
         self.node.runtime.spawn(async move { node.peer_reachable(peer).await });

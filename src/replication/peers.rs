@@ -14,7 +14,7 @@ use bytes::Bytes;
 use meridian_base::{NodeId, RangeId};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::message;
 use crate::node::{Class, Network, Node};
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     up: watch::Sender<bool>,
+    /// Whoever waits for it is to give up.
+    give_up: Notify,
     /// Groups led from here of which this node has missed something.
     missed: Mutex<BTreeSet<RangeId>>,
 }
@@ -39,7 +41,12 @@ pub(crate) struct Peers(Mutex<BTreeMap<NodeId, Arc<Peer>>>);
 
 impl Peers {
     pub(crate) fn get(&self, id: NodeId) -> Arc<Peer> {
-        let new = || Peer { id, up: watch::Sender::new(true), missed: Mutex::default() };
+        let new = || Peer {
+            id,
+            up: watch::Sender::new(true),
+            give_up: Notify::new(),
+            missed: Mutex::default(),
+        };
         Arc::clone(self.0.lock().entry(id).or_insert_with(|| Arc::new(new())))
     }
 }
@@ -47,6 +54,11 @@ impl Peers {
 impl Peer {
     pub(crate) fn is_up(&self) -> bool {
         *self.up.borrow()
+    }
+
+    /// What waits for the node holds entries of the log that are to be purged now.
+    pub(crate) fn give_up(&self) {
+        self.give_up.notify_waiters();
     }
 
     /// A request of a group got no answer.
@@ -66,8 +78,12 @@ impl Node {
     ) -> Result<Bytes, String> {
         if !peer.is_up() {
             let mut up = peer.up.subscribe();
-            let waited = tokio::time::timeout(PATIENCE, up.wait_for(|up| *up)).await.is_err();
-            if waited {
+            let given_up = tokio::select! {
+                answers = up.wait_for(|up| *up) => answers.is_err(),
+                () = peer.give_up.notified() => true,
+                () = tokio::time::sleep(PATIENCE) => true,
+            };
+            if given_up {
                 return Err("the node does not answer".into());
             }
         }

@@ -12,11 +12,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::errors::RPCError;
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::time::Sleep;
 
-use crate::network::Client;
-use crate::types::Types;
+use crate::network::{Client, unreachable};
+use crate::types::{LogId, Types};
 
 /// Requests on the way at once.
 const IN_FLIGHT: usize = 8;
@@ -35,12 +35,29 @@ pub(crate) struct Pipeline<S> {
     held: Option<(AppendEntriesRequest<Types>, Pin<Box<Sleep>>)>,
     /// Something has been sent: the follower's position is not in question.
     begun: bool,
+    /// What the follower has acknowledged here.
+    acknowledged: Option<LogId>,
+}
+
+/// A request that overtook another is refused for want of what the other brings. That must not look as if
+/// the follower had lost what it has acknowledged: it is to be sent again, nothing else.
+fn overtaken(answer: Answer, acknowledged: &mut Option<LogId>) -> Answer {
+    match answer {
+        Ok(Err(StreamAppendError::Conflict(at))) if Some(at) <= *acknowledged => {
+            Err(unreachable("the request has overtaken another"))
+        }
+        Ok(Ok(matched)) => {
+            *acknowledged = (*acknowledged).max(matched);
+            Ok(Ok(matched))
+        }
+        other => other,
+    }
 }
 
 impl<S> Pipeline<S> {
     pub(crate) fn new(client: Client, input: S) -> Self {
         let flying = FuturesOrdered::new();
-        Self { client, input: Some(input), flying, held: None, begun: false }
+        Self { client, input: Some(input), flying, held: None, begun: false, acknowledged: None }
     }
 
     fn send(&mut self, request: AppendEntriesRequest<Types>) {
@@ -89,7 +106,10 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Pipeline<
         match this.flying.poll_next_unpin(cx) {
             Poll::Ready(None) if this.input.is_none() => Poll::Ready(None),
             Poll::Ready(None) => Poll::Pending,
-            other => other,
+            Poll::Ready(Some(answer)) => {
+                Poll::Ready(Some(overtaken(answer, &mut this.acknowledged)))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }

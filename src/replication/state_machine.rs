@@ -103,8 +103,6 @@ pub(crate) struct Shared {
     pub(crate) view: Mutex<Option<Arc<View>>>,
     /// The content of a snapshot that openraft has been offered.
     pub(crate) receiving: Mutex<Option<Vec<snapshot::Part>>>,
-    /// Up to where the log is purged, as far as the checkpointer knows.
-    pub(crate) purged: Mutex<Option<u64>>,
 }
 
 /// The state machine of one group.

@@ -70,10 +70,9 @@ async fn incoming(shared: Arc<Shared>, mut io: TcpStream, from: String) {
 async fn welcome(shared: Arc<Shared>, io: TcpStream, from: String) {
     let refused = |why: &str| shared.warn_once(&from, &format!("connection from {from}: {why}"));
     match timeout(HANDSHAKE_MAX, handshake(&shared, io)).await {
-        Ok(Ok((io, greeting, connection))) => {
+        Ok(Ok((io, greeting, entered))) => {
             shared.all_is_well(&from);
-            let node = greeting.node;
-            let entered = Entered { shared: shared.clone(), node, connection };
+            let (node, connection) = (entered.node, entered.connection);
             if node != NOBODY && !greeting.address.is_empty() {
                 shared.set_address(node, &greeting.address);
             }
@@ -92,8 +91,11 @@ async fn welcome(shared: Arc<Shared>, io: TcpStream, from: String) {
     }
 }
 
-/// The greetings; answers the connection's number among [`crate::peers`].
-async fn handshake(shared: &Shared, io: TcpStream) -> Result<(FrameIo, Greeting, u64), String> {
+/// The greetings, and the entry among [`crate::peers`].
+async fn handshake(
+    shared: &Arc<Shared>,
+    io: TcpStream,
+) -> Result<(FrameIo, Greeting, Entered), String> {
     let io = match &shared.tls {
         Some(tls) => Stream::Tls(Box::new(tls.accept(io).await?)),
         None => Stream::Plain(io),
@@ -109,13 +111,11 @@ async fn handshake(shared: &Shared, io: TcpStream) -> Result<(FrameIo, Greeting,
         .and_then(|()| shared.peers.lock().admit(mine.node, &theirs));
     match verdict {
         Ok(connection) => {
+            let entered = Entered { shared: shared.clone(), node: theirs.node, connection };
             io.push(Kind::Greeting, 0, 0, shared.hlc.last(), &[&mine.encode()]);
-            if let Err(e) = io.write().await {
-                shared.peers.lock().remove(theirs.node, connection);
-                return Err(e.to_string());
-            }
+            io.write().await.map_err(|e| e.to_string())?;
             io.trust();
-            Ok((io, theirs, connection))
+            Ok((io, theirs, entered))
         }
         Err(why) => {
             io.say_goodbye(&why, &shared.hlc).await;
@@ -230,13 +230,14 @@ impl Inbound {
                 // Whoever doesn't read its answers isn't asked for more.
                 return Poll::Pending;
             }
+            match self.requests(shared) {
+                Err(end) => return Poll::Ready(end),
+                Ok(true) => continue,
+                Ok(false) => {}
+            }
             match self.io.poll_read(cx) {
                 Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(End::Closed),
-                Poll::Ready(Ok(_)) => {
-                    if let Err(end) = self.requests(shared) {
-                        return Poll::Ready(end);
-                    }
-                }
+                Poll::Ready(Ok(_)) => {}
                 Poll::Pending if full && !writing => {}
                 Poll::Pending => return Poll::Pending,
             }
@@ -266,11 +267,12 @@ impl Inbound {
         };
     }
 
-    fn requests(&mut self, shared: &Shared) -> Result<(), End> {
-        loop {
-            let Some(frame) = self.io.next().map_err(|e| End::OurFault(e.to_string()))? else {
-                return Ok(());
-            };
+    /// Takes what was read, as far as there is room for answers; true if something is to be written.
+    fn requests(&mut self, shared: &Shared) -> Result<bool, End> {
+        let written = self.io.encoded();
+        while !self.io.is_full()
+            && let Some(frame) = self.io.next().map_err(|e| End::OurFault(e.to_string()))?
+        {
             self.io.hear(frame.clock, &shared.hlc).map_err(End::OurFault)?;
             match frame.kind {
                 Kind::Call => self.call(frame, shared),
@@ -291,6 +293,7 @@ impl Inbound {
                 }
             }
         }
+        Ok(self.io.encoded() > written)
     }
 
     fn call(&mut self, frame: Frame, shared: &Shared) {

@@ -126,6 +126,11 @@ impl FrameIo {
         self.encoded
     }
 
+    /// How many bytes have been encoded.
+    pub(crate) fn encoded(&self) -> u64 {
+        self.encoded
+    }
+
     /// How many encoded bytes the socket has taken.
     pub(crate) fn written(&self) -> u64 {
         self.encoded - self.out.len() as u64

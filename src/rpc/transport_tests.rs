@@ -25,6 +25,9 @@ const PANIC: u8 = 4;
 /// Echoes after a pause.
 const SLOW: u8 = 5;
 
+/// Answers with much.
+const ENLARGE: u8 = 6;
+
 /// Does what a test asks for, and notes what happens.
 #[derive(Default)]
 struct Recorder {
@@ -64,6 +67,7 @@ impl Handler for Recorder {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     Ok(body)
                 }
+                ENLARGE => Ok(Bytes::from(vec![1; 20_000])),
                 _ => Ok(body),
             }
         }

@@ -4,7 +4,7 @@ use crate::cluster::{Bug, Figures, Options, run};
 use crate::history::Outcome;
 use meridian_kv::api::Isolation;
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 600;
 
 fn run_or_explain(options: Options) -> crate::cluster::Report {
     let report = run(options);
@@ -37,6 +37,7 @@ fn many_cluster_seeds() {
         sum.unknown += f.unknown;
         sum.leases += f.leases;
         sum.crashes += f.crashes;
+        sum.coordinators += f.coordinators;
         sum.splits += f.splits;
         sum.deadlocks += f.deadlocks;
         sum.collected += f.collected;

@@ -8,14 +8,16 @@
 //! once. After a second copy only the range knows whether one of them succeeded.
 
 use super::{Patience, Verdict};
-use crate::api::KvError;
+use crate::api::{KvError, Timestamp};
 use crate::range::{Outcome, Refused};
 
 /// What the caller has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnePhaseAction {
-    /// Send the commit to the leaseholder.
+    /// Send the commit to the leaseholder; every time with the same [`sent`](crate::range::Origin::sent).
     Commit,
+    /// Send it with a new `sent`, later than this: there is no other copy.
+    CommitAnew(Timestamp),
     /// Ask the leaseholder for the outcome.
     Ask,
     /// Answer the client, and forget the machine.
@@ -66,7 +68,11 @@ impl OnePhase {
                     self.failure = Some(error);
                     self.ask(out);
                 }
-                Refused::Forgotten => self.ask(out),
+                // A new range, or a new replica of it, which knows nothing of what was before.
+                Refused::Forgotten(floor) if self.copies == 1 => {
+                    out.push(OnePhaseAction::CommitAnew(floor));
+                }
+                Refused::Forgotten(_) => self.ask(out),
             },
         }
     }

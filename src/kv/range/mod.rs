@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::run::Run;
 
-use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp, TxnId};
+use crate::api::{Isolation, Key, KvError, RetryReason, Span, Timestamp, TxnId};
 use crate::txn::{ReadSet, VersionTag, Write};
 pub(crate) use command::put_new_row;
 pub use command::{Command, CommandError, CommandWrite};
@@ -88,6 +88,19 @@ pub struct CommitRequest<'a> {
     pub origin: Option<Origin>,
 }
 
+impl CommitRequest<'_> {
+    /// Is all of it the business of a range with these bounds, reads included? If not, the range has
+    /// split since the commit was planned: it has to be planned anew, and must not be sequenced.
+    pub fn is_within(&self, bounds: &Span) -> bool {
+        let written = self.writes.iter().map(|write| &write.key[..]);
+        let rows = self.runs.iter().flat_map(|run| [run.first(), run.last()]);
+        let verified = self.origin.iter().flat_map(|origin| &origin.verify);
+        let mut keys = written.chain(rows).chain(verified.map(|verify| &verify.key[..]));
+        keys.all(|key| bounds.contains(key))
+            && self.reads.is_none_or(|reads| reads.is_within(bounds))
+    }
+}
+
 /// What makes a one-phase commit happen at most once, whatever becomes of messages and leases.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -112,8 +125,8 @@ pub enum Refused {
     Decided(Outcome),
     /// This very commit is in flight: its outcome is that of this timestamp.
     InFlight(Timestamp),
-    /// Asked for so long ago that it may have happened.
-    Forgotten,
+    /// Asked for before this, where what the range remembers begins: an earlier copy may have succeeded.
+    Forgotten(Timestamp),
     /// Its deadline has passed.
     Expired,
     /// Ask again soon: the range is about to split or merge (find out where the keys are), or what would
@@ -134,7 +147,9 @@ impl From<Refused> for KvError {
     fn from(refused: Refused) -> KvError {
         let reason = match refused {
             Refused::Error(error) => return error,
-            Refused::Forgotten | Refused::InFlight(_) | Refused::Decided(Outcome::Committed(_)) => {
+            Refused::Forgotten(_)
+            | Refused::InFlight(_)
+            | Refused::Decided(Outcome::Committed(_)) => {
                 return KvError::Ambiguous;
             }
             Refused::Wait(_) => "a row belongs to a transaction whose outcome isn't known yet",
@@ -352,9 +367,9 @@ impl Sequencer {
         if let Some(kept) = self.prepared.markers.get(&(origin.txn, 0)) {
             return Err(kept.refusal());
         }
-        match self.outcomes.remembers(origin.sent) {
-            true => Ok(()),
-            false => Err(Refused::Forgotten),
+        match self.outcomes.floor() {
+            floor if origin.sent >= floor => Ok(()),
+            floor => Err(Refused::Forgotten(floor)),
         }
     }
 

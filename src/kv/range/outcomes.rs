@@ -40,9 +40,10 @@ impl Outcomes {
         self.commits.get(&txn).copied()
     }
 
-    /// Would a commit that was asked for at `sent`, and therefore has a later timestamp, be here?
-    pub fn remembers(&self, sent: Timestamp) -> bool {
-        sent >= self.floor
+    /// A commit that was asked for at this or later, and therefore has a later timestamp, is here if it
+    /// happened.
+    pub fn floor(&self) -> Timestamp {
+        self.floor
     }
 
     /// What two neighbours remember together.

@@ -49,7 +49,9 @@ pub struct Header {
     pub gateway: Gateway,
     /// Nothing of it gets this timestamp or a later one.
     pub deadline: Timestamp,
-    /// How long its outcome is remembered at least; not before the deadline.
+    /// How long its outcome is remembered at least: not before the deadline, and long after the last
+    /// question that a coordinator may ask ([`crate::commit::Patience`]). Twice as long doubles the
+    /// markers that ranges keep; too short, and a slow coordinator hears that it was forgotten.
     pub expiry: Timestamp,
     /// One key in each range that takes part, ascending.
     pub participants: Arc<[Key]>,

@@ -64,6 +64,22 @@ async fn large_and_small_bodies_share_a_connection() {
     }
 }
 
+/// Many large answers to small questions: more than is written at once, more than is read at once.
+#[tokio::test]
+async fn answers_are_bounded_by_what_the_peer_reads() {
+    let (a, _b) = pair(config(1), config(2));
+    let body = Bytes::from(vec![7; 300_000]);
+    let all = (0..200).map(|_| a.rpc.call(NodeId(2), Class::Kv, ECHO, body.clone()));
+    let small = (0..2_000).map(|_| a.rpc.call(NodeId(2), Class::Kv, ENLARGE, Bytes::new()));
+    let (all, small): (Vec<_>, Vec<_>) = (all.collect(), small.collect());
+    for call in all {
+        assert_eq!(call.await.expect("an answer").len(), 300_000);
+    }
+    for call in small {
+        assert_eq!(call.await.expect("an answer").len(), 20_000);
+    }
+}
+
 #[tokio::test]
 async fn a_lost_connection_tells_what_may_have_happened() {
     let (a, b) = pair(config(1), config(2));

@@ -128,6 +128,24 @@ impl World {
         }
     }
 
+    /// A coordinator vanishes, at whatever step it is; its client's connection with it.
+    pub(super) fn lose_coordinator(&mut self) {
+        let node = below(&mut self.rng, self.nodes.len());
+        let jobs: Vec<u64> = self.nodes[node].jobs.keys().copied().collect();
+        if jobs.is_empty() {
+            return;
+        }
+        let id = jobs[below(&mut self.rng, jobs.len())];
+        let Some(job) = self.nodes[node].jobs.remove(&id) else { return };
+        self.figures.coordinators += 1;
+        let waits = |at: &usize| {
+            self.clients[*at].running.as_ref().is_some_and(|running| running.id == job.txn)
+        };
+        if let Some(at) = job.client.filter(waits) {
+            self.end(at, Outcome::Unknown);
+        }
+    }
+
     pub(super) fn restart(&mut self) {
         for node in &mut self.nodes {
             if !node.alive {
@@ -188,6 +206,12 @@ impl World {
         if this != next || this.is_none_or(|(_, quiet)| !quiet) {
             return;
         }
+        let seq = |at: usize| self.ranges[at].leader.as_ref().map(|leader| &leader.seq);
+        if let (Some(left), Some(right)) = (seq(index), seq(index + 1))
+            && left.may_merge(right).is_err()
+        {
+            return self.renew_lease(index);
+        }
         let right = self.ranges.remove(index + 1);
         let left = &mut self.ranges[index];
         let (Some(mut leader), Some(other)) = (left.leader.take(), right.leader) else { return };
@@ -195,7 +219,6 @@ impl World {
         left.applied = left.applied.max(right.applied);
         left.outcomes = left.outcomes.clone().merge(right.outcomes);
         leader.seq = leader.seq.merge(other.seq);
-        leader.until = leader.until.min(other.until);
         leader.frozen = None;
         for (key, holders, queue) in other.locks.entries() {
             for held in holders {

@@ -126,6 +126,8 @@ pub struct Figures {
     pub leases: u32,
     /// Crashes.
     pub crashes: u32,
+    /// Coordinators that vanished alone.
+    pub coordinators: u32,
     /// Splits and merges.
     pub splits: u32,
     /// Deadlocks broken.

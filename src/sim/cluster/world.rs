@@ -178,6 +178,7 @@ impl World {
                 self.crash();
             }
             197 if self.rng.below(3) == 0 => self.restart(),
+            198 if chaos && !self.options.calm && self.rng.below(4) == 0 => self.lose_coordinator(),
             _ => {}
         }
     }

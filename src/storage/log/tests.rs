@@ -230,3 +230,34 @@ fn spares_left_behind_are_used_if_they_are_whole() {
     write(&log, G1, vec![entry(2, "b")]);
     log.close();
 }
+
+/// A group that is forgotten is gone after a restart, does not hold up segments, and may begin anew at any
+/// index.
+#[test]
+fn a_forgotten_group_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path());
+    let long = "x".repeat(20_000);
+    for index in 1..=20 {
+        write(&log, G1, vec![entry(index, &long)]);
+        write(&log, G2, vec![entry(index, &long)]);
+    }
+    write(
+        &log,
+        G2,
+        vec![LogWrite::Slot(Slot::Vote, Bytes::from_static(b"v")), LogWrite::PurgeTo(3)],
+    );
+    let before = log.stats().segments;
+    write(&log, G2, vec![LogWrite::Forget]);
+    assert_eq!((log.groups(), log.bounds(G2)), (vec![G1], None));
+    write(&log, G1, vec![LogWrite::PurgeTo(19)]);
+    assert!(log.stats().segments < before / 4, "{} of {before}", log.stats().segments);
+    log.close();
+    let log = open(dir.path());
+    assert_eq!((log.groups(), log.slot(G2, Slot::Vote)), (vec![G1], None));
+    write(&log, G2, vec![LogWrite::Forget, entry(0, "new"), entry(1, "life")]);
+    log.close();
+    let log = open(dir.path());
+    assert_eq!(texts(&log, G2), [(0, "new".to_owned()), (1, "life".to_owned())]);
+    assert_eq!(log.bounds(G1), Some((20, 20)));
+}
