@@ -16,7 +16,8 @@
 //!   before its task wakes; of one that rolls back, at once.
 //! * No lock of this crate is held across an await.
 //!
-//! Left out for now: ranges on other nodes. All signatures that may one day wait for one are async.
+//! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
+//! the leaseholder can do goes there ([`remote`]). Left out for now: more than one range.
 
 mod advisory;
 mod apply;
