@@ -10,8 +10,12 @@
 //! cargo run --release -p compat-tests --bin memory       idle sessions, queries that outgrow work_mem
 //! cargo run --release -p compat-tests --bin connections  ten thousand at once, two hundred at work
 //! cargo run --release -p compat-tests --bin regress      suites that PostgreSQL passes, ours over its
+//! cargo run --release -p compat-tests --bin isolation    what sessions see of each other, by spec
+//! cargo run --release -p compat-tests --bin chaos        histories under kills, pauses, cuts, full disks
 //! ```
 
+pub mod chaos;
+pub mod isolation;
 pub mod pgbench;
 pub mod postgres;
 pub mod process;

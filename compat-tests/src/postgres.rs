@@ -41,6 +41,11 @@ impl Postgres {
     /// Starts a PostgreSQL with durable commits and otherwise its defaults; `None` where it is not
     /// installed.
     pub fn start() -> Result<Option<Postgres>> {
+        Postgres::start_with(&[])
+    }
+
+    /// Starts it with further settings, each as `name=value`.
+    pub fn start_with(settings: &[&str]) -> Result<Option<Postgres>> {
         let Some(bin) = installed() else { return Ok(None) };
         let postgres = Postgres { dir: TempDir::make("postgres")?, bin, port: free_port()? };
         let _ = Command::new("chown").arg("postgres").arg(&postgres.dir.0).status();
@@ -55,8 +60,11 @@ impl Postgres {
         if !made.success() {
             bail!("initdb has failed");
         }
-        let options =
+        let mut options =
             format!("-p {} -c listen_addresses=127.0.0.1 -k {}", postgres.port, data.display());
+        for setting in settings {
+            options += &format!(" -c {setting}");
+        }
         let started = as_server_user(&postgres.bin.join("pg_ctl"))
             .args(["--wait", "--silent", "--options", &options, "--log"])
             .arg(data.join("log"))

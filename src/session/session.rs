@@ -23,6 +23,7 @@ use crate::plan::View;
 use crate::run::replace_if_other;
 use crate::sessions::Opening;
 use crate::settings::{Hot, Settings};
+use crate::simple::Shaped;
 use crate::statements::{PreparedStatement, Shape, TextCache};
 
 /// Microseconds from 1970-01-01 to 2000-01-01.
@@ -67,6 +68,8 @@ pub struct Session {
     pub(crate) cursors: HashMap<String, SqlCursor>,
     pub(crate) texts: TextCache<Arc<PreparedStatement>>,
     pub(crate) shapes: TextCache<Shape>,
+    /// What [`Session::shaped`] has said of the text that is run next.
+    pub(crate) shaped_ahead: Option<Option<Shaped>>,
     pub(crate) statement_time: i64,
     reported: Vec<(&'static str, String)>,
 }
@@ -104,6 +107,7 @@ impl Session {
             cursors: HashMap::new(),
             texts: TextCache::default(),
             shapes: TextCache::default(),
+            shaped_ahead: None,
             statement_time: now_micros(),
             reported,
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_sql::deparse::quote_ident;
 use meridian_sql::parse::statement::{Set, SetValue};
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
@@ -243,7 +244,7 @@ fn joined(name: &str, values: &[SetValue]) -> Result<String> {
         [one] if !is_list => Ok(one.as_str().to_owned()),
         values if is_list => {
             let quote = |v: &SetValue| match v {
-                SetValue::Text(s) if name == "search_path" => quoted(s),
+                SetValue::Text(s) if name == "search_path" => quote_ident(s),
                 other => other.as_str().to_owned(),
             };
             Ok(values.iter().map(quote).collect::<Vec<_>>().join(", "))
@@ -253,10 +254,4 @@ fn joined(name: &str, values: &[SetValue]) -> Result<String> {
             format!("SET {name} takes only one argument"),
         )),
     }
-}
-
-fn quoted(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }

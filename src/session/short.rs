@@ -62,7 +62,14 @@ impl Session {
         }
         self.statement_time = now_micros();
         self.shared.set_simple(true);
-        let Some((_, plan, params)) = self.shaped(text) else { return false };
+        let (plan, params) = match self.shaped(text) {
+            Some((_, plan, params)) if readable(&plan).is_some() => (plan, params),
+            // The long way, which is next, begins with what is known by now.
+            shaped => {
+                self.shaped_ahead = Some(shaped);
+                return false;
+            }
+        };
         let Some(key) = readable(&plan) else { return false };
         self.unnamed = None;
         self.unnamed_portal = None;

@@ -19,6 +19,9 @@ use crate::run::Running;
 use crate::session::{Session, now_micros};
 use crate::statements::{Plan, PreparedStatement, Shape};
 
+/// The statement of a text's shape, its plan, and the text's literals.
+pub(crate) type Shaped = (Arc<PreparedStatement>, Arc<Plan>, Params);
+
 impl Session {
     /// Runs a text. Errors of statements are told to the client here.
     pub async fn simple_query<C: Client>(
@@ -51,7 +54,11 @@ impl Session {
     }
 
     async fn run_text<C: Client>(&mut self, text: &str, client: &mut C) -> Result<(), Fault> {
-        if let Some((statement, plan, params)) = self.shaped(text) {
+        let shaped = match self.shaped_ahead.take() {
+            Some(known) => known,
+            None => self.shaped(text),
+        };
+        if let Some((statement, plan, params)) = shaped {
             return self.run_query(text.into(), &statement, plan, params, client).await;
         }
         if let Some(statement) = self.texts.get(text) {
@@ -80,10 +87,7 @@ impl Session {
     /// The plan that is kept for the text without its literals, and these as parameters. `None` where
     /// that does not serve, whatever the reason: then the text as it is runs, or says what is wrong
     /// and where.
-    pub(crate) fn shaped(
-        &mut self,
-        text: &str,
-    ) -> Option<(Arc<PreparedStatement>, Arc<Plan>, Params)> {
+    pub(crate) fn shaped(&mut self, text: &str) -> Option<Shaped> {
         if self.block.state == State::Failed {
             return None;
         }

@@ -33,23 +33,23 @@ fn main() -> Result<()> {
     let (ours, theirs) = (meridian.url("postgres"), postgres.url("postgres"));
     // First, since regression files leave roles and databases behind.
     let catalog = [catalog_queries(&folder, &ours), catalog_queries(&folder, &theirs)];
-    let expected = regression(&folder, &without_database(&theirs), &files)?;
-    let got = regression(&folder, &without_database(&ours), &files)?;
+    let (expected, asked) = regression(&folder, &without_database(&theirs), &files)?;
+    let (got, answered) = regression(&folder, &without_database(&ours), &files)?;
     let mut report = String::from(
         "# Meridian over PostgreSQL 15\n\nWritten by `cargo run --release -p compat-tests --bin regress`.\n\n\
          ## Regression files, statements with the same output\n\n\
-         | file | Meridian | PostgreSQL | of | ratio |\n|---|---:|---:|---:|---:|\n",
+         | file | Meridian | PostgreSQL | of | ratio | queries | PostgreSQL | ratio |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
-    let (mut sum_ours, mut sum_theirs, mut sum) = (0, 0, 0);
+    let mut sums = [0; 5];
     for (file, (agree, of)) in &expected {
-        let (own, _) = got.get(file).copied().unwrap_or_default();
-        report += &format!("| {file} | {own} | {agree} | {of} | {} |\n", ratio(own, *agree));
-        (sum_ours, sum_theirs, sum) = (sum_ours + own, sum_theirs + agree, sum + of);
+        let own = got.get(file).map_or(0, |s| s.0);
+        let queries = [&answered, &asked].map(|scores| scores.get(file).map_or(0, |s| s.0));
+        let numbers = [own, *agree, *of, queries[0], queries[1]];
+        report += &line(file, numbers);
+        sums.iter_mut().zip(numbers).for_each(|(sum, n)| *sum += n);
     }
-    report += &format!(
-        "| **all** | **{sum_ours}** | **{sum_theirs}** | **{sum}** | **{}** |\n",
-        ratio(sum_ours, sum_theirs)
-    );
+    report += &line("**all**", sums);
     for (name, table) in ["Meridian", "PostgreSQL"].iter().zip(catalog) {
         report += &format!("\n## Catalog queries of tools: {name}\n\n{}", fenced(table));
     }
@@ -58,6 +58,14 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&results)?;
     std::fs::write(results.join("regress.md"), report)?;
     Ok(())
+}
+
+fn line(name: &str, [own, theirs, of, answered, asked]: [u64; 5]) -> String {
+    format!(
+        "| {name} | {own} | {theirs} | {of} | {} | {answered} | {asked} | {} |\n",
+        ratio(own, theirs),
+        ratio(answered, asked)
+    )
 }
 
 fn ratio(ours: u64, theirs: u64) -> String {
@@ -83,7 +91,8 @@ fn without_database(url: &str) -> String {
     url[..end].to_owned()
 }
 
-fn regression(folder: &Path, url: &str, files: &[String]) -> Result<Scores> {
+/// Scores of all statements, and of those that are queries.
+fn regression(folder: &Path, url: &str, files: &[String]) -> Result<(Scores, Scores)> {
     let dir = TempDir::make("regress")?;
     let output = Command::new("bash")
         .arg(folder.join("tools").join("pgregress_run.sh"))
@@ -97,6 +106,47 @@ fn regression(folder: &Path, url: &str, files: &[String]) -> Result<Scores> {
     let scores: Scores = text.lines().filter_map(score).collect();
     if scores.is_empty() {
         bail!("no scores: {text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok((scores, queries(folder, &dir.0, files)?))
+}
+
+/// The scorer's own functions, over the statements that begin as a query.
+const QUERIES: &str = r#"
+import re, sys
+tool, sql, expected, results = sys.argv[1:5]
+exec(open(tool).read().rsplit("main()", 1)[0])
+for name in sys.argv[5:] or sorted(f[:-4] for f in os.listdir(sql) if f.endswith(".sql")):
+    path = os.path.join(results, name + ".out")
+    if not os.path.exists(path): continue
+    us = units(rd(os.path.join(sql, name + ".sql")))
+    text = lambda u: "
+".join(l for l in u if not l.lstrip().startswith("--")).lstrip(" (
+").lower()
+    query = [bool(re.match(r"(select|with|values|table)", text(u))) for u in us]
+    ours, seen = cut(rd(path), us)
+    best = 0
+    for file in [name] + [f"{name}_{k}" for k in range(1, 10)]:
+        path = os.path.join(expected, file + ".out")
+        if not os.path.exists(path): continue
+        theirs, there = cut(rd(path), us)
+        same = [seen[i] and there[i] and norm(theirs[i]) == norm(ours[i]) for i in range(len(us))]
+        best = max(best, sum(q and s for q, s in zip(query, same)))
+    print(name, "units", len(us), "expected", sum(query), "strict", best)
+"#;
+
+fn queries(folder: &Path, results: &Path, files: &[String]) -> Result<Scores> {
+    let suite = folder.join("suites").join("pgregress");
+    let output = Command::new("python3")
+        .args(["-c", QUERIES])
+        .arg(folder.join("tools").join("pgregress_score.py"))
+        .args([suite.join("sql"), suite.join("expected"), results.to_path_buf()])
+        .args(files)
+        .output()
+        .context("cannot run python3")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let scores: Scores = text.lines().filter_map(score).collect();
+    if scores.is_empty() {
+        bail!("no scores of queries: {text}{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(scores)
 }

@@ -55,3 +55,5 @@ SELECT ('a%')::text::json #>> (null)::text[];
 --> DETAIL Token "a" is invalid.
 SELECT array_position('{1,2,3}'::int[], null, null);
 --> ·
+SELECT CASE WHEN 1::int8 IS DISTINCT FROM 2 THEN 3 ELSE 1 / 0 END, nullif('a'::text, 'a'), nullif(1, 2), null::int IS DISTINCT FROM null, nullif(null, 1);
+--> 3|·|1|f|·

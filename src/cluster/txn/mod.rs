@@ -147,9 +147,10 @@ impl Txn {
         self.core.snapshots.leave(slot);
     }
 
-    /// Starts a statement. READ COMMITTED takes a new snapshot; the others keep their first.
+    /// Starts a statement. READ COMMITTED takes a new snapshot; the others keep that of their first
+    /// statement.
     pub fn begin_statement(&mut self) {
-        if self.state.isolation() != Isolation::ReadCommitted {
+        if self.state.keeps_snapshot() {
             return;
         }
         match &mut self.snapshot {
@@ -162,9 +163,8 @@ impl Txn {
                 let ts = slot.ts();
                 self.leave_snapshot(Snapshot::Here(slot));
                 // Unless the lease is here, it may be older than what was read before.
-                if self.core.lease.here(&self.core.hlc).is_some() {
-                    self.state.begin_statement(ts);
-                }
+                let here = self.core.lease.here(&self.core.hlc).is_some();
+                self.state.begin_statement(if here { ts } else { self.state.read_ts() });
             }
             Snapshot::Ended => return,
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meridian_catalog::{ConstraintKind, IndexState, Relation, TableDesc};
 use meridian_cluster::TableLockMode;
-use meridian_sql::ddl::{AlterAction, ColumnDef, Constraint, Name};
+use meridian_sql::ddl::{AlterAction, AlterLock, ColumnDef, Constraint, Name};
 use meridian_types::{Datum, PgError, SqlState};
 
 use super::DdlContext;
@@ -23,7 +23,11 @@ impl DdlContext<'_> {
         if_exists: bool,
         actions: &[AlterAction],
     ) -> Result<&'static str, ExecError> {
-        let mode = TableLockMode::AccessExclusive;
+        let mode = match actions.iter().map(AlterAction::lock).max() {
+            Some(AlterLock::ShareUpdateExclusive) => TableLockMode::ShareUpdateExclusive,
+            Some(AlterLock::ShareRowExclusive) => TableLockMode::ShareRowExclusive,
+            Some(AlterLock::AccessExclusive) | None => TableLockMode::AccessExclusive,
+        };
         let Some(relation) = self.locked_relation(name, if_exists, mode).await? else {
             return Ok("ALTER TABLE");
         };

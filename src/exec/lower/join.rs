@@ -119,7 +119,7 @@ impl Lowerer {
             .zip(&left_at)
             .map(|(r, l)| (column(&right, *r), column(&left, *l)))
             .collect();
-        let filter = self.join_filter(&left, &right, &rest)?;
+        let filter = self.join_filter(&right, &left, &rest)?;
         let join = HashJoinExec::try_new(
             right.plan.clone(),
             left.plan.clone(),
@@ -142,28 +142,31 @@ impl Lowerer {
         right: Lowered,
         on: &[&Expr],
     ) -> Result<Lowered> {
-        let filter = self.join_filter(&left, &right, on)?;
-        let join = NestedLoopJoinExec::try_new(
-            right.plan.clone(),
-            left.plan.clone(),
-            filter,
-            &join_type(kind),
-            None,
-        )
-        .map_err(|e| from_datafusion(&e))?;
+        // DataFusion goes through the built side row by row. For an inner join that is the left one:
+        // its rows come in order, each with all of the right side's (of a batch), as in PostgreSQL.
+        let inner = kind == JoinKind::Inner;
+        let (built, probing) = if inner { (&left, &right) } else { (&right, &left) };
+        let filter = self.join_filter(built, probing, on)?;
+        let (built, probing) = (built.plan.clone(), probing.plan.clone());
+        let join = NestedLoopJoinExec::try_new(built, probing, filter, &join_type(kind), None)
+            .map_err(|e| from_datafusion(&e))?;
+        if inner {
+            return Ok(self.joined(kind, Arc::new(join), right, left));
+        }
         Ok(self.joined(kind, Arc::new(join), left, right))
     }
 
+    /// A join as DataFusion gives it: the built side's columns first.
     fn joined(
         &mut self,
         kind: JoinKind,
         plan: Arc<dyn ExecutionPlan>,
-        left: Lowered,
-        right: Lowered,
+        probing: Lowered,
+        built: Lowered,
     ) -> Lowered {
         let cols = match kind {
-            JoinKind::Semi | JoinKind::Anti => left.cols,
-            _ => right.cols.into_iter().chain(left.cols).collect(),
+            JoinKind::Semi | JoinKind::Anti => probing.cols,
+            _ => built.cols.into_iter().chain(probing.cols).collect(),
         };
         self.op(PassOp, plan.schema(), vec![plan], cols)
     }
@@ -195,8 +198,8 @@ impl Lowerer {
     /// The condition over a join's intermediate batch, which has just the columns that it reads.
     fn join_filter(
         &mut self,
-        left: &Lowered,
-        right: &Lowered,
+        built: &Lowered,
+        probing: &Lowered,
         on: &[&Expr],
     ) -> Result<Option<JoinFilter>> {
         if on.is_empty() {
@@ -209,7 +212,7 @@ impl Lowerer {
             on.iter().flat_map(|e| walk::expr_columns(e)).collect();
         for id in used {
             // The built side is DataFusion's left.
-            let found = [(right, JoinSide::Left), (left, JoinSide::Right)]
+            let found = [(built, JoinSide::Left), (probing, JoinSide::Right)]
                 .into_iter()
                 .find_map(|(input, side)| Some((input.key(id).ok()?, side)));
             let Some(((index, ty), side)) = found else { continue };

@@ -105,6 +105,9 @@ pub struct TxnState {
     owner: Owner,
     isolation: Isolation,
     read_ts: Timestamp,
+    /// Has a statement begun, or something been read? From then on only READ COMMITTED moves its
+    /// snapshot.
+    begun: bool,
     buffer: BTreeMap<Key, Buffered>,
     buffer_bytes: usize,
     buffer_bytes_max: usize,
@@ -126,6 +129,7 @@ impl TxnState {
             owner,
             isolation,
             read_ts,
+            begun: false,
             buffer: BTreeMap::new(),
             buffer_bytes: 0,
             buffer_bytes_max: meridian_base::limits::COMMAND_BYTES_MAX,
@@ -153,10 +157,17 @@ impl TxnState {
         self.read_ts
     }
 
-    /// Starts a statement: READ COMMITTED moves to the newest snapshot, the others stay. One range's
-    /// snapshot may be below that of an earlier statement over several: it never goes back.
+    /// Will all further statements read at the snapshot of now?
+    pub fn keeps_snapshot(&self) -> bool {
+        self.begun && self.isolation != Isolation::ReadCommitted
+    }
+
+    /// Starts a statement: READ COMMITTED moves to the newest snapshot, the others do so at their first
+    /// statement only; not at BEGIN, since what others commit before that statement may be seen. One
+    /// range's snapshot may be below that of an earlier statement over several: it never goes back.
     pub fn begin_statement(&mut self, newest: Timestamp) {
-        if self.isolation == Isolation::ReadCommitted {
+        if !self.keeps_snapshot() {
+            self.begun = true;
             self.read_ts = newest.max(self.read_ts);
         }
     }
@@ -164,6 +175,7 @@ impl TxnState {
     /// Fixes the snapshot, which could not be known when the transaction or its statement began.
     pub fn fix_snapshot(&mut self, ts: Timestamp) {
         debug_assert!(ts >= self.read_ts, "snapshots never go back");
+        self.begun = true;
         self.read_ts = ts.max(self.read_ts);
     }
 
@@ -305,6 +317,7 @@ impl TxnState {
     /// Notes a point read (SERIALIZABLE only).
     #[inline]
     pub fn note_read(&mut self, key: &[u8]) {
+        self.begun = true;
         if let Some(reads) = &mut self.reads {
             reads.add_point(key);
         }
@@ -312,6 +325,7 @@ impl TxnState {
 
     /// Notes a scan (SERIALIZABLE only): also of the keys that weren't there.
     pub fn note_scan(&mut self, span: &Span) {
+        self.begun = true;
         if let Some(reads) = &mut self.reads {
             reads.add_span(span.clone());
         }

@@ -86,7 +86,7 @@ impl Graph {
     }
 
     /// Strongly connected components (Tarjan, without recursion): a component's number for each node.
-    fn components(&self, allowed: &impl Fn(usize, EdgeKind) -> bool) -> Vec<usize> {
+    pub(super) fn components(&self, allowed: &impl Fn(usize, EdgeKind) -> bool) -> Vec<usize> {
         const NEW: usize = usize::MAX;
         let nodes = self.edges.len();
         let (mut index, mut low) = (vec![NEW; nodes], vec![0; nodes]);

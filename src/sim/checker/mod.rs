@@ -86,14 +86,33 @@ fn dependencies(history: &History, versions: &Versions) -> Graph {
                 graph.add(at, writer, EdgeKind::Rw);
             }
         }
-        let acknowledged = txn.ended.filter(|_| txn.committed() && !history.clustered);
-        for (later, other) in history.txns.iter().enumerate().filter(|(n, _)| real[*n]) {
-            if acknowledged.is_some_and(|ended| ended < other.began) {
-                graph.add(at, later, EdgeKind::Realtime);
-            }
-        }
+    }
+    if !history.clustered {
+        real_time(history, &real, &mut graph);
     }
     graph
+}
+
+/// Who was acknowledged before whom began, without the edges that follow from others: all that began
+/// after somebody's end who himself began after mine are reached through him.
+fn real_time(history: &History, real: &[bool], graph: &mut Graph) {
+    let txns = &history.txns;
+    let mut by_begin: Vec<usize> = (0..txns.len()).filter(|at| real[*at]).collect();
+    by_begin.sort_by_key(|at| txns[*at].began);
+    let acknowledged = |at: usize| txns[at].ended.filter(|_| txns[at].committed());
+    // The first acknowledgement among those that began here or later.
+    let mut first_end = vec![u64::MAX; by_begin.len() + 1];
+    for (place, at) in by_begin.iter().enumerate().rev() {
+        first_end[place] = first_end[place + 1].min(acknowledged(*at).unwrap_or(u64::MAX));
+    }
+    for at in by_begin.iter().copied() {
+        let Some(ended) = acknowledged(at) else { continue };
+        let from = by_begin.partition_point(|other| txns[*other].began <= ended);
+        let later = by_begin[from..].iter();
+        for other in later.take_while(|other| txns[**other].began <= first_end[from]) {
+            graph.add(at, *other, EdgeKind::Realtime);
+        }
+    }
 }
 
 fn cycles(history: &History, graph: &Graph, found: &mut Vec<Anomaly>) {
@@ -103,8 +122,9 @@ fn cycles(history: &History, graph: &Graph, found: &mut Vec<Anomaly>) {
     };
     report(graph.cycle(|_, kind| kind == EdgeKind::Ww));
     report(graph.cycle(|_, kind| kind != EdgeKind::Rw));
+    let component = graph.components(&|_, _| true);
     for (from, to) in graph.edges(EdgeKind::Rw) {
-        if isolation(from) >= Isolation::RepeatableRead {
+        if isolation(from) >= Isolation::RepeatableRead && component[from] == component[to] {
             let back = graph.path(to, from, |_, kind| kind != EdgeKind::Rw);
             report(back.map(|mut path| {
                 path.insert(0, (from, EdgeKind::Rw));

@@ -176,7 +176,7 @@ impl Binder<'_> {
             refusal: Some(Refusal::NonRecursiveTerm),
         };
         self.relations.ctes.push(entry.clone());
-        let mut first = self.bind_term(left, true)?;
+        let mut first = self.bind_bare(left, true)?;
         self.relations.ctes.pop();
         let mut columns = self.name_columns(&mut first, cte)?;
         let mut plan = first.rel;
@@ -187,7 +187,7 @@ impl Binder<'_> {
         (entry.columns, entry.refusal) = (columns.clone(), None);
         entry.hidden = columns.len() - base.len();
         self.relations.ctes.push(entry.clone());
-        let second = self.bind_term(right, false)?;
+        let second = self.bind_bare(right, false)?;
         self.relations.ctes.truncate(mark);
         let (rel, ids) = self.fit_recursive_term(second, &base, &name, &positions)?;
         let (rel, ids) = self.next_marks(&marks, id, &name, rel, ids, &base)?;
@@ -205,13 +205,6 @@ impl Binder<'_> {
             union_all,
             materialized: materialized(cte),
         })
-    }
-
-    fn bind_term(&mut self, body: &ast::SetExpr, resolve: bool) -> Result<BoundQuery> {
-        if matches!(body, ast::SetExpr::SetOperation { .. }) {
-            return self.bind_set_operation(body, &Tail::default(), resolve);
-        }
-        self.bind_query_as(&super::setop::leaf_query(body), resolve)
     }
 
     /// The recursive term with the types of the non-recursive one.

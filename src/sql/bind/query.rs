@@ -168,13 +168,18 @@ impl Binder<'_> {
         query: &ast::Query,
         resolve: bool,
     ) -> Result<BoundQuery> {
-        let tail = Tail::of(query)?;
-        self.bind_query_tail(query, tail, resolve)
+        self.bind_query_tail(query.with.as_ref(), &query.body, Tail::of(query)?, resolve)
+    }
+
+    /// Binds a body with nothing around it: an arm of a set operation, a term of a recursive query.
+    pub(crate) fn bind_bare(&mut self, body: &ast::SetExpr, resolve: bool) -> Result<BoundQuery> {
+        self.bind_query_tail(None, body, Tail::default(), resolve)
     }
 
     fn bind_query_tail(
         &mut self,
-        query: &ast::Query,
+        with: Option<&ast::With>,
+        body: &ast::SetExpr,
         tail: Tail<'_>,
         resolve: bool,
     ) -> Result<BoundQuery> {
@@ -184,13 +189,12 @@ impl Binder<'_> {
         }
         self.relations.depth += 1;
         let mark = self.relations.ctes.len();
-        let ctes = match &query.with {
+        let ctes = match with {
             Some(with) => self.bind_with(with)?,
             None => Vec::new(),
         };
         let below = std::mem::replace(&mut self.relations.below_top, true);
-        let bound =
-            stacker::maybe_grow(1 << 20, 8 << 20, || self.bind_body(&query.body, tail, resolve));
+        let bound = stacker::maybe_grow(1 << 20, 8 << 20, || self.bind_body(body, tail, resolve));
         self.relations.below_top = below;
         self.relations.ctes.truncate(mark);
         self.relations.depth -= 1;
@@ -211,7 +215,7 @@ impl Binder<'_> {
             ast::SetExpr::Select(select) => self.bind_select(select, &tail, resolve),
             ast::SetExpr::Query(inner) => {
                 let merged = tail.around(Tail::of(inner)?)?;
-                self.bind_query_tail(inner, merged, resolve)
+                self.bind_query_tail(inner.with.as_ref(), &inner.body, merged, resolve)
             }
             ast::SetExpr::SetOperation { .. } => self.bind_set_operation(body, &tail, resolve),
             ast::SetExpr::Values(values) => {

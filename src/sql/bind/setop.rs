@@ -87,7 +87,7 @@ impl Binder<'_> {
             }
             let first = match query {
                 Some(query) => query,
-                None => self.bind_query_as(&leaf_query(at), resolve && spine.is_empty())?,
+                None => self.bind_bare(at, resolve && spine.is_empty())?,
             };
             if spine.iter().filter(|((kind, _), _)| *kind != SetOpKind::Union).count() > MAX_DEPTH {
                 return Err(crate::parse::too_deep());
@@ -264,21 +264,5 @@ pub(crate) fn kind_name(kind: SetOpKind) -> &'static str {
         SetOpKind::Union => "UNION",
         SetOpKind::Intersect => "INTERSECT",
         SetOpKind::Except => "EXCEPT",
-    }
-}
-
-/// A bare body as a query.
-pub(crate) fn leaf_query(body: &ast::SetExpr) -> ast::Query {
-    ast::Query {
-        with: None,
-        body: Box::new(body.clone()),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
     }
 }

@@ -229,6 +229,31 @@ pub struct CreateIndex {
     pub predicate: Option<SqlExpr>,
 }
 
+/// What an action of ALTER TABLE keeps others from, weakest first: PostgreSQL's lock modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlterLock {
+    /// Other definitions; readers and writers go on.
+    ShareUpdateExclusive,
+    /// Writers as well.
+    ShareRowExclusive,
+    /// Everybody.
+    AccessExclusive,
+}
+
+impl AlterAction {
+    /// The lock under which it runs.
+    pub fn lock(&self) -> AlterLock {
+        match self {
+            AlterAction::ValidateConstraint(_) => AlterLock::ShareUpdateExclusive,
+            AlterAction::AddConstraint(Constraint {
+                kind: ConstraintRule::ForeignKey { .. },
+                ..
+            }) => AlterLock::ShareRowExclusive,
+            _ => AlterLock::AccessExclusive,
+        }
+    }
+}
+
 /// An action of ALTER TABLE.
 #[derive(Clone, Debug)]
 pub enum AlterAction {

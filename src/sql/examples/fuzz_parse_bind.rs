@@ -32,7 +32,7 @@ use catalog::TestCatalog;
 /// Stack of the thread that runs the cases: the one of a session's thread.
 const STACK_BYTES: usize = 8 << 20;
 /// A case that takes longer is reported.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(5);
 /// Longest text that a mutation may grow to, bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 

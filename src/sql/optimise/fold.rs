@@ -32,7 +32,7 @@ pub(super) fn node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
             if func.oid == SUBSTRING_SIMILAR && !args.iter().any(|a| is_null(a) == Some(true)) {
                 inline_substring(func, args, ctx, failing);
             }
-            let folded = fold_call(func, args, ty, ctx);
+            let folded = fold_call(func, args, ty, ctx).or_else(|| unscaled(func, args, ty));
             *failing |= folded.is_none() && is_failed(func, args);
             folded
         }
@@ -46,6 +46,12 @@ pub(super) fn node(e: &mut Expr, ctx: &EvalContext, failing: &mut bool) {
         ExprKind::Truth(test, arg) => truth(*test, arg),
         ExprKind::Case { whens, default } => case(whens, default, ty),
         ExprKind::Coalesce(args) => coalesce(args),
+        ExprKind::Distinct { eq, left, right } => equal(eq, left, right, ctx).map(|b| boolean(!b)),
+        ExprKind::NullIf { eq, left, right, result } => match equal(eq, left, right, ctx) {
+            Some(true) if is_null(left) == Some(false) => Some(Expr::constant(Datum::Null, ty)),
+            Some(_) if is_const(result) => Some((**result).clone()),
+            _ => None,
+        },
         ExprKind::ArrayCompare { func, left, right, .. }
             if func.strict && is_const(left) && is_null(right) == Some(true) =>
         {
@@ -102,6 +108,17 @@ fn inline_substring(
     *func = func_ref(outer, None);
 }
 
+/// `timestamp(x, -1)` and its kin with any other negative precision, of no constant: nothing is
+/// rounded.
+fn unscaled(func: &FuncRef, args: &[Expr], ty: PgType) -> Option<Expr> {
+    const SCALES: [&str; 4] =
+        ["timestamp_scale", "timestamptz_scale", "time_scale", "timetz_scale"];
+    let [value, precision] = args else { return None };
+    let negative = matches!(precision.kind, ExprKind::Const(Datum::Int4(..0)));
+    (negative && !is_const(value) && SCALES.contains(&&*func.prosrc))
+        .then(|| Expr { kind: value.kind.clone(), ty })
+}
+
 fn boolean(b: bool) -> Expr {
     Expr::constant(Datum::Bool(b), PgType::new(BOOL))
 }
@@ -135,6 +152,19 @@ fn compute(func: &FuncRef, args: &[Expr], ty: PgType, ctx: &EvalContext) -> Opti
     let types: Vec<PgType> = args.iter().map(|a| a.ty).collect();
     let values: Vec<Datum> = args.iter().filter_map(constant).collect();
     Some(kernel(&CallInfo { ctx, args: &types, ret: ty }, &values))
+}
+
+/// Whether two constants are not distinct.
+fn equal(eq: &FuncRef, left: &Expr, right: &Expr, ctx: &EvalContext) -> Option<bool> {
+    let args = [left.clone(), right.clone()];
+    match (is_null(left)?, is_null(right)?) {
+        (false, false) if is_immutable(eq, &args) => {
+            let value = compute(eq, &args, PgType::new(BOOL), ctx)?.ok()?;
+            Some(value == Datum::Bool(true))
+        }
+        (false, false) => None,
+        (a, b) => Some(a && b),
+    }
 }
 
 /// Types whose text forms do not depend on settings.

@@ -21,10 +21,12 @@ pub(crate) mod grammar;
 pub mod keywords;
 mod lexer;
 mod lift;
+mod locks;
 pub mod operators;
 mod primary;
 mod rewrite;
 mod search;
+mod shorthand;
 pub mod source;
 pub mod statement;
 mod transaction;
@@ -158,7 +160,8 @@ fn with_parser_here<T>(
     tokens: &[Lexed],
     f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
-    let rewritten = rewrite::rewrite(text, tokens);
+    let moved = locks::behind_limits(tokens);
+    let rewritten = rewrite::rewrite(text, moved.as_deref().unwrap_or(tokens));
     let retry = (2..=dialect::MAX_DEPTH as usize).contains(&joins(tokens));
     let spare = if retry { rewritten.clone() } else { Vec::new() };
     let first = run_parser(text, tokens, rewritten, false, f);

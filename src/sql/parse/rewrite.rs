@@ -14,6 +14,7 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::grammar::take_word;
 use super::lexer::{Lexed, lex};
+use super::shorthand::{counted_fetch, is_table_query};
 use super::{operators, with_parser};
 use crate::rel::{FrameExclude, LockWait, RowLock};
 
@@ -33,7 +34,7 @@ pub const NO_TABLE: &str = "\u{1}no table";
 /// Name of the function that `ROWS FROM (f(…), g(…))` is written as.
 pub const ROWS_FROM: &str = "\u{1}rows from";
 
-fn word_of(token: &Lexed) -> Option<&str> {
+pub(super) fn word_of(token: &Lexed) -> Option<&str> {
     match &token.token.token {
         Token::Word(w) if w.quote_style.is_none() => Some(&w.value),
         _ => None,
@@ -98,6 +99,17 @@ pub(super) fn rewrite(text: &str, tokens: &[Lexed]) -> Vec<TokenWithSpan> {
                 out.push(word("from", span));
                 out.push(quoted(NO_TABLE, span));
                 i += 1;
+            }
+            Some("table") if is_table_query(tokens, i) => {
+                let star = TokenWithSpan { token: Token::Mul, span };
+                out.extend([word("select", span), star, word("from", span)]);
+                i += 1;
+            }
+            Some("fetch") if counted_fetch(tokens, i).is_some() => {
+                let (begin, end) = counted_fetch(tokens, i).unwrap_or((i, i));
+                out.push(word("limit", span));
+                out.extend(tokens[begin..end].iter().map(|t| t.token.clone()));
+                i = end + 2;
             }
             Some("only")
                 if matches!(before, Some("from" | "join" | "update" | "table" | "truncate"))

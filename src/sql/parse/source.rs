@@ -29,6 +29,17 @@ pub(crate) fn start_of(mut expr: &Expr) -> Location {
                 left
             }
             Expr::Nested(inner)
+            | Expr::IsTrue(inner)
+            | Expr::IsNotTrue(inner)
+            | Expr::IsFalse(inner)
+            | Expr::IsNotFalse(inner)
+            | Expr::IsUnknown(inner)
+            | Expr::IsNotUnknown(inner)
+            | Expr::IsDistinctFrom(inner, _)
+            | Expr::IsNotDistinctFrom(inner, _)
+            | Expr::ILike { expr: inner, .. }
+            | Expr::SimilarTo { expr: inner, .. }
+            | Expr::Extract { expr: inner, .. }
             | Expr::IsNull(inner)
             | Expr::IsNotNull(inner)
             | Expr::Cast { expr: inner, .. }
@@ -49,7 +60,7 @@ pub(crate) fn start_of(mut expr: &Expr) -> Location {
 
 /// Where an expression ends. For errors only.
 pub(crate) fn end_of(expr: &Expr) -> Location {
-    stacker::maybe_grow(1 << 20, WALK_BYTES, || expr.span().end)
+    on_deep_stack(|| expr.span().end)
 }
 
 /// Where a query begins.
@@ -63,20 +74,21 @@ pub(crate) fn start_of_query(query: &Query) -> Location {
             SetExpr::Select(select) => return select.select_token.0.span.start,
             SetExpr::SetOperation { left, .. } => left,
             SetExpr::Query(query) => &query.body,
-            _ => return stacker::grow(WALK_BYTES, || query.span().start),
+            _ => return on_deep_stack(|| query.span().start),
         };
     }
 }
 
 const WALK_BYTES: usize = 64 << 20;
 
-/// Runs a visitor of the parser's trees, which recurses once for each arm of a UNION.
+/// Runs a walk over the parser's trees, which recurses once for each arm of a UNION and each level of
+/// a sub-query.
 pub(crate) fn on_deep_stack<T>(visit: impl FnOnce() -> T) -> T {
     stacker::grow(WALK_BYTES, visit)
 }
 
 fn walked(expr: &Expr) -> Location {
-    stacker::maybe_grow(1 << 20, WALK_BYTES, || expr.span().start)
+    on_deep_stack(|| expr.span().start)
 }
 
 /// A statement's text.

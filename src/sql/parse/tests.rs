@@ -134,6 +134,27 @@ fn row_locks_and_conflict_targets_survive() {
 }
 
 #[test]
+fn limits_stand_before_or_behind_locks() {
+    for (first, last) in [
+        (
+            "select * from t for update skip locked limit 1",
+            "select * from t limit 1 for update skip locked",
+        ),
+        (
+            "select (select 1 from a for share of a, b for key share offset (1) rows fetch next row only)",
+            "select (select 1 from a offset (1) rows fetch next row only for share of a, b for key share)",
+        ),
+    ] {
+        let (first, last) = (parse_query(first).expect(first), parse_query(last).expect(last));
+        assert_eq!(first.to_string(), last.to_string());
+    }
+    assert_eq!(
+        parse("select 1 from t for update limit").expect_err("no number").state(),
+        SqlState::SYNTAX_ERROR
+    );
+}
+
+#[test]
 fn frames_and_nested_joins_are_read() {
     let sql =
         "select sum(x) over (w rows 2 preceding exclude ties) from t window w as (order by y)";

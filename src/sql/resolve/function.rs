@@ -66,6 +66,8 @@ impl Candidate {
     }
 }
 
+const PG_TYPEOF: Oid = 1619;
+
 impl Binder<'_> {
     /// Chooses the function of a call and coerces its arguments: 42883 or 42725 when it cannot.
     pub fn resolve_function(
@@ -309,7 +311,9 @@ impl Binder<'_> {
         let last_position = args.exprs.last().and_then(|(_, at)| *at);
         let mut coerced = Vec::with_capacity(args.exprs.len());
         for ((expr, at), ty) in args.exprs.into_iter().zip(&resolved.args) {
-            coerced.push(self.coerce_argument(expr, *ty, at)?);
+            // To this one function a literal's lack of a type is worth telling.
+            let kept = row.oid == PG_TYPEOF && matches!(expr.kind, ExprKind::Const(_));
+            coerced.push(if kept { expr } else { self.coerce_argument(expr, *ty, at)? });
         }
         // `VARIADIC ARRAY[a, b]` for a tail of any types is the elements themselves.
         let mut func = func_ref(row, None);

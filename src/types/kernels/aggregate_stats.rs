@@ -3,8 +3,10 @@
 //! Floats are accumulated after Youngs and Cramer (running sums of squared deviations, no
 //! cancellation); integers and `numeric` exactly as `N`, `Σx`, `Σx²`, with PostgreSQL's scales.
 
+use num_bigint::BigInt;
+
 use super::call::out_of_range;
-use crate::numeric::Numeric;
+use crate::numeric::{Numeric, pow10, quotient};
 use crate::registry::{AggregateKernel, AggregateState};
 use crate::{CallInfo, Datum, Result};
 
@@ -78,28 +80,49 @@ impl AggregateState for Floats {
     }
 }
 
-/// Statistics of integers and `numeric`.
+/// Statistics of integers and `numeric`. The sums are kept as coefficients: a square may be beyond
+/// what a `numeric` holds where the variance isn't.
 #[derive(Debug)]
 struct Exact {
     n: i64,
-    sum: Numeric,
-    squares: Numeric,
+    /// An infinity or NaN was among the values.
+    special: bool,
+    /// Digits behind the point of `sum`; `squares` has twice as many.
+    scale: i32,
+    sum: BigInt,
+    squares: BigInt,
     what: One,
 }
 
 impl AggregateState for Exact {
     fn update(&mut self, _: &CallInfo<'_>, args: &[Datum]) -> Result<()> {
+        let whole;
         let x = match args.first() {
-            Some(Datum::Numeric(x)) => x.clone(),
+            Some(Datum::Numeric(x)) => x,
             Some(other) => match other.as_i64() {
-                Some(x) => Numeric::from(x),
+                Some(x) => {
+                    whole = Numeric::from(x);
+                    &whole
+                }
                 None => return Ok(()),
             },
             None => return Ok(()),
         };
         self.n += 1;
-        self.sum = self.sum.add(&x)?;
-        self.squares = self.squares.add(&x.mul(&x)?)?;
+        let Some((x, scale)) = x.finite() else {
+            self.special = true;
+            return Ok(());
+        };
+        let more = scale - self.scale;
+        if more > 0 {
+            let power = pow10(more.unsigned_abs());
+            self.squares *= &power * &power;
+            self.sum *= power;
+            self.scale = scale;
+        }
+        let x = if more < 0 { x.as_ref() * pow10(more.unsigned_abs()) } else { x.into_owned() };
+        self.squares += &x * &x;
+        self.sum += x;
         Ok(())
     }
 
@@ -108,17 +131,15 @@ impl AggregateState for Exact {
         if self.n <= least {
             return Ok(Datum::Null);
         }
-        if !self.sum.is_finite() {
+        if self.special {
             return Ok(Datum::Numeric(Numeric::NAN));
         }
-        let n = Numeric::from(self.n);
-        let spread = n.mul(&self.squares)?.sub(&self.sum.mul(&self.sum)?)?;
-        if spread.signum() <= 0 || spread.is_zero() {
+        let spread = &self.squares * self.n - &self.sum * &self.sum;
+        if spread <= BigInt::ZERO {
             return Ok(Datum::Numeric(Numeric::ZERO));
         }
-        let divisor = n.mul(&Numeric::from(self.n - least))?;
-        let scale = spread.quotient_scale(&divisor);
-        let variance = spread.div_to(&divisor, scale)?;
+        let divisor = BigInt::from(self.n) * (self.n - least);
+        let (variance, scale) = quotient((&spread, 2 * self.scale), (&divisor, 0))?;
         Ok(Datum::Numeric(if self.what.is_deviation() {
             variance.sqrt_to(scale)?
         } else {
@@ -247,7 +268,8 @@ fn float(what: One) -> Box<dyn AggregateState> {
 }
 
 fn exact(what: One) -> Box<dyn AggregateState> {
-    Box::new(Exact { n: 0, sum: Numeric::ZERO, squares: Numeric::ZERO, what })
+    let zero = BigInt::ZERO;
+    Box::new(Exact { n: 0, special: false, scale: 0, sum: zero.clone(), squares: zero, what })
 }
 
 fn pairs(what: Two) -> Box<dyn AggregateState> {

@@ -177,7 +177,8 @@ fn scientific(n: &Numeric, t: &Template) -> Result<String> {
     let (exponent, mantissa) = match lead {
         None => (0, Numeric::from(0_i64).round(t.post as i32)?.to_string()),
         Some(at) => {
-            let significant = &digits[at..];
+            // Halves are rounded away from zero, so digits behind the next one change nothing.
+            let significant = &digits[at..digits.len().min(at + t.post + 2)];
             let scaled = Numeric::parse(&format!("{}.{}0", &significant[..1], &significant[1..]))?;
             // As in PostgreSQL a mantissa that rounds up to 10 stays so.
             (exponent, scaled.round(t.post as i32)?.to_string())

@@ -4,7 +4,7 @@ use super::call::{fun, invalid_parameter, len_i32, mismatch};
 use crate::builtin::{format_type, type_by_oid};
 use crate::context::CallInfoOwned;
 use crate::numeric::Numeric;
-use crate::{CallInfo, Datum, Kernel, PgType, Result};
+use crate::{CallInfo, Datum, Kernel, PgError, PgType, Result};
 
 type Table = &'static [(&'static str, Kernel)];
 
@@ -154,7 +154,20 @@ fn lsn_diff(a: i64, b: i64) -> Numeric {
     Numeric::from(wide(a) - wide(b))
 }
 
+fn numeric_lsn(v: &Numeric) -> Result<i64> {
+    if !v.is_finite() {
+        let name = if v.is_nan() { "NaN" } else { "infinity" };
+        return Err(PgError::unsupported(format!("cannot convert {name} to pg_lsn")));
+    }
+    let whole = u64::try_from(&v.to_integer()?).ok();
+    whole.map(u64::cast_signed).ok_or_else(|| invalid_parameter("pg_lsn out of range"))
+}
+
 const KERNELS: Table = &[
+    ("numeric_pg_lsn", |_, args| match args {
+        [Datum::Numeric(v)] => numeric_lsn(v).map(Datum::Int8),
+        _ => Err(mismatch(args)),
+    }),
     ("pg_num_nulls", |_, args| Ok(count_nulls(args, true))),
     ("pg_num_nonnulls", |_, args| Ok(count_nulls(args, false))),
     ("format_type", format_type_kernel),

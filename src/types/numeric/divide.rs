@@ -69,6 +69,24 @@ fn scale_for(a: (i32, i64), sa: i32, b: (i32, i64), sb: i32) -> i32 {
     (MIN_SIGNIFICANT - weight * 4).max(sa).max(sb).clamp(0, MAX_RESULT_SCALE)
 }
 
+/// `a / b` of coefficients with their scales, which may be larger than a [`Numeric`] holds, and the
+/// scale that the quotient got.
+pub(crate) fn quotient(a: (&BigInt, i32), b: (&BigInt, i32)) -> Result<(Numeric, i32)> {
+    let scale = scale_for(leading(a.0, a.1), a.1, leading(b.0, b.1), b.1);
+    Ok((quotient_to(a, b, scale)?, scale))
+}
+
+fn quotient_to(a: (&BigInt, i32), b: (&BigInt, i32), scale: i32) -> Result<Numeric> {
+    let shift = scale - a.1 + b.1;
+    let power = pow10(shift.unsigned_abs());
+    let q = if shift >= 0 {
+        divide_rounded(&(a.0 * power), b.0)
+    } else {
+        divide_rounded(a.0, &(b.0 * power))
+    };
+    Numeric::from_big(q, scale)
+}
+
 impl Numeric {
     /// The scale that `self / other` gets.
     pub(crate) fn quotient_scale(&self, other: &Numeric) -> i32 {
@@ -130,14 +148,7 @@ impl Numeric {
         if other.is_zero() {
             return Err(division_by_zero());
         }
-        let shift = scale - sa + sb;
-        let power = pow10(shift.unsigned_abs());
-        let q = if shift >= 0 {
-            divide_rounded(&(a.as_ref() * power), &b)
-        } else {
-            divide_rounded(&a, &(b.as_ref() * power))
-        };
-        Numeric::from_big(q, scale)
+        quotient_to((&a, sa), (&b, sb), scale)
     }
 
     /// `div(self, other)`: the integer quotient, truncated.

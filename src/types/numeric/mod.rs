@@ -16,6 +16,8 @@ mod round;
 mod text;
 mod transcendental;
 
+pub(crate) use divide::quotient;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -1,0 +1,226 @@
+//! Who breaks things, and mends them again.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use super::client::{Session, Trouble};
+use super::fleet::Fleet;
+use super::net::Net;
+
+/// One way of breaking things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nemesis {
+    /// kill -9 of any node, which comes back.
+    Kill,
+    /// kill -9 of the node that holds the most leases.
+    KillLeaseholder,
+    /// SIGSTOP, later SIGCONT.
+    Pause,
+    /// One node and the others cannot hear each other.
+    Partition,
+    /// One node hears the others, but they don't hear it.
+    OneWay,
+    /// A node's clock is off.
+    ClockOffset,
+    /// A node's disk is full.
+    DiskFull,
+    /// One node after the other is stopped in good order and started again.
+    RollingRestart,
+    /// Ranges are split where rows are written, and merged again.
+    SplitStorm,
+    /// Leases move.
+    LeaseShuffle,
+}
+
+/// All of them, by the names that the command line knows.
+pub const ALL: [(&str, Nemesis); 10] = [
+    ("kill", Nemesis::Kill),
+    ("kill-leaseholder", Nemesis::KillLeaseholder),
+    ("pause", Nemesis::Pause),
+    ("partition", Nemesis::Partition),
+    ("one-way", Nemesis::OneWay),
+    ("clock", Nemesis::ClockOffset),
+    ("disk-full", Nemesis::DiskFull),
+    ("rolling-restart", Nemesis::RollingRestart),
+    ("splits", Nemesis::SplitStorm),
+    ("leases", Nemesis::LeaseShuffle),
+];
+
+const CLOCK_ARGUMENT: &str = "--test-clock-offset";
+
+impl Nemesis {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        ALL.iter().find(|(_, nemesis)| *nemesis == self).map_or("", |(name, _)| name)
+    }
+
+    /// Why it cannot be had here, if so.
+    pub async fn missing(self, fleet: &Fleet, session: &Session) -> Option<String> {
+        let several = fleet.len() > 1;
+        match self {
+            Nemesis::Kill | Nemesis::Pause | Nemesis::RollingRestart => None,
+            Nemesis::KillLeaseholder | Nemesis::LeaseShuffle if !several => {
+                Some("there is one node".to_owned())
+            }
+            Nemesis::KillLeaseholder => leaseholder(session).await.err().map(|e| e.to_string()),
+            Nemesis::Partition | Nemesis::OneWay => match (several, fleet.net) {
+                (false, _) => Some("there is one node".to_owned()),
+                (true, Net::Loopback) => Some("network namespaces are not permitted".to_owned()),
+                (true, Net::Namespaces) => None,
+            },
+            Nemesis::ClockOffset => (!fleet.knows(CLOCK_ARGUMENT))
+                .then(|| format!("the program has no {CLOCK_ARGUMENT}")),
+            Nemesis::DiskFull => (!fleet.has_own_disk(0)).then(|| {
+                "the node has no disk of its own (not asked for, or mount is not permitted)"
+                    .to_owned()
+            }),
+            Nemesis::SplitStorm => refused(session, &split(1)).await,
+            Nemesis::LeaseShuffle => refused(session, &relocate(1)).await,
+        }
+    }
+
+    /// Breaks something, holds on for a while, and mends it. An error is something that a node must not
+    /// do, not even now.
+    pub async fn strike(
+        self,
+        fleet: &mut Fleet,
+        session: &mut Session,
+        rng: &mut StdRng,
+    ) -> Result<()> {
+        let node = rng.random_range(0..fleet.len());
+        let while_it_lasts = Duration::from_millis(rng.random_range(300..2000));
+        let hold = || tokio::time::sleep(while_it_lasts);
+        match self {
+            Nemesis::Kill => {
+                fleet.kill(node)?;
+                hold().await;
+                fleet.restart(node)?;
+            }
+            Nemesis::KillLeaseholder => {
+                let _ = session.connect(rng).await;
+                let node = leaseholder(session).await.unwrap_or(node).min(fleet.len() - 1);
+                fleet.kill(node)?;
+                hold().await;
+                fleet.restart(node)?;
+            }
+            Nemesis::Pause => {
+                fleet.pause(node, true)?;
+                hold().await;
+                fleet.pause(node, false)?;
+            }
+            Nemesis::Partition | Nemesis::OneWay => {
+                let both = self == Nemesis::Partition;
+                cut_off(fleet, node, both, true)?;
+                hold().await;
+                cut_off(fleet, node, both, false)?;
+            }
+            Nemesis::ClockOffset => {
+                let offset: i32 = rng.random_range(-240..=240);
+                fleet.set_extra(node, &[CLOCK_ARGUMENT, &format!("{offset}ms")]);
+                fleet.terminate(node)?;
+                fleet.restart(node)?;
+            }
+            Nemesis::DiskFull => {
+                fleet.fill(node, true)?;
+                hold().await;
+                fleet.fill(node, false)?;
+                if let Some(how) = fleet.ended(node) {
+                    bail!("node {node} has ended on a full disk: {how}");
+                }
+                if !writes_again(session, rng).await {
+                    // It may, after a restart.
+                    fleet.kill(node)?;
+                    bail!("node {node} takes no writes although its disk has room again");
+                }
+            }
+            Nemesis::RollingRestart => {
+                for node in 0..fleet.len() {
+                    fleet.terminate(node)?;
+                    fleet.restart(node)?;
+                }
+            }
+            Nemesis::SplitStorm | Nemesis::LeaseShuffle => {
+                let statement = if self == Nemesis::SplitStorm { split } else { relocate };
+                for _ in 0..20 {
+                    // What a workload's table doesn't exist for, or comes too early, is no failure.
+                    if session.connect(rng).await.is_ok() {
+                        let _ = session.texts(&statement(rng.random_range(0..250))).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does the fleet take a write, at once or after a while?
+async fn writes_again(session: &mut Session, rng: &mut StdRng) -> bool {
+    let write = "CREATE TABLE IF NOT EXISTS chaos_probe (at timestamptz); \
+                 INSERT INTO chaos_probe VALUES (now())";
+    for _ in 0..100 {
+        if session.connect(rng).await.is_ok() && session.texts(write).await.is_ok() {
+            return true;
+        }
+        session.drop_connection();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// Tables of workloads that have whole numbers for keys.
+const TABLES: [&str; 4] = ["chaos_append_0", "chaos_bank", "chaos_set", "chaos_register"];
+
+fn table(n: u32) -> &'static str {
+    TABLES
+        .choose(&mut <StdRng as rand::SeedableRng>::seed_from_u64(u64::from(n)))
+        .unwrap_or(&TABLES[0])
+}
+
+fn split(n: u32) -> String {
+    format!("ALTER TABLE {} SPLIT AT VALUES ({n})", table(n))
+}
+
+fn relocate(n: u32) -> String {
+    format!("ALTER TABLE {} RELOCATE LEASE VALUES ({n})", table(n))
+}
+
+/// The text of a refusal for good: unknown syntax, or not supported.
+async fn refused(session: &Session, statement: &str) -> Option<String> {
+    match session.texts(statement).await {
+        Err(Trouble::Wrong(text)) if text.starts_with("42601") || text.starts_with("0A000") => {
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+/// The node, counted from 0, that holds the most leases, as `SHOW RANGES` says.
+pub async fn leaseholder(session: &Session) -> Result<usize> {
+    let rows = match session.rows("SELECT lease_holder FROM [SHOW RANGES]").await {
+        Ok(rows) => rows,
+        Err(trouble) => bail!("SHOW RANGES: {trouble:?}"),
+    };
+    let mut counts = std::collections::BTreeMap::new();
+    for node in rows.iter().filter_map(|row| row[0].as_deref()?.parse::<usize>().ok()) {
+        *counts.entry(node).or_insert(0) += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    match most {
+        Some((node, _)) => Ok(node.saturating_sub(1)),
+        None => bail!("SHOW RANGES names no leaseholder"),
+    }
+}
+
+fn cut_off(fleet: &Fleet, node: usize, both: bool, cut: bool) -> Result<()> {
+    for other in (0..fleet.len()).filter(|other| *other != node) {
+        fleet.net.cut(node, other, cut)?;
+        if both {
+            fleet.net.cut(other, node, cut)?;
+        }
+    }
+    Ok(())
+}
