@@ -68,9 +68,9 @@ impl From<Refused> for CommitError {
             | Refused::Expired
             | Refused::Busy
             | Refused::NoLease => CommitError::Moved,
-            Refused::Decided(Decided::Committed(_)) | Refused::InFlight(_) | Refused::Forgotten => {
-                CommitError::Unknown("it was asked for before".into())
-            }
+            Refused::Decided(Decided::Committed(_))
+            | Refused::InFlight(_)
+            | Refused::Forgotten(_) => CommitError::Unknown("it was asked for before".into()),
         }
     }
 }

@@ -70,10 +70,9 @@ async fn incoming(shared: Arc<Shared>, mut io: TcpStream, from: String) {
 async fn welcome(shared: Arc<Shared>, io: TcpStream, from: String) {
     let refused = |why: &str| shared.warn_once(&from, &format!("connection from {from}: {why}"));
     match timeout(HANDSHAKE_MAX, handshake(&shared, io)).await {
-        Ok(Ok((io, greeting, connection))) => {
+        Ok(Ok((io, greeting, entered))) => {
             shared.all_is_well(&from);
-            let node = greeting.node;
-            let entered = Entered { shared: shared.clone(), node, connection };
+            let (node, connection) = (entered.node, entered.connection);
             if node != NOBODY && !greeting.address.is_empty() {
                 shared.set_address(node, &greeting.address);
             }
@@ -92,8 +91,11 @@ async fn welcome(shared: Arc<Shared>, io: TcpStream, from: String) {
     }
 }
 
-/// The greetings; answers the connection's number among [`crate::peers`].
-async fn handshake(shared: &Shared, io: TcpStream) -> Result<(FrameIo, Greeting, u64), String> {
+/// The greetings, and the entry among [`crate::peers`].
+async fn handshake(
+    shared: &Arc<Shared>,
+    io: TcpStream,
+) -> Result<(FrameIo, Greeting, Entered), String> {
     let io = match &shared.tls {
         Some(tls) => Stream::Tls(Box::new(tls.accept(io).await?)),
         None => Stream::Plain(io),
@@ -109,13 +111,11 @@ async fn handshake(shared: &Shared, io: TcpStream) -> Result<(FrameIo, Greeting,
         .and_then(|()| shared.peers.lock().admit(mine.node, &theirs));
     match verdict {
         Ok(connection) => {
+            let entered = Entered { shared: shared.clone(), node: theirs.node, connection };
             io.push(Kind::Greeting, 0, 0, shared.hlc.last(), &[&mine.encode()]);
-            if let Err(e) = io.write().await {
-                shared.peers.lock().remove(theirs.node, connection);
-                return Err(e.to_string());
-            }
+            io.write().await.map_err(|e| e.to_string())?;
             io.trust();
-            Ok((io, theirs, connection))
+            Ok((io, theirs, entered))
         }
         Err(why) => {
             io.say_goodbye(&why, &shared.hlc).await;

@@ -132,18 +132,18 @@ impl Link {
 
     /// There is a connection now.
     pub(crate) fn up(&self) {
-        self.state.lock().phase = Phase::Up;
+        self.state.lock().enter(Phase::Up);
     }
 
     /// The next attempt begins: calls wait for it.
     pub(crate) fn retrying(&self) {
-        self.state.lock().phase = Phase::Connecting;
+        self.state.lock().enter(Phase::Connecting);
     }
 
     /// The connection has gone; `unwritten` are the calls that it hasn't taken.
     fn lost(&self, why: &Arc<str>, unwritten: &VecDeque<(u32, u64)>) {
         let mut state = self.state.lock();
-        state.phase = Phase::Connecting;
+        state.enter(Phase::Connecting);
         state.forget_cancels();
         let queued: HashSet<u32> = state.queue.iter().map(|f| f.stream).collect();
         let unwritten: HashSet<u32> = unwritten.iter().map(|(stream, _)| *stream).collect();
@@ -177,7 +177,7 @@ impl Link {
 
     fn end(&self, phase: Phase, why: &Arc<str>) {
         let mut state = self.state.lock();
-        state.phase = phase;
+        state.enter(phase);
         state.queued_bytes = 0;
         let queue = std::mem::take(&mut state.queue);
         let calls = std::mem::take(&mut state.calls);
@@ -205,9 +205,10 @@ impl Link {
         let mut connection =
             Outbound { io, link: self, unwritten: VecDeque::new(), taken: Vec::new() };
         let why = std::future::poll_fn(|cx| connection.poll(cx, hlc)).await;
+        // This may still write what was queued before it, so it comes before the account is drawn up.
+        connection.io.say_goodbye(&why, hlc).await;
         let written = connection.io.written();
         connection.unwritten.retain(|(_, end)| *end > written);
-        connection.io.say_goodbye(&why, hlc).await;
         let why = Arc::from(why);
         self.lost(&why, &connection.unwritten);
         why
@@ -215,6 +216,13 @@ impl Link {
 }
 
 impl State {
+    /// A closed link stays closed, whatever its task, which may not know yet, goes through.
+    fn enter(&mut self, phase: Phase) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            self.phase = phase;
+        }
+    }
+
     fn room(&self, bytes: usize) -> Result<(), Arc<str>> {
         match &self.phase {
             Phase::Down(why) | Phase::Closed(why) => Err(why.clone()),

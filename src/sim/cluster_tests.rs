@@ -4,7 +4,7 @@ use crate::cluster::{Bug, Figures, Options, run};
 use crate::history::Outcome;
 use meridian_kv::api::Isolation;
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 600;
 
 fn run_or_explain(options: Options) -> crate::cluster::Report {
     let report = run(options);

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::api::{KvError, Timestamp};
 use crate::range::{Header, Outcome, PrepareRequest, Refused, Status};
 pub use one_phase::{OnePhase, OnePhaseAction, OnePhaseAnswer};
-pub use plan::{Part, plan};
+pub use plan::{Part, plan, requests};
 
 /// A message to a participant's leaseholder: the one that has the representative key now.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Which range has to do what of a commit.
 
-use crate::api::{Key, Span};
-use crate::range::Verify;
+use crate::api::{Isolation, Key, Span, Timestamp};
+use crate::range::{Header, PrepareRequest, Verify};
 use crate::txn::{ReadSet, Write};
 
 /// One range's part.
@@ -33,6 +33,22 @@ impl Part {
         let key = written.or(verified).or(read).unwrap_or(&range.start);
         self.key = key.clone();
     }
+}
+
+/// The prepares of a commit with several parts; the header has their keys as participants.
+pub fn requests(
+    header: &Header,
+    isolation: Isolation,
+    read_ts: Timestamp,
+    parts: Vec<Part>,
+) -> Vec<PrepareRequest> {
+    let request = |(own, part): (usize, Part)| {
+        debug_assert_eq!(header.participants[own], part.key, "parts in the participants' order");
+        let (header, writes, verify, reads) =
+            (header.clone(), part.writes, part.verify, part.reads);
+        PrepareRequest { header, own, isolation, read_ts, writes, verify, reads }
+    };
+    parts.into_iter().enumerate().map(request).collect()
 }
 
 /// Divides a commit among ranges, which ascend and cover everything. Every range that is written,

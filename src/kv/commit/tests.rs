@@ -155,3 +155,34 @@ fn a_one_phase_commit_is_ambiguous_only_when_the_range_cannot_say() {
     assert_eq!(run(std::slice::from_ref(&forgotten)), anew, "its only copy was refused");
     assert_eq!(run(&[None, forgotten]), OnePhaseAction::Ask);
 }
+
+#[test]
+fn every_range_that_is_written_verified_or_read_has_a_part() {
+    use crate::api::{Span, Strength};
+    use crate::range::Verify;
+    use crate::txn::{VersionTag, Write};
+    let ranges = [Span::new("", "c"), Span::new("c", "m"), Span::new("m", "t"), Span::new("t", "")];
+    let write =
+        |key: &str| Write { key: key.to_owned().into(), value: None, expect: VersionTag::Blind };
+    let strength = Strength::KeyShare;
+    let verify = vec![Verify { key: "n".into(), strength, seen: Timestamp::MIN }];
+    let mut reads = ReadSet::default();
+    reads.add_span(Span::new("b", "d"));
+    let parts = plan(vec![write("a"), write("z")], verify.clone(), &reads, &ranges);
+    let shape = |parts: &[Part]| -> Vec<(usize, Key, usize, usize, bool)> {
+        let one =
+            |p: &Part| (p.range, p.key.clone(), p.writes.len(), p.verify.len(), p.reads.is_empty());
+        parts.iter().map(one).collect()
+    };
+    let key = Key::from_static;
+    let all = [
+        (0, key(b"a"), 1, 0, false),
+        (1, key(b"c"), 0, 0, false),
+        (2, key(b"n"), 0, 1, true),
+        (3, key(b"z"), 1, 0, true),
+    ];
+    assert_eq!(shape(&parts), all);
+    assert!(parts[1].reads.contains(b"cc") && !parts[1].reads.contains(b"b"));
+    let unread = plan(vec![write("a"), write("b")], Vec::new(), &ReadSet::default(), &ranges);
+    assert_eq!(shape(&unread), [(0, key(b"a"), 2, 0, true)], "one part, one phase");
+}

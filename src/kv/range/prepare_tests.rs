@@ -127,6 +127,7 @@ fn a_reader_waits_for_what_may_be_visible_to_it_and_for_nothing_else() {
     let all = Span::new("a", "c");
     assert_eq!(range.seq.blockers(Target::Span(&all), ts(25)).records[..], [TxnId(1)]);
     assert_eq!((range.seq.free_snapshot(), range.seq.applied()), (None, ts(21)));
+    assert_eq!(range.seq.closed(), ts(20), "its writes may come at 21");
     let scope = Span::new("c", "d");
     assert_eq!(range.seq.snapshot(Some(&scope)), Snapshot::At(ts(21)));
     assert!(
@@ -147,7 +148,10 @@ fn a_reader_waits_for_what_may_be_visible_to_it_and_for_nothing_else() {
     assert!(!range.waits("b", 40));
     assert!(mvcc::get(&range.engine, b"b", ts(39)).unwrap().is_none());
     assert!(mvcc::get(&range.engine, b"b", ts(40)).unwrap().is_some());
+    assert_eq!(range.seq.closed(), ts(40));
     range.apply(&other);
+    range.seq.read_at(ts(60)).unwrap();
+    assert_eq!(range.seq.closed(), ts(60));
 }
 
 #[test]
@@ -325,6 +329,9 @@ fn halves_know_what_concerns_them_and_a_range_with_records_does_not_split() {
     assert_eq!(right.prepare(ts(80), early(), &engine), conflict, "it knows the write of b");
     range.seq.freeze(true);
     right.freeze(true);
+    range.seq.lease(ts(70));
+    assert_eq!(range.seq.may_merge(&right), Err(Busy::Lease), "somebody has read there at 70");
+    range.seq.lease(ts(100));
     let mut merged = range.seq.clone().merge(right);
     merged.check().unwrap();
     assert_eq!(merged.prepare(ts(80), early(), &engine), conflict);

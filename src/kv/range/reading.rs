@@ -134,6 +134,15 @@ impl Sequencer {
         }
     }
 
+    /// Up to here nothing changes any more, and all of it has been applied: what may be read without the
+    /// leaseholder, once that is said in the log. Raise the floor first to get further.
+    pub fn closed(&self) -> Timestamp {
+        let flying = self.in_flight.front().map(|flying| flying.ts.prev());
+        let records = self.prepared.records().map(|(_, held)| held.record.ts.prev());
+        let open = records.chain(flying).min();
+        open.unwrap_or_else(|| self.last.max(self.floor))
+    }
+
     /// Is this record still unresolved, or its outcome not applied?
     pub fn is_open(&self, txn: TxnId) -> bool {
         self.prepared.has(txn)

@@ -3,11 +3,9 @@
 use meridian_base::NodeId;
 use meridian_kv::api::{Isolation, Key, Timestamp, TxnId};
 use meridian_kv::commit::{
-    Action, Answer, Commit, Message, OnePhase, OnePhaseAction, Part, Patience, Verdict,
+    Action, Answer, Commit, Message, OnePhase, OnePhaseAction, Part, Patience, Verdict, requests,
 };
-use meridian_kv::range::{
-    Gateway, Header, Origin, Outcome as Decision, PrepareRequest, Refused, Status,
-};
+use meridian_kv::range::{Gateway, Header, Origin, Outcome as Decision, Refused, Status};
 
 use super::Bug;
 use super::net::{Address, Packet, Reply, Request, Whole};
@@ -49,15 +47,9 @@ impl World {
             participants: parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into(),
         };
         let client = self.client_of(txn);
-        let one_phase = parts.len() == 1;
-        let mut requests = parts.into_iter().enumerate().map(|(own, part)| {
-            let (writes, verify, reads) = (part.writes, part.verify, part.reads);
-            let header = header.clone();
-            PrepareRequest { header, own, isolation, read_ts, writes, verify, reads }
-        });
         let id = self.next_job();
-        if one_phase {
-            let PrepareRequest { writes, verify, reads, .. } = requests.next().expect("one part");
+        if parts.len() == 1 {
+            let Part { writes, verify, reads, .. } = parts.into_iter().next().expect("one part");
             let reads = Some(reads).filter(|reads| validated(isolation, Some(reads)));
             let origin = Origin { txn, sent, deadline, verify };
             let whole = Whole { isolation, read_ts, writes, reads, origin, header };
@@ -67,7 +59,8 @@ impl World {
             return self.act_whole(node, id, out);
         }
         let mut out = Vec::new();
-        let commit = Commit::begin(requests.collect(), PATIENCE, &mut out);
+        let prepares = requests(&header, isolation, read_ts, parts);
+        let commit = Commit::begin(prepares, PATIENCE, &mut out);
         let machine = Machine::Parts(Box::new(commit));
         self.nodes[node].jobs.insert(id, Job { txn, client, machine });
         self.act_parts(node, id, &header, out);
