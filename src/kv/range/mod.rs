@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::run::Run;
 
-use crate::api::{Isolation, Key, KvError, RetryReason, Timestamp, TxnId};
+use crate::api::{Isolation, Key, KvError, RetryReason, Span, Timestamp, TxnId};
 use crate::txn::{ReadSet, VersionTag, Write};
 pub(crate) use command::put_new_row;
 pub use command::{Command, CommandError, CommandWrite};
@@ -86,6 +86,19 @@ pub struct CommitRequest<'a> {
     pub reads: Option<&'a ReadSet>,
     /// Where it comes from, when that is another node or may have to be asked for later.
     pub origin: Option<Origin>,
+}
+
+impl CommitRequest<'_> {
+    /// Is all of it the business of a range with these bounds, reads included? If not, the range has
+    /// split since the commit was planned: it has to be planned anew, and must not be sequenced.
+    pub fn is_within(&self, bounds: &Span) -> bool {
+        let written = self.writes.iter().map(|write| &write.key[..]);
+        let rows = self.runs.iter().flat_map(|run| [run.first(), run.last()]);
+        let verified = self.origin.iter().flat_map(|origin| &origin.verify);
+        let mut keys = written.chain(rows).chain(verified.map(|verify| &verify.key[..]));
+        keys.all(|key| bounds.contains(key))
+            && self.reads.is_none_or(|reads| reads.is_within(bounds))
+    }
 }
 
 /// What makes a one-phase commit happen at most once, whatever becomes of messages and leases.
@@ -435,9 +448,12 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The command at the head of the flight has been applied. Called in log order.
+    /// Everything up to here has been applied. Says nothing new when a resolution behind it in the log,
+    /// whose timestamp may be later, was told of first.
     pub fn applied_to(&mut self, ts: Timestamp) {
-        assert!(ts > self.applied, "commits are applied in ascending order, once");
+        if ts <= self.applied {
+            return;
+        }
         while let Some(flying) = self.in_flight.front() {
             if flying.ts > ts {
                 break;

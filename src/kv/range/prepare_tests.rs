@@ -329,6 +329,9 @@ fn halves_know_what_concerns_them_and_a_range_with_records_does_not_split() {
     assert_eq!(right.prepare(ts(80), early(), &engine), conflict, "it knows the write of b");
     range.seq.freeze(true);
     right.freeze(true);
+    range.seq.lease(ts(70));
+    assert_eq!(range.seq.may_merge(&right), Err(Busy::Lease), "somebody has read there at 70");
+    range.seq.lease(ts(100));
     let mut merged = range.seq.clone().merge(right);
     merged.check().unwrap();
     assert_eq!(merged.prepare(ts(80), early(), &engine), conflict);

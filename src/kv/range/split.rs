@@ -18,6 +18,8 @@ pub enum Busy {
     InFlight,
     /// For the outcome of these.
     Records(Vec<TxnId>),
+    /// For the left range's lease to reach beyond what the right one has done.
+    Lease,
 }
 
 impl Sequencer {
@@ -60,12 +62,24 @@ impl Sequencer {
         right
     }
 
-    /// One range of this one and its right neighbour, both on one node.
+    /// May this range take its right neighbour over? Both are led by one node. From then on the lease of
+    /// this one counts for both: the next leaseholder may begin where it ends, so all that the right one
+    /// has given out or read at must lie below.
+    pub fn may_merge(&self, right: &Sequencer) -> Result<(), Busy> {
+        self.quiet()?;
+        right.quiet()?;
+        match right.floor.max(right.last) < self.until {
+            true => Ok(()),
+            false => Err(Busy::Lease),
+        }
+    }
+
+    /// One range of this one and its right neighbour.
     ///
     /// # Panics
-    /// When one of them isn't quiet.
+    /// When they may not merge.
     pub fn merge(self, right: Sequencer) -> Sequencer {
-        assert_eq!((self.quiet(), right.quiet()), (Ok(()), Ok(())), "quiet ranges merge");
+        assert_eq!(self.may_merge(&right), Ok(()), "quiet ranges merge");
         let mut prepared = self.prepared;
         prepared.markers.extend(right.prepared.markers);
         Sequencer {
@@ -74,7 +88,7 @@ impl Sequencer {
             // What either has collected is collected.
             gc: self.gc.max(right.gc),
             floor: self.floor.max(right.floor),
-            until: self.until.min(right.until),
+            until: self.until,
             recent: self.recent.merge(right.recent),
             outcomes: self.outcomes.merge(right.outcomes),
             prepared,

@@ -105,6 +105,13 @@ impl ReadSet {
         part
     }
 
+    /// Lies all of it in a span?
+    pub fn is_within(&self, bounds: &Span) -> bool {
+        let ends = |end: &Key| bounds.end.is_empty() || (!end.is_empty() && *end <= bounds.end);
+        self.points.iter().all(|key| bounds.contains(key))
+            && self.spans.iter().all(|(start, end)| *start >= bounds.start && ends(end))
+    }
+
     /// Was nothing read?
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.spans.is_empty()
@@ -159,6 +166,8 @@ mod tests {
                 assert_eq!(reads.within(part).contains(key), both, "{key:?} in {part:?}");
             }
         }
+        assert!(parts.iter().all(|part| reads.within(part).is_within(part)));
+        assert!(parts.iter().all(|part| !reads.is_within(part)) && reads.is_within(&Span::all()));
     }
 
     #[test]

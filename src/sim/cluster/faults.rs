@@ -206,6 +206,12 @@ impl World {
         if this != next || this.is_none_or(|(_, quiet)| !quiet) {
             return;
         }
+        let seq = |at: usize| self.ranges[at].leader.as_ref().map(|leader| &leader.seq);
+        if let (Some(left), Some(right)) = (seq(index), seq(index + 1))
+            && left.may_merge(right).is_err()
+        {
+            return self.renew_lease(index);
+        }
         let right = self.ranges.remove(index + 1);
         let left = &mut self.ranges[index];
         let (Some(mut leader), Some(other)) = (left.leader.take(), right.leader) else { return };
@@ -213,7 +219,6 @@ impl World {
         left.applied = left.applied.max(right.applied);
         left.outcomes = left.outcomes.clone().merge(right.outcomes);
         leader.seq = leader.seq.merge(other.seq);
-        leader.until = leader.until.min(other.until);
         leader.frozen = None;
         for (key, holders, queue) in other.locks.entries() {
             for held in holders {

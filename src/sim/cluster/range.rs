@@ -204,14 +204,12 @@ impl Leader {
         engine: &MemEngine,
     ) -> Option<Reply> {
         let refused = |refused| Some(Reply::Whole(OnePhaseAnswer::Refused(refused)));
-        let written = whole.writes.iter().map(|write| &write.key);
-        let verified = whole.origin.verify.iter().map(|verify| &verify.key);
-        if !written.chain(verified).all(|key| span.contains(key)) {
-            return refused(moved());
-        }
         let Whole { isolation, read_ts, writes, reads, origin, .. } = whole;
         let (runs, reads, origin) = (Vec::new(), reads.as_ref(), Some(origin));
         let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
+        if !request.is_within(span) {
+            return refused(moved());
+        }
         match self.seq.sequence(now, request, &InEngine(engine)) {
             Err(reason) => refused(reason),
             Ok(command) => {
@@ -248,10 +246,7 @@ impl Leader {
     ) -> Option<Answer> {
         match message {
             Message::Prepare(request) => {
-                let written = request.writes.iter().map(|write| &write.key);
-                let verified = request.verify.iter().map(|verify| &verify.key);
-                let inside = written.chain(verified).all(|key| span.contains(key));
-                if !inside || request.reads.within(span) != request.reads {
+                if !request.is_within(span) {
                     return Some(Answer::Refused(moved()));
                 }
                 let request = (*request).clone();
