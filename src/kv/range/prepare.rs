@@ -30,6 +30,17 @@
 //!   is to be written. A SERIALIZABLE prepare never waits, it is refused; so every record gets its
 //!   outcome without waiting for another transaction's locks or records. A one-phase commit may wait
 //!   for records, since it is none.
+//!
+//! What all this asks of the shell:
+//! * entries are proposed in the order in which the machine gave them; [`Sequencer::landed`] is told of
+//!   each, [`Sequencer::lost`] of one that certainly isn't in the log; after an unknown end of a
+//!   proposal the machine is thrown away with the lease;
+//! * a prepare, a question, an outcome are answered when their entry has been applied;
+//! * what doesn't lie in the range (`is_within`) is refused before the machine sees it;
+//! * the node's clock is raised to what comes in (r, T) and to [`Sequencer::last`] after each call, and
+//!   the machine knows how far the lease reaches ([`Sequencer::lease`]);
+//! * a transaction's locks are released when its end has landed and [`Sequencer::is_open`] says no; a
+//!   new leaseholder first takes the locks of [`Sequencer::records`].
 
 use super::entry::{Collect, LogEntry, Resolve};
 use super::prepared::Kept;
@@ -177,7 +188,8 @@ impl Sequencer {
     /// Brings an outcome. The answer is to be proposed, if there is something to do that isn't being
     /// done. From now on nothing is sequenced at or below the timestamp of a commit.
     ///
-    /// Only who has seen all records, or a marker, may call it (with what follows from that).
+    /// Only who has seen all records, or a marker, may call it (with what follows from that). Fails when
+    /// that can't be.
     pub fn resolve(
         &mut self,
         header: &Header,
@@ -201,7 +213,10 @@ impl Sequencer {
         }
         let mut writes = Vec::new();
         if let Outcome::Committed(at) = outcome {
-            assert!(held.durable && at >= held.record.ts, "committed after the record was durable");
+            if !held.durable || at < held.record.ts {
+                let reason = format!("{} cannot have been committed at {at}", header.txn);
+                return Err(KvError::Storage { reason });
+            }
             for (key, value) in &held.record.writes {
                 let old = source.newest(key)?;
                 writes.push(super::CommandWrite { key: key.clone(), value: value.clone(), old });
@@ -331,7 +346,7 @@ impl Sequencer {
                 self.prepared.keep(marker, true);
                 if let Outcome::Committed(ts) = marker.outcome {
                     // What was sequenced up to there is ahead in the log, what comes is above.
-                    self.applied = self.applied.max(ts);
+                    self.applied_to(ts);
                 }
             }
             LogEntry::Collect(collect) => {
