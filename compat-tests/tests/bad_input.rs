@@ -84,6 +84,8 @@ fn malformed_messages_of_a_session_are_refused() -> Result<()> {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("unknown type", message(b'~', b""), "08P01"),
         ("negative length", vec![b'Q', 0xff, 0xff, 0xff, 0xff], "08P01"),
+        ("a query beyond a gibibyte", vec![b'Q', 0x40, 0, 0, 1, b'S'], "08P01"),
+        ("parameters beyond a gibibyte", vec![b'B', 0x7f, 0xff, 0xff, 0xff, 0], "08P01"),
         ("a text without end", message(b'Q', b"SELECT 1"), "08P01"),
         ("invalid UTF-8", message(b'Q', b"SELECT '\xc3\x28'\0"), "22021"),
         ("bind of nothing", message(b'B', b""), "08P01"),

@@ -84,6 +84,11 @@ impl Store {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
     }
 
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.core.node
+    }
+
     /// May there be other nodes?
     pub fn has_peers(&self) -> bool {
         self.among.is_some()

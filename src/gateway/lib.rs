@@ -24,6 +24,5 @@ mod message;
 mod serve;
 mod startup;
 
-pub use auth::scram_verifier;
 pub use cancel::CancelRegistry;
 pub use serve::{Gateway, GatewayConfig, TlsMaterial};

@@ -131,14 +131,20 @@ pub(crate) fn decode_stored_membership(mut bytes: Bytes) -> Option<StoredMembers
 }
 
 pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
-    let mut out = Vec::new();
-    let head = |out: &mut Vec<u8>, kind: u8, room: usize| {
-        out.reserve(LOG_ID_BYTES + 1 + room);
-        put_log_id(out, &entry.log_id);
-        out.put_u8(kind);
+    let payload = match &entry.payload {
+        EntryPayload::Normal(payload) => 4 + payload.bytes.len(),
+        EntryPayload::Membership(_) => 64,
+        EntryPayload::Blank => 0,
     };
+    let mut out = Vec::with_capacity(LOG_ID_BYTES + 1 + payload);
+    put_entry(&mut out, entry);
+    out.into()
+}
+
+pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_log_id(out, &entry.log_id);
     match &entry.payload {
-        EntryPayload::Blank => head(&mut out, BLANK, 0),
+        EntryPayload::Blank => out.put_u8(BLANK),
         EntryPayload::Normal(Payload { bytes, part, packed }) => {
             let (kind, number) = match part {
                 Part::Whole => (COMMAND, None),
@@ -146,18 +152,17 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
                 Part::Piece(number) => (PIECE, Some(*number)),
                 Part::Last(number) => (LAST_PIECE, Some(*number)),
             };
-            head(&mut out, kind, 4 + bytes.len());
+            out.put_u8(kind);
             if let Some(number) = number {
                 out.put_u32_le(number);
             }
             out.put_slice(bytes);
         }
         EntryPayload::Membership(membership) => {
-            head(&mut out, MEMBERSHIP, 64);
-            put_membership(&mut out, membership);
+            out.put_u8(MEMBERSHIP);
+            put_membership(out, membership);
         }
     }
-    out.into()
 }
 
 /// The log id of an encoded entry.

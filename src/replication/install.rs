@@ -25,7 +25,6 @@ use crate::group::Group;
 use crate::message;
 use crate::node::{HandleError, Node};
 use crate::open::write_through;
-use crate::pieces::Target;
 use crate::receive::stopped;
 use crate::snapshot::{self, Begin, Block, Part, Position, RangeSnapshot};
 use crate::state_machine::{self, Applied, Applier, StateMachine};
@@ -55,10 +54,6 @@ fn block_key(group: RangeId, number: u32) -> Vec<u8> {
     let mut rest = vec![1];
     rest.extend_from_slice(&number.to_be_bytes());
     staging_key(group, &rest)
-}
-
-fn blocks_span(group: RangeId) -> Span {
-    Span::prefix(&staging_key(group, &[1]))
 }
 
 pub(crate) fn flag_key(group: RangeId) -> Vec<u8> {
@@ -247,8 +242,10 @@ impl Group {
         if number < expected.position.blocks {
             return Ok(message::done()); // sent again: its acknowledgement was lost
         }
-        let block = Block::decode(bytes.clone()).ok_or(HandleError::Malformed)?;
-        let after = position_after(&block, number + 1).ok_or(HandleError::Malformed)?;
+        let sent = bytes.clone();
+        let after = move || position_after(&Block::decode(sent)?, number + 1);
+        let after = tokio::task::spawn_blocking(after).await.map_err(stopped)?;
+        let after = after.ok_or(HandleError::Malformed)?;
         if number != expected.position.blocks {
             return Err(unexpected());
         }
@@ -311,10 +308,11 @@ impl StateMachine {
         self.late = None;
         remove_content(engine.as_ref(), self.group, &old).await?;
         let target = self.target();
-        for block in engine.range(Keyspace::Node, &blocks_span(self.group), false) {
-            self.write_block(block?.1, &target)?;
+        let mut number = 0;
+        while let Some(ops) = read_block(&engine, self.group, number).await? {
             target.room().await;
-            tokio::task::yield_now().await;
+            engine.apply(WriteBatch { ops })?;
+            number += 1;
         }
         let mut batch = WriteBatch::default();
         let marker = codec::encode_log_id(&last);
@@ -329,11 +327,23 @@ impl StateMachine {
         self.log.submit(self.group, vec![slot], None)?;
         self.applier.installed()
     }
+}
 
-    fn write_block(&self, block: Bytes, target: &Target) -> Result<(), StorageError> {
+/// What a received block writes; read and decompressed beside the raft thread.
+async fn read_block(
+    engine: &Arc<dyn Engine>,
+    group: RangeId,
+    number: u32,
+) -> Result<Option<Vec<Op>>, StorageError> {
+    let engine = Arc::clone(engine);
+    let reading = tokio::task::spawn_blocking(move || {
+        let Some(bytes) = engine.get(Keyspace::Node, &block_key(group, number))? else {
+            return Ok(None);
+        };
         let damaged = || StorageError::Corruption("a received block is damaged".into());
-        let Block { keyspace, pairs, .. } = Block::decode(block).ok_or_else(damaged)?;
+        let Block { keyspace, pairs, .. } = Block::decode(bytes).ok_or_else(damaged)?;
         let ops = pairs.into_iter().map(|(key, value)| Op::put(keyspace, key, value));
-        target.engine.apply(WriteBatch { ops: ops.collect() })
-    }
+        Ok(Some(ops.collect()))
+    });
+    reading.await.map_err(|e| StorageError::Stopped(e.to_string()))?
 }

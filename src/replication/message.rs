@@ -19,15 +19,16 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use meridian_base::RangeId;
+use openraft::EntryPayload;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
 use crate::codec::{
-    VOTE_BYTES, decode_entry, encode_entry, put_log_id, put_vote, take_log_id, take_vote,
+    VOTE_BYTES, decode_entry, put_entry, put_log_id, put_vote, take_log_id, take_vote,
 };
 use crate::snapshot::{Begin, Position};
-use crate::types::{LogId, Types, Vote};
+use crate::types::{Entry, LogId, Types, Vote};
 
 /// A request as it arrived.
 pub(crate) enum Request {
@@ -79,16 +80,22 @@ fn request(kind: u8, group: RangeId, room: usize) -> Vec<u8> {
 }
 
 pub(crate) fn append(group: RangeId, rpc: &AppendEntriesRequest<Types>) -> Bytes {
-    let entries: Vec<_> = rpc.entries.iter().map(encode_entry).collect();
-    let room = entries.iter().map(|entry| 4 + entry.len()).sum::<usize>();
+    let room = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(payload) => 40 + payload.bytes.len(),
+        _ => 128,
+    };
+    let room: usize = rpc.entries.iter().map(room).sum();
     let mut out = request(APPEND, group, 80 + room);
     put_vote(&mut out, &rpc.vote);
     put_option(&mut out, rpc.prev_log_id.as_ref());
     put_option(&mut out, rpc.leader_commit.as_ref());
-    out.put_u32_le(u32::try_from(entries.len()).expect("a request has few entries"));
-    for entry in entries {
-        out.put_u32_le(u32::try_from(entry.len()).expect("an entry is far below 4 GiB"));
-        out.put_slice(&entry);
+    out.put_u32_le(u32::try_from(rpc.entries.len()).expect("a request has few entries"));
+    for entry in &rpc.entries {
+        let at = out.len();
+        out.put_u32_le(0);
+        put_entry(&mut out, entry);
+        let len = u32::try_from(out.len() - at - 4).expect("an entry is far below 4 GiB");
+        out[at..at + 4].copy_from_slice(&len.to_le_bytes());
     }
     out.into()
 }

@@ -75,9 +75,12 @@ impl Client {
         let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
         drop(rpc);
         let reply = self.node.call_when_up(&self.peer, body, Class::Raft, APPEND_TIMEOUT).await;
-        let reply = reply.map_err(|why| {
-            self.peer.note_missed(self.group);
-            unreachable(&why)
+        let reply = reply.map_err(|error| {
+            // A node that refuses has not got the group, or has closed it: nothing is to be repeated.
+            if !error.answered {
+                self.peer.note_missed(self.group);
+            }
+            unreachable(&error.why)
         })?;
         let (epoch, response) = garbled(message::take_append_reply(reply))?;
         if response.is_success()
@@ -91,7 +94,7 @@ impl Client {
 
     async fn call_now(&self, body: Bytes) -> Result<Bytes, RPCError<Types>> {
         let reply = self.node.call(&self.peer, body, Class::Raft, VOTE_TIMEOUT).await;
-        reply.map_err(|why| unreachable(&why))
+        reply.map_err(|error| unreachable(&error.why))
     }
 }
 

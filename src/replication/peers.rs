@@ -35,6 +35,25 @@ pub(crate) struct Peer {
     missed: Mutex<BTreeSet<RangeId>>,
 }
 
+/// Why a call brought nothing.
+pub(crate) struct CallError {
+    pub(crate) why: String,
+    /// The node has answered that it cannot serve the request.
+    pub(crate) answered: bool,
+}
+
+impl CallError {
+    fn lost(why: &str) -> Self {
+        Self { why: why.to_owned(), answered: false }
+    }
+}
+
+impl From<CallError> for String {
+    fn from(error: CallError) -> Self {
+        error.why
+    }
+}
+
 /// All nodes that this one has ever called.
 #[derive(Default)]
 pub(crate) struct Peers(Mutex<BTreeMap<NodeId, Arc<Peer>>>);
@@ -61,7 +80,7 @@ impl Peer {
         self.give_up.notify_waiters();
     }
 
-    /// A request of a group got no answer.
+    /// A request of a group got no answer: when the node answers again, it is told once more.
     pub(crate) fn note_missed(&self, group: RangeId) {
         self.missed.lock().insert(group);
     }
@@ -75,7 +94,7 @@ impl Node {
         body: Bytes,
         class: Class,
         timeout: Duration,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Bytes, CallError> {
         if !peer.is_up() {
             let mut up = peer.up.subscribe();
             let given_up = tokio::select! {
@@ -84,7 +103,7 @@ impl Node {
                 () = tokio::time::sleep(PATIENCE) => true,
             };
             if given_up {
-                return Err("the node does not answer".into());
+                return Err(CallError::lost("the node does not answer"));
             }
         }
         self.call(peer, body, class, timeout).await
@@ -97,15 +116,15 @@ impl Node {
         body: Bytes,
         class: Class,
         timeout: Duration,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Bytes, CallError> {
         let calling = self.network.call(peer.id, body, class);
         let failed = match tokio::time::timeout(timeout, calling).await {
             Ok(Ok(reply)) => {
                 self.answered(peer);
-                return message::open_reply(reply);
+                return message::open_reply(reply).map_err(|why| CallError { why, answered: true });
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
+            Ok(Err(error)) => CallError::lost(&error.to_string()),
+            Err(_) => CallError::lost("no answer in time"),
         };
         if peer.up.send_replace(false) {
             tokio::spawn(probe(Arc::clone(self), Arc::clone(peer)));
@@ -118,10 +137,10 @@ impl Node {
         if !peer.is_up() {
             peer.up.send_replace(true);
         }
-        let missed = match peer.missed.try_lock() {
-            Some(mut missed) if !missed.is_empty() => std::mem::take(&mut *missed),
-            _ => return,
-        };
+        let missed = std::mem::take(&mut *peer.missed.lock());
+        if missed.is_empty() {
+            return;
+        }
         let (node, to) = (Arc::clone(self), peer.id);
         tokio::spawn(async move {
             for group in missed.into_iter().filter_map(|id| node.group(id)) {

@@ -317,7 +317,15 @@ pub(crate) async fn send(
     };
     let mut number = position.blocks;
     let mut blocks = Blocks::new(Arc::clone(&view), group, &position);
-    while let Some(block) = blocks.next().map_err(|error| error.to_string())? {
+    loop {
+        // The raft thread has better things to do than to read and to compress.
+        let making = tokio::task::spawn_blocking(move || {
+            let block = blocks.next();
+            (blocks, block)
+        });
+        let (rest, block) = making.await.map_err(|error| error.to_string())?;
+        blocks = rest;
+        let Some(block) = block.map_err(|error| error.to_string())? else { break };
         node.throttle.turn(block.len()).await;
         call(message::block(group, view.id, number, &block), BLOCK_TIMEOUT).await?;
         number += 1;

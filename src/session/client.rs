@@ -56,36 +56,37 @@ pub enum Severity {
     Info,
 }
 
-/// The client's end. All but the three `async` ones only append to the output buffer.
+/// The client's end. All but the three `async` ones only append to the output buffer; what has a body
+/// here is nothing to a client that is told no more than rows and errors.
 pub trait Client: Send {
     /// The output buffer, for rows that are written in place (see `output`).
     fn buffer(&mut self) -> &mut Vec<u8>;
     /// Columns of the rows that follow.
-    fn row_description(&mut self, columns: &[ResultColumn]);
+    fn row_description(&mut self, _: &[ResultColumn]) {}
     /// The statement gives no rows.
-    fn no_data(&mut self);
+    fn no_data(&mut self) {}
     /// Types of a prepared statement's parameters.
-    fn parameter_description(&mut self, types: &[u32]);
+    fn parameter_description(&mut self, _: &[u32]) {}
     /// The statement is done.
-    fn command_complete(&mut self, tag: &str);
+    fn command_complete(&mut self, _: &str) {}
     /// There was no statement in the text.
-    fn empty_query(&mut self);
+    fn empty_query(&mut self) {}
     /// The portal has more rows.
-    fn portal_suspended(&mut self);
+    fn portal_suspended(&mut self) {}
     /// A notice.
-    fn notice(&mut self, severity: Severity, notice: &PgError);
+    fn notice(&mut self, severity: Severity, _: &PgError) {}
     /// An error.
     fn error(&mut self, error: &PgError);
     /// A setting that clients are told of has changed.
-    fn parameter_status(&mut self, name: &str, value: &str);
+    fn parameter_status(&mut self, _: &str, _: &str) {}
     /// The server awaits COPY data.
-    fn copy_in_response(&mut self, binary: bool, columns: usize);
+    fn copy_in_response(&mut self, _: bool, _: usize) {}
     /// COPY data follow.
-    fn copy_out_response(&mut self, binary: bool, columns: usize);
+    fn copy_out_response(&mut self, _: bool, _: usize) {}
     /// One row of COPY data.
     fn copy_data(&mut self, data: &[u8]);
     /// End of the COPY data.
-    fn copy_done(&mut self);
+    fn copy_done(&mut self) {}
     /// Writes the buffer to the socket when it holds more than [`FLUSH_BYTES`].
     fn flush_if_full(&mut self) -> impl Future<Output = Result<(), Disconnected>> + Send;
     /// Writes the buffer to the socket.
@@ -112,21 +113,10 @@ impl Client for NoClient {
         self.buffer.clear();
         &mut self.buffer
     }
-    fn row_description(&mut self, _: &[ResultColumn]) {}
-    fn no_data(&mut self) {}
-    fn parameter_description(&mut self, _: &[u32]) {}
-    fn command_complete(&mut self, _: &str) {}
-    fn empty_query(&mut self) {}
-    fn portal_suspended(&mut self) {}
-    fn notice(&mut self, _: Severity, _: &PgError) {}
     fn error(&mut self, error: &PgError) {
         self.error.get_or_insert_with(|| error.clone());
     }
-    fn parameter_status(&mut self, _: &str, _: &str) {}
-    fn copy_in_response(&mut self, _: bool, _: usize) {}
-    fn copy_out_response(&mut self, _: bool, _: usize) {}
     fn copy_data(&mut self, _: &[u8]) {}
-    fn copy_done(&mut self) {}
     async fn flush_if_full(&mut self) -> Result<(), Disconnected> {
         Ok(())
     }

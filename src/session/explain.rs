@@ -6,6 +6,7 @@ use meridian_base::clock::Instant;
 use meridian_exec::{Cursor, ExecError};
 use meridian_sql::explain::{self, Options, Run};
 use meridian_sql::parse::{Parsed, Statement};
+use meridian_types::io::chars::parse_bool;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
 use crate::Fault;
@@ -14,7 +15,6 @@ use crate::extended::with_formats;
 use crate::output;
 use crate::run::lock_mode;
 use crate::session::Session;
-use crate::settings::parse_bool;
 use crate::statements::PreparedStatement;
 
 /// An option as written.

@@ -48,7 +48,7 @@ impl Session {
                 .to_owned(),
         };
         let flag = || {
-            crate::settings::parse_bool(&value).ok_or_else(|| {
+            meridian_types::io::chars::parse_bool(&value).ok_or_else(|| {
                 PgError::new(
                     SqlState::INVALID_PARAMETER_VALUE,
                     format!("parameter \"{}\" requires a Boolean value", set.name),

@@ -95,10 +95,6 @@ impl Session {
                 self.explain(prepared, options, statement, formats, client).await?
             }
             Statement::Discard(what) => self.discard(what, several).await?,
-            Statement::Checkpoint => {
-                self.node.store().checkpoint().await.map_err(meridian_exec::from_kv)?;
-                "CHECKPOINT".to_owned()
-            }
             Statement::Lock { .. } if !self.block.is_explicit() => {
                 return Err(needs_block("LOCK TABLE").into());
             }

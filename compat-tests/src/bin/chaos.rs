@@ -149,10 +149,12 @@ async fn chaos(mut arguments: Arguments) -> Result<()> {
 fn row(name: &str, outcome: &Outcome) -> String {
     let strikes: Vec<String> =
         outcome.strikes.iter().map(|(name, times)| format!("{name} {times}")).collect();
+    let refused: Vec<String> =
+        outcome.refused.iter().map(|(code, times)| format!("{code} {times}")).collect();
     format!(
         "| {name} | {} | {} | {} | {} | {} | {} |",
         outcome.done,
-        outcome.refused,
+        refused.join(", "),
         outcome.lost,
         strikes.join(", "),
         outcome.anomalies.len(),

@@ -2,7 +2,8 @@
 //!
 //! Opens sessions and leaves them idle, and prints the process's resident memory before and after;
 //! then runs a sort and a hash join of rows that do not fit, each of which has to spill or to end
-//! with `53200`, while another session goes on being served.
+//! with `53200`, while another session goes on being served; and sends a literal of 300 MiB, whose
+//! memory has to come back.
 //!
 //! `cargo run --release -p compat-tests --bin memory -- [sessions] [rows]`, 1,000 and 4,000,000 if
 //! not given.
@@ -17,6 +18,8 @@ use tokio_postgres::error::SqlState;
 const IDLE_MIB_MAX: u64 = 100;
 /// What the process may take at most while big queries run, MiB.
 const PEAK_MIB_MAX: u64 = 4096;
+/// Size of the literal.
+const LITERAL_MIB: usize = 300;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -47,6 +50,26 @@ async fn main() -> Result<()> {
     for (name, query) in queries {
         outgrow(&server, name, &query).await?;
     }
+    literal(&server).await
+}
+
+#[expect(clippy::print_stdout, reason = "the program's report")]
+async fn literal(server: &Meridian) -> Result<()> {
+    let client = tls::connect(&server.url("postgres")).await?;
+    let (before, _) = server.resident()?;
+    let text = format!("SELECT length('{}')", "x".repeat(LITERAL_MIB << 20));
+    let answer = client.simple_query(&text).await;
+    // The allocator gives pages back after a while.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let (after, _) = server.resident()?;
+    println!(
+        "a literal of {LITERAL_MIB} MiB: {}; {} MiB before, {} MiB after",
+        answer.map_or_else(|e| text_of(&e), |_| "answered".to_owned()),
+        before >> 10,
+        after >> 10
+    );
+    ensure!(after.saturating_sub(before) >> 10 < 100, "the literal's memory has not come back");
+    client.query_one("SELECT 1", &[]).await?;
     Ok(())
 }
 
@@ -103,9 +126,9 @@ async fn outgrow(server: &Meridian, name: &str, query: &str) -> Result<()> {
     let said = match outcome {
         Ok(row) => format!("{} rows", row.get::<_, i64>(0)),
         Err(error) if error.code() == Some(&SqlState::OUT_OF_MEMORY) => {
-            format!("refused: {}", text(&error))
+            format!("refused: {}", text_of(&error))
         }
-        Err(error) => anyhow::bail!("{name}: {}", text(&error)),
+        Err(error) => anyhow::bail!("{name}: {}", text_of(&error)),
     };
     println!(
         "{name}: {said}; {} MiB now, {} MiB at most; another session was answered {answered} times",
@@ -117,7 +140,7 @@ async fn outgrow(server: &Meridian, name: &str, query: &str) -> Result<()> {
     Ok(())
 }
 
-fn text(error: &tokio_postgres::Error) -> String {
+fn text_of(error: &tokio_postgres::Error) -> String {
     error
         .as_db_error()
         .map_or_else(|| error.to_string(), |e| format!("{} {}", e.code().code(), e.message()))

@@ -119,10 +119,8 @@ for name in sys.argv[5:] or sorted(f[:-4] for f in os.listdir(sql) if f.endswith
     path = os.path.join(results, name + ".out")
     if not os.path.exists(path): continue
     us = units(rd(os.path.join(sql, name + ".sql")))
-    text = lambda u: "
-".join(l for l in u if not l.lstrip().startswith("--")).lstrip(" (
-").lower()
-    query = [bool(re.match(r"(select|with|values|table)", text(u))) for u in us]
+    text = lambda u: "\n".join(l for l in u if not l.lstrip().startswith("--")).lstrip(" (\n").lower()
+    query = [bool(re.match(r"(select|with|values|table)\b", text(u))) for u in us]
     ours, seen = cut(rd(path), us)
     best = 0
     for file in [name] + [f"{name}_{k}" for k in range(1, 10)]:

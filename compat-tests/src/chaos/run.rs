@@ -1,7 +1,8 @@
 //! One run: a workload's clients and a nemesis on a fleet, for a while; then peace, and the judgement.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,15 +13,18 @@ use rand::{Rng, SeedableRng};
 use super::client::{Session, Trouble};
 use super::fleet::Fleet;
 use super::nemesis::Nemesis;
-use super::workloads::Workload;
+use super::workloads::{Workload, locked};
+
+/// How many unexpected errors of a run are kept.
+const ERRORS_KEPT: usize = 20;
 
 /// What came of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Steps that were answered well.
     pub done: u64,
-    /// Steps that the server refused, as it may.
-    pub refused: u64,
+    /// Steps that the server refused, as it may, by SQLSTATE.
+    pub refused: BTreeMap<String, u64>,
     /// Steps whose connection was lost.
     pub lost: u64,
     /// How often each nemesis struck.
@@ -34,10 +38,10 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 struct Counters {
     done: AtomicU64,
-    refused: AtomicU64,
     lost: AtomicU64,
     stop: AtomicBool,
-    wrong: std::sync::Mutex<Vec<String>>,
+    refused: Mutex<BTreeMap<String, u64>>,
+    wrong: Mutex<Vec<String>>,
 }
 
 async fn client(
@@ -56,23 +60,21 @@ async fn client(
                 Err(trouble)
             }
         };
-        let counter = match answer {
-            Ok(()) => &counters.done,
-            Err(Trouble::Refused(_)) => &counters.refused,
+        match answer {
+            Ok(()) => _ = counters.done.fetch_add(1, Ordering::Relaxed),
+            Err(Trouble::Refused(code)) => *locked(&counters.refused).entry(code).or_default() += 1,
             Err(Trouble::Lost) => {
                 session.drop_connection();
-                &counters.lost
+                counters.lost.fetch_add(1, Ordering::Relaxed);
             }
             Err(Trouble::Wrong(text)) => {
                 session.drop_connection();
-                let mut wrong = counters.wrong.lock().unwrap_or_else(|e| e.into_inner());
-                if wrong.len() < 20 {
+                let mut wrong = locked(&counters.wrong);
+                if wrong.len() < ERRORS_KEPT {
                     wrong.push(format!("a client was told: {text}"));
                 }
-                continue;
             }
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        }
         // Histories stay small enough to be judged, and clients leave room for the nemesis.
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..workload.pause_ms()))).await;
     }
@@ -131,9 +133,9 @@ pub async fn run(
             fleet.mend()?;
         }
     }
-    outcome.anomalies.append(&mut counters.wrong.lock().unwrap_or_else(|e| e.into_inner()));
+    outcome.anomalies.append(&mut locked(&counters.wrong));
     outcome.done = counters.done.load(Ordering::Relaxed);
-    outcome.refused = counters.refused.load(Ordering::Relaxed);
+    outcome.refused = std::mem::take(&mut locked(&counters.refused));
     outcome.lost = counters.lost.load(Ordering::Relaxed);
     let (mut anomalies, note) = judge(workload.as_ref(), &mut own, &mut rng).await?;
     outcome.anomalies.append(&mut anomalies);

@@ -64,6 +64,7 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
         catalog = Catalog::initial();
     }
     store.bury(storage::unknown(&present, &catalog));
+    crate::rowid::set_node(store.node());
     let node = Node::new(store, Arc::new(catalog))?;
     announce::follow(&node);
     Ok(node)

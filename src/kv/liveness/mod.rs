@@ -13,7 +13,7 @@
 //! |---|---|
 //! | an epoch ends only after its support has run out, and never comes back | a lease counts support of one epoch |
 //! | a change of an epoch is on disk before anybody is told or votes by it | a crash must not undo a withdrawal |
-//! | support never reaches beyond a bound that is on disk | after a restart nobody knows what was promised: until the bound, everything was |
+//! | support, given or asked for, never reaches beyond a bound that is on disk | after a restart nobody knows what was promised, and served with others' support: until the bound, everything was |
 //! | a restart raises all epochs, given and asked for | what was counted before counts no more |
 //! | who has slept gives the others one heartbeat's time | the machine stalled, not they |
 //!
@@ -126,6 +126,8 @@ pub struct Liveness {
     last_tick: Option<u64>,
     next_heartbeat: u64,
     patient_until: u64,
+    /// The last heartbeats asked for less than they should, for want of a bound on disk.
+    cut_short: bool,
     delays: Delays,
 }
 
@@ -154,6 +156,7 @@ impl Liveness {
             last_tick: None,
             next_heartbeat: 0,
             patient_until: 0,
+            cut_short: false,
             delays: Delays::default(),
         }
     }
@@ -193,6 +196,9 @@ impl Liveness {
         if slept > micros(OVERSLEPT) {
             self.patient_until = now.mono + micros(HEARTBEAT);
         }
+        if !self.log_stalled && !self.peers.is_empty() {
+            self.reach(after(now.hlc, self.support_timeout()));
+        }
         if !self.started {
             return;
         }
@@ -207,7 +213,15 @@ impl Liveness {
         if now.mono >= self.next_heartbeat {
             self.next_heartbeat = now.mono + micros(HEARTBEAT);
             self.delays.next_interval();
+            self.cut_short = after(now.hlc, self.support_timeout()) > self.durable.promise_bound;
             self.broadcast(now, effects);
+        }
+    }
+
+    /// Has the bound on disk raised, if it doesn't lie well beyond this time.
+    fn reach(&mut self, until: Timestamp) {
+        if after(until, BOUND_MARGIN) > self.wanted.promise_bound {
+            self.wanted.promise_bound = after(until, BOUND_AHEAD);
         }
     }
 
@@ -221,10 +235,11 @@ impl Liveness {
         if !self.started || !self.peers.contains(&peer) {
             return;
         }
-        let until = match self.log_stalled {
-            true => Timestamp::MIN,
-            false => after(now.hlc, self.support_timeout()),
-        };
+        // Within the bound: a lease ends before it, and so does what is served. A next start of this
+        // node, whose clock may be behind, neither votes nor leads until then.
+        let until = after(now.hlc, self.support_timeout()).min(self.durable.promise_bound);
+        let asks = !self.log_stalled && until > now.hlc;
+        let until = if asks { until } else { Timestamp::MIN };
         let views = self.durable.epochs.iter().map(|(node, epoch)| {
             let supported = self.supported(*node);
             (*node, View { epoch: *epoch, supported })
@@ -268,9 +283,8 @@ impl Liveness {
         }
         if request.epoch == *epoch {
             given.asked = given.asked.max(request.expiration);
-            if after(given.asked, BOUND_MARGIN) > self.wanted.promise_bound {
-                self.wanted.promise_bound = after(given.asked, BOUND_AHEAD);
-            }
+            let asked = given.asked;
+            self.reach(asked);
         }
         self.grant(from);
         self.acknowledge(from, sent, effects);
@@ -337,13 +351,13 @@ impl Liveness {
             self.started = true;
             return self.broadcast(now, effects);
         }
-        let mut withdrawn = false;
+        let mut news = std::mem::take(&mut self.cut_short);
         let nodes: Vec<NodeId> = self.durable.epochs.keys().copied().collect();
         for node in nodes {
             let epoch = self.durable.epochs[&node];
             let changed = before.epochs.get(&node) != Some(&epoch);
             if changed && before.epochs.contains_key(&node) {
-                withdrawn = true;
+                news = true;
                 effects.push(Effect::Withdrawn(node, epoch));
             }
             let promised = self.given.get(&node).map(|given| given.until);
@@ -352,7 +366,7 @@ impl Liveness {
                 self.acknowledge(node, 0, effects);
             }
         }
-        if withdrawn {
+        if news {
             self.broadcast(now, effects);
         }
     }

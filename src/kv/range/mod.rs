@@ -448,9 +448,12 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The command at the head of the flight has been applied. Called in log order.
+    /// Everything up to here has been applied. Says nothing new when a resolution behind it in the log,
+    /// whose timestamp may be later, was told of first.
     pub fn applied_to(&mut self, ts: Timestamp) {
-        assert!(ts > self.applied, "commits are applied in ascending order, once");
+        if ts <= self.applied {
+            return;
+        }
         while let Some(flying) = self.in_flight.front() {
             if flying.ts > ts {
                 break;

@@ -346,7 +346,7 @@ impl Sequencer {
                 self.prepared.keep(marker, true);
                 if let Outcome::Committed(ts) = marker.outcome {
                     // What was sequenced up to there is ahead in the log, what comes is above.
-                    self.applied = self.applied.max(ts);
+                    self.applied_to(ts);
                 }
             }
             LogEntry::Collect(collect) => {

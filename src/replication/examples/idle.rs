@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a measurement prints its figures")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -53,19 +54,13 @@ fn main() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (nodes, calls) = (Arc::new(Nodes::new()), Arc::new(AtomicU64::new(0)));
     let ids = [NodeId(1), NodeId(2), NodeId(3)];
+    let mut engines = BTreeMap::<NodeId, MemEngine>::new();
     let started: BTreeMap<_, _> = ids
         .iter()
         .map(|id| {
-            let log = SegLog::open(LogConfig::new(dir.path().join(id.to_string())));
             let network = Direct(*id, Arc::clone(&nodes), Arc::clone(&calls));
-            let raft = MultiRaft::start(
-                NodeRaftConfig::new(*id),
-                Arc::new(log.expect("opens")),
-                Arc::new(MemEngine::new()),
-                Arc::new(network),
-                Arc::new(Alone),
-            );
-            (*id, raft.expect("starts"))
+            let engine = engines.entry(*id).or_default().clone();
+            (*id, start_node(*id, dir.path(), engine, network))
         })
         .collect();
     assert!(nodes.set(started).is_ok());
@@ -99,6 +94,34 @@ fn main() {
         calls.load(Ordering::Relaxed) - asked
     );
     nodes.values().for_each(|node| node.stop_threads());
+    let start = Instant::now();
+    let copy = Direct(NodeId(9), Arc::default(), Arc::default());
+    // The log of a node that is no more, as the disk has it.
+    let again = start_node(ids[0], &copied(dir.path(), ids[0]), engines[&ids[0]].clone(), copy);
+    for group in again.stored() {
+        wait(again.open_group(group, Arc::new(Newest(group)))).expect("opens");
+    }
+    println!("{} replicas open after {:?}", again.groups().len(), start.elapsed());
+    again.stop_threads();
+}
+
+fn start_node(id: NodeId, dir: &Path, engine: MemEngine, network: Direct) -> Arc<MultiRaft> {
+    let log = SegLog::open(LogConfig::new(dir.join(id.to_string()))).expect("opens");
+    let (config, engine) = (NodeRaftConfig::new(id), Arc::new(engine));
+    let raft = MultiRaft::start(config, Arc::new(log), engine, Arc::new(network), Arc::new(Alone));
+    raft.expect("starts")
+}
+
+/// The files of a node's log in a directory of their own.
+fn copied(dir: &Path, id: NodeId) -> PathBuf {
+    let (from, to) = (dir.join(id.to_string()), dir.join("copy"));
+    std::fs::create_dir_all(to.join(id.to_string())).expect("created");
+    for file in std::fs::read_dir(from).expect("listed") {
+        let file = file.expect("listed");
+        let name = to.join(id.to_string()).join(file.file_name());
+        std::fs::copy(file.path(), name).expect("copied");
+    }
+    to
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -57,6 +57,7 @@ fn no_vote_while_the_leader_is_supported() {
     world.support[&n(3)].withdraw(n(1));
     let newer = world.elect(n(2), GROUP);
     assert!(newer > term);
+    until("the old leader knows", || (world.role(n(1), GROUP).term >= newer).then_some(()));
     let stale = wait(world.group(n(1), GROUP).propose(term, entry(99, 8)));
     assert_eq!(stale, Err(ProposeError::NotLeader));
     world.propose(n(2), 10..15).expect("acknowledged");
@@ -69,6 +70,7 @@ fn no_vote_while_the_leader_is_supported() {
 fn a_crashed_leader_is_replaced() {
     let mut world = World::led(3);
     world.propose(n(1), 0..30).expect("acknowledged");
+    world.agree(&[1, 2, 3], 0..30);
     world.crash(n(1), [5, 9, 0]);
     world.withdraw_all(n(1));
     world.elect(n(3), GROUP);

@@ -168,6 +168,7 @@ fn a_crash_at_any_step_of_an_installation_is_survived() {
         if world.running[&n(4)].raft.group(GROUP).is_none() {
             world.open(n(4), GROUP);
         }
+        world.running[&n(1)].raft.peer_reachable(n(4));
         world.agree(&[4], 0..next + 1);
     }
     let group = world.running[&n(4)].raft.group(GROUP).expect("open");

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use meridian_types::{PgError, Result, SqlState};
 
-use crate::client::{Client, CopyInput, Disconnected, FLUSH_BYTES, ResultColumn, Severity};
+use crate::client::{Client, CopyInput, Disconnected, FLUSH_BYTES};
 
 /// A file that COPY reads or writes.
 pub(super) struct FileClient {
@@ -89,21 +89,10 @@ impl Client for FileClient {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
-    fn row_description(&mut self, _: &[ResultColumn]) {}
-    fn no_data(&mut self) {}
-    fn parameter_description(&mut self, _: &[u32]) {}
-    fn command_complete(&mut self, _: &str) {}
-    fn empty_query(&mut self) {}
-    fn portal_suspended(&mut self) {}
-    fn notice(&mut self, _: Severity, _: &PgError) {}
     fn error(&mut self, _: &PgError) {}
-    fn parameter_status(&mut self, _: &str, _: &str) {}
-    fn copy_in_response(&mut self, _: bool, _: usize) {}
-    fn copy_out_response(&mut self, _: bool, _: usize) {}
     fn copy_data(&mut self, data: &[u8]) {
         self.buffer.extend_from_slice(data);
     }
-    fn copy_done(&mut self) {}
     async fn flush_if_full(&mut self) -> Result<(), Disconnected> {
         if self.buffer.len() > FLUSH_BYTES {
             self.write_out();

@@ -233,7 +233,7 @@ impl Given {
         if self.values.is_empty() {
             return Ok(true);
         }
-        crate::settings::parse_bool(&self.value())
+        meridian_types::io::chars::parse_bool(&self.value())
             .ok_or_else(|| syntax(format!("{} requires a Boolean value", self.name)))
     }
 

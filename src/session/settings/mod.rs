@@ -17,7 +17,6 @@ use meridian_types::{PgError, Result, SqlState};
 
 pub(crate) use table::{Context, Kind, SETTINGS, Setting, Unit};
 pub use table::{SERVER_VERSION, SERVER_VERSION_NUM};
-pub(crate) use value::parse_bool;
 
 type Values = BTreeMap<String, String>;
 

@@ -2,6 +2,7 @@
 
 use meridian_types::context::{DateOrder, DateStyle, IntervalStyle, Settings as Formatting};
 use meridian_types::datetime::TimeZone;
+use meridian_types::io::chars::parse_bool;
 use meridian_types::{PgError, Result, SqlState};
 
 use super::{Context, Kind, Setting, SettingRow, Unit};
@@ -154,19 +155,6 @@ fn with_unit(value: i64, unit: Unit) -> String {
     match steps.iter().find(|(factor, _)| value % factor == 0) {
         Some((factor, name)) => format!("{}{name}", value / factor),
         None => format!("{}kB", value * 8),
-    }
-}
-
-/// PostgreSQL's spellings of a boolean: any unambiguous prefix.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
-    let text = text.trim().to_lowercase();
-    let prefix_of = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
-    match text.as_str() {
-        "1" => Some(true),
-        "0" => Some(false),
-        _ if prefix_of("true", 1) || prefix_of("yes", 1) || prefix_of("on", 2) => Some(true),
-        _ if prefix_of("false", 1) || prefix_of("no", 1) || prefix_of("off", 2) => Some(false),
-        _ => None,
     }
 }
 

@@ -82,6 +82,15 @@ pub enum Trouble {
     AllStall,
     /// Everything, for seven seconds.
     Everything,
+    /// Two of three nodes hear nothing of each other and compete for the third, which restarts.
+    SharedVoter,
+}
+
+impl Trouble {
+    /// Nobody has a reason to lose a lease.
+    fn is_harmless(self) -> bool {
+        matches!(self, Self::Nothing | Self::AllStall)
+    }
 }
 
 impl LeaseOptions {

@@ -95,7 +95,7 @@ impl World {
             if time >= END {
                 break;
             }
-            if self.options.trouble != Trouble::Everything && time >= SETTLED && elections == 0 {
+            if self.options.trouble.is_harmless() && time >= SETTLED && elections == 0 {
                 elections = self.checks.report.elections;
             }
             self.faults();
@@ -109,7 +109,7 @@ impl World {
 
     fn judge(&mut self, elections: u64) {
         let held = self.checks.report.elections;
-        if self.options.trouble != Trouble::Everything && held != elections {
+        if self.options.trouble.is_harmless() && held != elections {
             let what = format!("{} elections more than at the beginning", held - elections);
             self.checks.broken("no_needless_failover", what);
         }
@@ -195,7 +195,7 @@ impl World {
             Wish::Send(to, packet) => self.send(id, to, packet),
             Wish::SyncLiveness if self.options.bug == Some(LeaseBug::ActsBeforeSync) => {
                 let wanted = self.node(id).wanted().expect("it is running");
-                self.at(sync + 300 * MS, id, What::Behind(boot, wanted));
+                self.at(sync + 1_500 * MS, id, What::Behind(boot, wanted));
             }
             Wish::SyncLiveness => self.at(sync, id, What::LivenessSynced(boot)),
             Wish::SyncVotes => self.at(sync, id, What::VotesSynced(boot)),
@@ -253,7 +253,11 @@ impl World {
                     }
                 }
             }
-            Trouble::Everything if self.time >= HEALED => self.heal(),
+            Trouble::Everything | Trouble::SharedVoter if self.time >= HEALED => self.heal(),
+            Trouble::SharedVoter => {
+                self.next_fault = self.time + 1_900 * MS + self.rng.below(900 * MS);
+                self.tempt();
+            }
             Trouble::Everything => {
                 self.next_fault = self.time + self.rng.below(700 * MS);
                 self.fault();
@@ -309,6 +313,25 @@ impl World {
         let (boot, wishes) = (node.boots, node.log_stalled(time, stalled));
         for wish in wishes {
             self.grant(id, boot, wish);
+        }
+    }
+
+    /// Two that would lead hear nothing of each other, and what they share forgets, or one of them
+    /// is out of breath for a while.
+    fn tempt(&mut self) {
+        let (one, two, shared) = (NodeId(1), NodeId(2), NodeId(3));
+        self.cut.extend([((one, two), END), ((two, one), END)]);
+        let victim = if self.rng.chance(0.5) { one } else { two };
+        let until = self.time + 1_500 * MS + self.rng.below(1_000 * MS);
+        if self.rng.chance(0.5) {
+            self.node(shared).process = None;
+            let restart = self.time + self.rng.below(300 * MS);
+            self.at(restart, shared, What::Restart);
+            self.cut.extend([((victim, shared), until), ((shared, victim), until)]);
+        } else {
+            self.log_stalled(victim, true);
+            let boot = self.node(victim).boots;
+            self.at(until, victim, What::LogRecovers(boot));
         }
     }
 

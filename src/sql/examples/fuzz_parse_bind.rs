@@ -32,7 +32,7 @@ use catalog::TestCatalog;
 /// Stack of the thread that runs the cases: the one of a session's thread.
 const STACK_BYTES: usize = 8 << 20;
 /// A case that takes longer is reported.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(2);
 /// Longest text that a mutation may grow to, bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -247,11 +247,18 @@ fn run(one: bool, seconds: u64, seed: u64, folder: Option<&str>) -> bool {
     failures.is_empty()
 }
 
-/// Whether a case is slow once more: the machine may have been busy.
+/// Whether a case takes as much of the processor: the machine may have been busy with other things.
 fn slow_again(text: &str) -> bool {
-    let began = Instant::now();
+    let began = (Instant::now(), on_processor());
     let _ = catch_unwind(AssertUnwindSafe(|| try_text(text)));
-    began.elapsed() > SLOW
+    let taken = on_processor().zip(began.1).map(|(now, then)| now.saturating_sub(then));
+    taken.unwrap_or_else(|| began.0.elapsed()) > SLOW
+}
+
+/// How long this thread has run, where the system tells.
+fn on_processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Notes a failure, with the shortest text that leads to it.

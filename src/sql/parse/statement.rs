@@ -87,15 +87,6 @@ pub enum Statement {
         /// NOWAIT
         nowait: bool,
     },
-    /// TRUNCATE
-    Truncate {
-        /// The tables.
-        tables: Vec<ObjectName>,
-        /// RESTART IDENTITY
-        restart: bool,
-        /// CASCADE
-        cascade: bool,
-    },
     /// LISTEN
     Listen(Ident),
     /// UNLISTEN name; `None` for `*`.
@@ -104,28 +95,6 @@ pub enum Statement {
     Notify(Ident, Option<String>),
     /// DISCARD, with its word in lower case: `all`, `plans`, `sequences`, `temp`.
     Discard(String),
-    /// VACUUM or ANALYZE
-    Maintain {
-        /// ANALYZE alone.
-        analyze_only: bool,
-        /// Options, in lower case.
-        options: Vec<(String, Option<String>)>,
-        /// Tables with their columns; none: all tables.
-        tables: Vec<(ObjectName, Vec<Ident>)>,
-    },
-    /// COMMENT ON
-    Comment {
-        /// Words between ON and the name, in lower case: `table`, `column`, `materialized view` …
-        object: String,
-        /// The object.
-        name: ObjectName,
-        /// Of a function or aggregate: its argument types.
-        args: Vec<DataType>,
-        /// Of a constraint, trigger, rule, policy: the table (or domain) it is ON.
-        on: Option<ObjectName>,
-        /// The comment; `None` for NULL.
-        text: Option<String>,
-    },
     /// DO
     Do {
         /// LANGUAGE, `plpgsql` by default.
@@ -135,12 +104,8 @@ pub enum Statement {
     },
     /// CALL, as the call's expression.
     Call(Box<Expr>),
-    /// CHECKPOINT
-    Checkpoint,
     /// LOAD 'library'
     Load(String),
-    /// REINDEX or CLUSTER: accepted, there is nothing to do.
-    Reorganise(&'static str),
 }
 
 /// The isolation levels as written.
@@ -334,8 +299,6 @@ impl Statement {
     pub fn writes(&self) -> Option<&'static str> {
         match self {
             Statement::Query(query) => query_writes(query),
-            Statement::Truncate { .. } => Some("TRUNCATE TABLE"),
-            Statement::Comment { .. } => Some("COMMENT"),
             Statement::Notify(..) => Some("NOTIFY"),
             Statement::Copy(copy) if !copy.to => Some("COPY FROM"),
             _ => None,

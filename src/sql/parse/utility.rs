@@ -1,6 +1,6 @@
 //! Which statement it is, and the utility statements.
 
-use sqlparser::ast::{Ident, ObjectName};
+use sqlparser::ast::ObjectName;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
@@ -56,7 +56,6 @@ impl Meridian {
             "copy" => self.copy(p),
             "explain" => self.explain(p, text, tokens),
             "lock" => self.lock(p),
-            "truncate" => self.truncate(p),
             "listen" => {
                 p.advance_token();
                 Ok(Statement::Listen(p.parse_identifier()?))
@@ -68,26 +67,14 @@ impl Meridian {
             }
             "notify" => self.notify(p),
             "discard" => self.discard(p),
-            "vacuum" | "analyze" | "analyse" => self.maintain(p),
-            "comment" => self.comment(p),
             "do" => self.do_block(p),
             "call" => {
                 p.advance_token();
                 Ok(Statement::Call(Box::new(self.primary(p)?)))
             }
-            "checkpoint" => {
-                p.advance_token();
-                Ok(Statement::Checkpoint)
-            }
             "load" => {
                 p.advance_token();
                 Ok(Statement::Load(p.parse_literal_string()?))
-            }
-            "reindex" | "cluster" => {
-                while p.peek_token_ref().token != Token::EOF {
-                    p.advance_token();
-                }
-                Ok(Statement::Reorganise(if word == "reindex" { "REINDEX" } else { "CLUSTER" }))
             }
             _ => unexpected(p),
         }
@@ -327,21 +314,6 @@ impl Meridian {
         }
     }
 
-    fn truncate(&self, p: &mut Parser) -> Parse<Statement> {
-        p.advance_token();
-        take_word(p, "table");
-        let tables = self.table_list(p)?;
-        let restart = take_words(p, &["restart", "identity"]);
-        if !restart {
-            take_words(p, &["continue", "identity"]);
-        }
-        let cascade = take_word(p, "cascade");
-        if !cascade {
-            take_word(p, "restrict");
-        }
-        Ok(Statement::Truncate { tables, restart, cascade })
-    }
-
     fn notify(&self, p: &mut Parser) -> Parse<Statement> {
         p.advance_token();
         let channel = p.parse_identifier()?;
@@ -361,95 +333,6 @@ impl Meridian {
         };
         p.advance_token();
         Ok(Statement::Discard(word))
-    }
-
-    fn maintain(&self, p: &mut Parser) -> Parse<Statement> {
-        let analyze_only = peek_word(p) != Some("vacuum");
-        p.advance_token();
-        let mut options = Vec::new();
-        if p.peek_token_ref().token == Token::LParen {
-            options = self.option_list(p)?;
-        }
-        while let Some(word @ ("full" | "freeze" | "verbose" | "analyze" | "analyse")) =
-            peek_word(p)
-        {
-            let name = word.replace("analyse", "analyze");
-            p.advance_token();
-            options.push((name, None));
-        }
-        let mut tables = Vec::new();
-        while matches!(p.peek_token_ref().token, Token::Word(_)) {
-            let name = p.parse_object_name(false)?;
-            let mut columns: Vec<Ident> = Vec::new();
-            if p.consume_token(&Token::LParen) {
-                columns = p.parse_comma_separated(Parser::parse_identifier)?;
-                p.expect_token(&Token::RParen)?;
-            }
-            tables.push((name, columns));
-            if !p.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        Ok(Statement::Maintain { analyze_only, options, tables })
-    }
-
-    fn comment(&self, p: &mut Parser) -> Parse<Statement> {
-        const KINDS: [&[&str]; 24] = [
-            &["access", "method"],
-            &["materialized", "view"],
-            &["foreign", "table"],
-            &["event", "trigger"],
-            &["procedural", "language"],
-            &["large", "object"],
-            &["table"],
-            &["column"],
-            &["constraint"],
-            &["index"],
-            &["view"],
-            &["sequence"],
-            &["schema"],
-            &["database"],
-            &["role"],
-            &["type"],
-            &["domain"],
-            &["function"],
-            &["procedure"],
-            &["aggregate"],
-            &["extension"],
-            &["trigger"],
-            &["policy"],
-            &["tablespace"],
-        ];
-        p.advance_token();
-        expect_word(p, "on")?;
-        let Some(kind) = KINDS.iter().find(|words| take_words(p, words)) else {
-            return unexpected(p);
-        };
-        let on_domain = kind == &["constraint"];
-        let name = p.parse_object_name(false)?;
-        let mut args = Vec::new();
-        if p.consume_token(&Token::LParen) && !p.consume_token(&Token::RParen) {
-            loop {
-                args.push(self.type_name(p)?);
-                if !p.consume_token(&Token::Comma) {
-                    break;
-                }
-            }
-            p.expect_token(&Token::RParen)?;
-        }
-        let mut on = None;
-        if take_word(p, "on") {
-            if on_domain {
-                take_word(p, "domain");
-            }
-            on = Some(p.parse_object_name(false)?);
-        }
-        expect_word(p, "is")?;
-        let text = match take_word(p, "null") {
-            true => None,
-            false => Some(p.parse_literal_string()?),
-        };
-        Ok(Statement::Comment { object: kind.join(" "), name, args, on, text })
     }
 
     fn do_block(&self, p: &mut Parser) -> Parse<Statement> {

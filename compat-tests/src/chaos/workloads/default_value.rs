@@ -61,9 +61,9 @@ impl DefaultValue {
             return self.change(session).await;
         }
         let answer = self.use_it(session, rng).await;
-        // Nothing that only reads or inserts has a reason to fail, but a node that is gone or full.
+        // Nothing that only reads or inserts has a reason to fail, but a node that is full or stops.
         match &answer {
-            Err(Trouble::Refused(code)) if code != "53100" => {
+            Err(Trouble::Refused(code)) if !matches!(code.as_str(), "53100" | "57014") => {
                 Err(Trouble::Wrong(format!("{code} to a client that changes no definition")))
             }
             _ => answer,

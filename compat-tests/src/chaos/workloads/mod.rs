@@ -105,7 +105,7 @@ fn any_level(rng: &mut StdRng) -> Isolation {
 }
 
 /// A mutex whose poison doesn't matter: a client that panicked ends the run anyway.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
