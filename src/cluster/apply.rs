@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meridian_base::keys::range_state_key;
-use meridian_base::{RangeId, Timestamp};
+use meridian_base::keys::{range_state_key, txn_span};
+use meridian_base::{RangeId, Span, Timestamp};
 use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::{Command, LogEntry};
-use meridian_replication::{Applier, Publish};
+use meridian_replication::{Applier, Part, Publish};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
 use meridian_storage::{Load, StorageError, mvcc};
 
@@ -162,6 +162,24 @@ impl Applier for EntryApplier {
             core.read.cache.loaded(load);
             drop(kept);
         }))
+    }
+
+    fn content(&self) -> Option<Vec<Part>> {
+        let everything = Span::all();
+        Some(vec![
+            (Keyspace::Cur, everything.physical()),
+            (Keyspace::Cur, txn_span(&everything)),
+            (Keyspace::Hist, everything.physical()),
+        ])
+    }
+
+    fn installed(&self) -> Result<(), StorageError> {
+        let core = &self.core;
+        core.read.cache.clear();
+        let applied = recovered_commit_ts(core.read.engine.as_ref())?;
+        core.pipeline.installed(applied);
+        core.reset_applied(applied);
+        Ok(())
     }
 
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {

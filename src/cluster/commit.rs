@@ -174,6 +174,13 @@ impl CommitPipeline {
         (ordered.sequencer, ordered.term, ordered.closed) = (sequencer, term, None);
     }
 
+    /// A snapshot has taken the place of what was applied here. What it holds was committed by others.
+    pub(crate) fn installed(&self, applied: Timestamp) {
+        let mut ordered = self.ordered.lock();
+        ordered.sequencer = Sequencer::new(applied, self.ring_len);
+        ordered.outcomes = Outcomes::new(applied, OUTCOMES_MAX);
+    }
+
     /// Does this node lead in this term?
     pub(crate) fn leads(&self, term: u64) -> bool {
         let ordered = self.ordered.lock();

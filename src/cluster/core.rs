@@ -190,6 +190,11 @@ impl Core {
         }
     }
 
+    /// A snapshot has brought everything up to here, and nothing else.
+    pub(crate) fn reset_applied(&self, ts: Timestamp) {
+        self.applied.store(ts.0, Ordering::Release);
+    }
+
     pub(crate) fn next_txn_id(&self) -> u64 {
         self.next_txn.fetch_add(1, Ordering::Relaxed)
     }

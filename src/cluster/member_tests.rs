@@ -200,3 +200,40 @@ async fn nothing_acknowledged_is_lost_with_the_leaseholder() {
     }
     end(&mut nodes).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_node_gets_the_content_when_the_log_no_longer_has_it() {
+    let mut nodes = three().await;
+    for n in 0..50 {
+        add(&nodes[0], n).await.expect("adds");
+    }
+    for node in &nodes {
+        node.store().checkpoint().await.expect("purges");
+    }
+    // One is gone for good: a fourth takes its place.
+    nodes[2].kill().await;
+    let mut all = rows(&nodes);
+    all[2].leaving = true;
+    let mut fourth = Node {
+        id: NodeId(4),
+        dir: TempDir::new().expect("a directory"),
+        address: free_address(),
+        store: None,
+    };
+    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
+    nodes[0].store().register_node(all[2].clone()).await;
+    nodes[0].store().register_node(all[3].clone()).await;
+    fourth.start(&all).await;
+    eventually("the new node has all", || {
+        fourth.store().applied() >= nodes[0].store().applied() && fourth.store().core().replicates()
+    })
+    .await;
+    for n in 0..50 {
+        let row = fourth.store().core().read.get(&key(n), fourth.store().applied());
+        assert!(row.expect("reads").is_some(), "row {n} is in its own copy");
+    }
+    add(&fourth, 0).await.expect("adds");
+    assert_eq!(value(&nodes[1], 0).await, 2);
+    nodes.push(fourth);
+    end(&mut nodes).await;
+}
