@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod benchmarks;
+mod cluster;
 mod drivers;
 mod durability;
 mod memory;

@@ -266,7 +266,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let action = action.to_owned();
             let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
-            println!("{:>4}  {:<5}  {:<12}  {:<22}  {}", "id", "live", "role", "peer", "sql");
+            println!("{:>4}  {:<5}  {:<12}  {:<22}  sql", "id", "live", "role", "peer");
             for node in answer.nodes {
                 let live = if node.live { "yes" } else { "no" };
                 let role =

@@ -74,7 +74,7 @@ pub trait Client: Send {
     /// The portal has more rows.
     fn portal_suspended(&mut self) {}
     /// A notice.
-    fn notice(&mut self, severity: Severity, _: &PgError) {}
+    fn notice(&mut self, _: Severity, _: &PgError) {}
     /// An error.
     fn error(&mut self, error: &PgError);
     /// A setting that clients are told of has changed.

@@ -108,10 +108,57 @@ impl Fleet {
         (0..self.len()).map(url).collect()
     }
 
+    /// Where the nodes reach each other.
+    pub fn peers(&self) -> Vec<String> {
+        (0..self.len()).map(|node| self.at(node, PEER_PORT)).collect()
+    }
+
+    /// Peer address and role of each node, as the first one tells that answers.
+    pub fn roles(&self) -> Result<Vec<(String, String)>> {
+        for node in (0..self.len()).filter(|node| self.nodes[*node].child.is_some()) {
+            let mut words = self.net.prefix(node);
+            words.push(self.shape.binary.display().to_string());
+            let host = self.at(node, PEER_PORT);
+            words.extend(["node", "status", "--insecure", "--host", &host].map(str::to_owned));
+            let output = Command::new(&words[0]).args(&words[1..]).output()?;
+            if !output.status.success() {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let rows = text.lines().skip(1).map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let word = |at: usize| words.get(at).copied().unwrap_or_default().to_owned();
+                // id, live, role, perhaps "(leaving)", peer
+                (word(if word(3) == "(leaving)" { 4 } else { 3 }), word(2))
+            });
+            return Ok(rows.collect());
+        }
+        bail!("no node tells the others' roles");
+    }
+
+    /// The node that holds the lease; the only one, if there is only one.
+    pub fn leaseholder(&self) -> Result<usize> {
+        if self.len() == 1 {
+            return Ok(0);
+        }
+        for _ in 0..200 {
+            let roles = self.roles().unwrap_or_default();
+            let leader = roles.iter().find(|(_, role)| role == "leaseholder");
+            let number = leader.and_then(|(peer, _)| self.peers().iter().position(|p| p == peer));
+            if let Some(number) = number {
+                return Ok(number);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("no node holds the lease");
+    }
+
     fn init(&self) -> Result<()> {
         let host = self.at(0, PEER_PORT);
         for _ in 0..START_LIMIT {
-            let init = Command::new(&self.shape.binary).args(["init", "--host", &host]).output()?;
+            let init = Command::new(&self.shape.binary)
+                .args(["init", "--insecure", "--host", &host])
+                .output()?;
             if init.status.success() {
                 return Ok(());
             }

@@ -13,7 +13,6 @@ use rand::rngs::StdRng;
 
 use super::client::Session;
 use super::fleet::Fleet;
-use super::nemesis::leaseholder;
 
 /// The gaps of some kills.
 #[derive(Clone, Debug, Default)]
@@ -81,14 +80,15 @@ pub async fn measure(fleet: &mut Fleet, kills: usize, seed: u64) -> Result<Gaps>
     let mut session = Session::new(&fleet.urls(), 0);
     session.connect(&mut rng).await.ok().context("cannot connect")?;
     let tables = "DROP TABLE IF EXISTS chaos_gap; CREATE TABLE chaos_gap (id int PRIMARY KEY)";
-    session.texts(tables).await.ok().context("cannot make the table")?;
+    if let Err(trouble) = session.texts(tables).await {
+        bail!("cannot make the table: {trouble:?}");
+    }
     let writer = Arc::new(Writer::default());
     let task = tokio::spawn(Arc::clone(&writer).write(Session::new(&fleet.urls(), 1), seed));
     let mut gaps = Gaps::default();
     for _ in 0..kills {
         writer.wait_for(200).await?;
-        let _ = session.connect(&mut rng).await;
-        let node = leaseholder(&session).await.unwrap_or(0).min(fleet.len() - 1);
+        let node = fleet.leaseholder()?;
         let before = writer.acks().len();
         fleet.kill(node)?;
         if fleet.len() == 1 {
@@ -119,10 +119,7 @@ pub async fn measure(fleet: &mut Fleet, kills: usize, seed: u64) -> Result<Gaps>
 /// Keeps every core busy for so long and counts how often the leaseholder changes: nothing has failed,
 /// so each change is a false election.
 pub async fn false_elections(fleet: &Fleet, length: Duration, cores: usize) -> Result<usize> {
-    let mut rng = StdRng::seed_from_u64(0);
-    let mut session = Session::new(&fleet.urls(), 0);
-    session.connect(&mut rng).await.ok().context("cannot connect")?;
-    let mut holder = leaseholder(&session).await?;
+    let mut holder = fleet.leaseholder()?;
     let stop = Arc::new(AtomicBool::new(false));
     let spinners: Vec<_> = (0..cores)
         .map(|_| {
@@ -137,12 +134,9 @@ pub async fn false_elections(fleet: &Fleet, length: Duration, cores: usize) -> R
     let (mut changes, end) = (0, tokio::time::Instant::now() + length);
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        if session.connect(&mut rng).await.is_ok()
-            && let Ok(now) = leaseholder(&session).await
-        {
-            changes += usize::from(now != holder);
-            holder = now;
-        }
+        let now = fleet.leaseholder()?;
+        changes += usize::from(now != holder);
+        holder = now;
     }
     stop.store(true, Ordering::Relaxed);
     for spinner in spinners {

@@ -66,7 +66,7 @@ impl Nemesis {
             Nemesis::KillLeaseholder | Nemesis::LeaseShuffle if !several => {
                 Some("there is one node".to_owned())
             }
-            Nemesis::KillLeaseholder => leaseholder(session).await.err().map(|e| e.to_string()),
+            Nemesis::KillLeaseholder => fleet.leaseholder().err().map(|e| e.to_string()),
             Nemesis::Partition | Nemesis::OneWay => match (several, fleet.net) {
                 (false, _) => Some("there is one node".to_owned()),
                 (true, Net::Loopback) => Some("network namespaces are not permitted".to_owned()),
@@ -102,7 +102,7 @@ impl Nemesis {
             }
             Nemesis::KillLeaseholder => {
                 let _ = session.connect(rng).await;
-                let node = leaseholder(session).await.unwrap_or(node).min(fleet.len() - 1);
+                let node = fleet.leaseholder().unwrap_or(node);
                 fleet.kill(node)?;
                 hold().await;
                 fleet.restart(node)?;
@@ -195,23 +195,6 @@ async fn refused(session: &Session, statement: &str) -> Option<String> {
             Some(text)
         }
         _ => None,
-    }
-}
-
-/// The node, counted from 0, that holds the most leases, as `SHOW RANGES` says.
-pub async fn leaseholder(session: &Session) -> Result<usize> {
-    let rows = match session.rows("SELECT lease_holder FROM [SHOW RANGES]").await {
-        Ok(rows) => rows,
-        Err(trouble) => bail!("SHOW RANGES: {trouble:?}"),
-    };
-    let mut counts = std::collections::BTreeMap::new();
-    for node in rows.iter().filter_map(|row| row[0].as_deref()?.parse::<usize>().ok()) {
-        *counts.entry(node).or_insert(0) += 1;
-    }
-    let most = counts.into_iter().max_by_key(|(_, count)| *count);
-    match most {
-        Some((node, _)) => Ok(node.saturating_sub(1)),
-        None => bail!("SHOW RANGES names no leaseholder"),
     }
 }
 

@@ -11,7 +11,6 @@ use meridian_catalog::{Catalog, Descriptor, Overlay, Relation, TableDesc, key};
 use meridian_cluster::{Span, Store};
 use meridian_types::Result;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::kv;
 

@@ -1,0 +1,68 @@
+//! Three nodes are one database: any of them takes any statement, and none of them is needed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use compat_tests::chaos::fleet::{Fleet, Shape};
+use compat_tests::{pgbench, process};
+
+/// Waits for what must come, however slow the machine is.
+fn eventually<T>(what: &str, mut done: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut last = None;
+    for _ in 0..600 {
+        match done() {
+            Ok(value) => return Ok(value),
+            Err(error) => last = Some(error),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(last.context("tried")?.context(format!("never: {what}")))
+}
+
+#[test]
+fn any_node_serves_and_none_is_needed() -> Result<()> {
+    let binary = process::binary()?;
+    let mut fleet = Fleet::start(Shape { binary, nodes: 3, disk_mib: None })?;
+    let urls = fleet.urls();
+    eventually("three copies", || {
+        let all = fleet.roles()?;
+        match all.iter().filter(|(_, role)| role == "voter" || role == "leaseholder").count() {
+            3 => Ok(()),
+            _ => bail!("{all:?}"),
+        }
+    })?;
+
+    // What one node defines, every other knows at once.
+    pgbench::psql(&urls[1], "CREATE TABLE t (id int PRIMARY KEY, v text)")?;
+    pgbench::psql(&urls[2], "INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 500) g")?;
+    pgbench::psql(&urls[0], "ALTER TABLE t ADD COLUMN n serial")?;
+    for url in &urls {
+        assert_eq!(pgbench::psql(url, "SELECT count(*), max(n) FROM t")?, "500|500");
+    }
+    assert_eq!(pgbench::psql(&urls[2], "SELECT v FROM t WHERE id = 7")?, "row 7");
+
+    // pgbench through all nodes at once.
+    pgbench::run(&urls[1], &["-i", "-s", "1", "-q"])?;
+    let args = ["-n", "-c", "3", "-t", "60", "-M", "prepared"];
+    let runs: Vec<_> = urls.iter().map(|url| pgbench::spawn(url, &args)).collect::<Result<_>>()?;
+    for mut run in runs {
+        assert!(run.wait()?.success(), "a pgbench has failed");
+    }
+    pgbench::check_sums(&urls[0])?;
+
+    // Without the leaseholder.
+    let dead = fleet.leaseholder()?;
+    fleet.kill(dead)?;
+    let (a, b) = ((dead + 1) % 3, (dead + 2) % 3);
+    pgbench::run(&urls[a], &["-n", "-c", "2", "-t", "20", "-M", "prepared"])?;
+    pgbench::psql(&urls[b], "CREATE TABLE after (id int PRIMARY KEY)")?;
+    pgbench::psql(&urls[a], "INSERT INTO after VALUES (1)")?;
+    let sum = pgbench::check_sums(&urls[b])?;
+
+    // It comes back and knows all of it.
+    fleet.restart(dead)?;
+    eventually("the node that was killed serves again", || pgbench::psql(&urls[dead], "SELECT 1"))?;
+    assert_eq!(pgbench::check_sums(&urls[dead])?, sum);
+    assert_eq!(pgbench::psql(&urls[dead], "SELECT count(*) FROM after")?, "1");
+    Ok(())
+}
