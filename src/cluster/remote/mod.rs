@@ -23,10 +23,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, KvError, Timestamp};
+use meridian_kv::api::{Bytes, Timestamp};
 use meridian_rpc::Transport;
 use parking_lot::Mutex;
 
+use crate::commit::CommitError;
 use crate::core::Core;
 use guests::Guests;
 
@@ -103,12 +104,12 @@ impl Cluster {
     }
 
     /// Fails when a node may change rows by a form of a table that is just being changed: `locked` are the
-    /// nodes on which its lock is held.
-    pub(crate) fn check_locked(&self, locked: &[NodeId]) -> Result<(), KvError> {
+    /// nodes on which its lock is held. To be tried again when it is held on all.
+    pub(crate) fn check_locked(&self, locked: &[NodeId]) -> Result<(), CommitError> {
         let stale = self.stale.lock();
         let mut live = self.live();
         live.retain(|node| !stale.contains(node) && !locked.contains(node));
-        if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(KvError::CONCURRENT_UPDATE) }
+        if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
     }
 
     /// The range is led elsewhere.

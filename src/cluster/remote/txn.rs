@@ -375,6 +375,26 @@ impl Txn {
         Ok(())
     }
 
+    /// Takes this transaction's strong table locks on nodes that have come since.
+    pub(crate) async fn reach_all_nodes(&mut self) -> Result<(), KvError> {
+        if !self.tables.iter().any(|held| !is_weak(held.mode)) {
+            return Ok(());
+        }
+        let cluster = self.cluster()?;
+        let (owner, me, limits) = (self.state.owner(), self.core.node, self.limits.clone());
+        for held in self.tables.iter_mut().filter(|held| !is_weak(held.mode)) {
+            for node in cluster.live().into_iter().filter(|node| *node != me) {
+                if held.elsewhere.iter().any(|(known, _)| *known == node) {
+                    continue;
+                }
+                let how = (held.mode, WaitPolicy::Block);
+                let locked = cluster.lock_table_at(node, owner, held.table, how, &limits).await?;
+                held.elsewhere.extend(locked.map(|before| (node, before)));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn advisory_lock_away(
         &mut self,
         owner: Owner,

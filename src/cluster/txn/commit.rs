@@ -156,6 +156,7 @@ impl Txn {
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         loop {
+            self.reach_all_nodes().await?;
             let this = Try::new(id, self.core.hlc.now());
             let outcome = match self.core.lease.home(self.core.node, &self.core.hlc) {
                 Home::Here(epoch) => self.commit_copy_here(&mut changes, this, epoch).await,
