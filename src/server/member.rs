@@ -5,6 +5,7 @@
 //! lies in `cluster.json` in its data directory, written once, with the addresses of the others as they
 //! become known.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,9 +163,10 @@ async fn found_or_join(
         "waiting to become a member: run `meridian init` once, or give --join a node that is one"
     );
     let mut founding = switchboard.await_founding();
+    let mut said = BTreeSet::new();
     loop {
         for address in options.join.iter().filter(|address| **address != options.peer) {
-            if let Some(reply) = ask(rpc, address, options, sql_address).await? {
+            if let Some(reply) = ask(rpc, address, options, sql_address, &mut said).await? {
                 tracing::info!(node = reply.node, "joined the cluster");
                 let nodes = reply.nodes.iter().map(Known::of).collect();
                 let cluster = format!("{:032x}", reply.cluster());
@@ -190,12 +192,13 @@ fn found(asked: Founding) -> Identity {
     Identity { cluster: format!("{cluster:032x}"), node: 1, founder: true, nodes: Vec::new() }
 }
 
-/// Asks a node to be let in; `None`: it can't, or can't yet.
+/// Asks a node to be let in; `None`: it can't, or can't yet. Each reason is told once.
 async fn ask(
     rpc: &Rpc,
     address: &str,
     options: &MemberOptions,
     sql_address: &str,
+    said: &mut BTreeSet<String>,
 ) -> Result<Option<JoinReply>, Failure> {
     let request = JoinRequest {
         address: options.peer.clone(),
@@ -212,7 +215,10 @@ async fn ask(
             Err(Failure(format!("{address} does not let this node in: {why}")))
         }
         Err(error) => {
-            tracing::debug!(%error, address, "not let in yet");
+            let why = error.to_string();
+            if said.insert(why.clone()) {
+                tracing::warn!(why, address, "not let in yet");
+            }
             Ok(None)
         }
     }

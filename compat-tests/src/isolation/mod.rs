@@ -1,7 +1,7 @@
 //! A runner for PostgreSQL's isolation specs: what several sessions see of each other, step by step.
 //!
 //! [`spec`] reads the files, [`run`] plays a permutation over [`wire`] connections and writes down
-//! what happened as PostgreSQL's own runner does ([`print`] for results), [`score`] holds that against
+//! what happened as PostgreSQL's own runner does ([`mod@print`] for results), [`score`] holds that against
 //! the expected text, and [`serial`] asks what is left whether it was serializable.
 
 pub mod print;

@@ -44,7 +44,7 @@ pub struct TxnOptions {
 /// The answer to a request for a row lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locked {
-    /// Locked by somebody else, and the policy was [`WaitPolicy::Skip`].
+    /// Locked by somebody else, and the policy was [`crate::WaitPolicy::Skip`].
     Skipped,
     /// Held. READ COMMITTED runs its statement again when `changed`; higher levels raise 40001.
     Held {
