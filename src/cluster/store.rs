@@ -1,5 +1,6 @@
 //! One node's store: the engine with its log, and the background tasks on them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -101,10 +102,16 @@ impl Store {
         }
     }
 
-    /// This node has read the whole catalog again: the leaseholder may let it write.
-    pub fn catalog_read(&self) {
+    /// This node begins to read the whole catalog. What it answers is to be handed to
+    /// [`Store::catalog_read`] when that is done.
+    pub fn begin_catalog(&self) -> BTreeMap<NodeId, u64> {
+        self.among.as_ref().map(|among| among.register.epochs()).unwrap_or_default()
+    }
+
+    /// The whole catalog has been read: the leaseholder may let this node write.
+    pub fn catalog_read(&self, begun: BTreeMap<NodeId, u64>) {
         if let Some(among) = &self.among {
-            among.cluster.tell_refreshed();
+            among.cluster.catalog_read(begun);
         }
     }
 

@@ -30,6 +30,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 struct Campaign {
     since: Option<Instant>,
     attempt: u32,
+    /// The newest term that is accounted for: a newer one is another candidate's.
+    term: u64,
 }
 
 /// Keeps one range's lease.
@@ -91,20 +93,22 @@ impl Keeper {
             self.look(now);
             if self.surveyed.is_none_or(|last| last.elapsed() >= SURVEY) {
                 self.surveyed = Some(Instant::now());
-                self.register.survey(&self.counted).await;
+                // Apart: it may have to wait for other nodes, and the lease must not.
+                let (register, counted) = (Arc::clone(&self.register), self.counted.clone());
+                tokio::spawn(async move { register.survey(&counted).await });
             }
             tokio::select! {
                 () = stop.notified() => return,
                 changed = role.changed() => if changed.is_err() { return },
-                Ok(Withdrawn { node, .. }) = withdrawn.recv() => self.gone(node),
+                Ok(Withdrawn { node, epoch }) = withdrawn.recv() => self.gone(node, epoch),
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
     /// A node is not heard of any more.
-    fn gone(&self, node: NodeId) {
-        self.cluster.node_gone(node);
+    fn gone(&self, node: NodeId, epoch: u64) {
+        self.cluster.node_gone(node, epoch);
         let live = self.cluster.live().into_iter().filter(|other| *other != node).collect();
         self.cluster.set_live(live);
     }
@@ -176,10 +180,19 @@ impl Keeper {
             return;
         }
         let Some(rank) = lease::rank(self.group.id(), me, voters, gone) else { return };
+        if self.campaign.since.is_none() {
+            self.campaign.term = role.term;
+        } else if role.term > self.campaign.term {
+            // Another candidate was voted for: it gets the time of a round to take over. Otherwise, on a slow
+            // machine, two depose each other time and again.
+            self.campaign.term = role.term;
+            self.campaign.attempt = self.campaign.attempt.saturating_add(1);
+        }
         let since = *self.campaign.since.get_or_insert_with(Instant::now);
         let after = lease::campaign_after(rank, voters, gone, self.campaign.attempt);
         if since.elapsed() >= after {
             self.campaign.attempt = self.campaign.attempt.saturating_add(1);
+            self.campaign.term = role.term + 1;
             tracing::info!(range = %self.group.id(), ?gone, "campaigning");
             self.group.campaign();
         }

@@ -20,7 +20,7 @@ use prost::Message;
 
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
-use crate::remote::{Cluster, Op};
+use crate::remote::{Cluster, Epoch, Op};
 use crate::txn::{Txn, TxnOptions};
 
 /// First byte of a node's row.
@@ -129,8 +129,8 @@ pub(crate) struct Register {
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
     changing: Arc<Mutex<bool>>,
-    /// The leaseholder at the last survey, and the epoch in which it supported this node.
-    followed: Mutex<Option<(NodeId, u64)>>,
+    /// The epochs in which the others supported this node at the last survey.
+    followed: Mutex<BTreeMap<NodeId, u64>>,
 }
 
 impl Register {
@@ -269,15 +269,27 @@ impl Register {
         }
     }
 
-    /// When the leaseholder is another one, or has given this node up meanwhile, changes of the catalog may
-    /// have been announced without this node.
+    /// In which epochs the others support this node.
+    pub(crate) fn epochs(&self) -> BTreeMap<NodeId, u64> {
+        let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
+        let epoch = |node: NodeId| (node, self.liveness.support_from(node).epoch);
+        known.into_iter().filter(|node| *node != self.core.node).map(epoch).collect()
+    }
+
+    /// When another node has given this one up meanwhile, changes of the catalog may have been announced
+    /// without it: it is read again. The leaseholder is told how fresh it is, time and again, since it may
+    /// have become the leaseholder just now.
     fn notice_absence(&self) {
-        let Some(leader) = self.core.lease.leader() else { return };
-        let epoch = self.liveness.support_from(leader).epoch;
-        let now = Some((leader, epoch));
-        let before = std::mem::replace(&mut *self.followed.lock(), now);
-        if before != now && leader != self.core.node {
-            self.cluster.catalog_changed(Bytes::new());
+        let now = self.epochs();
+        let before = std::mem::replace(&mut *self.followed.lock(), now.clone());
+        if before != now && !self.cluster.catalog_changed(Bytes::new()) {
+            self.cluster.catalog_read(now);
+        }
+        let leader = self.core.lease.leader().filter(|leader| *leader != self.core.node);
+        if let Some(leader) = leader
+            && let Some(epoch) = self.cluster.read_in(leader)
+        {
+            self.cluster.tell(leader, Op::Refreshed(Epoch { epoch }));
         }
     }
 

@@ -8,7 +8,7 @@ use meridian_kv::api::{Bytes, KvError};
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response};
+use super::messages::{Answer, Counter, Op, Opaque, Request, Response};
 use super::{Cluster, SERVICE};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
@@ -127,13 +127,6 @@ impl Cluster {
             }
         });
         futures::future::join_all(telling).await;
-    }
-
-    /// Tells all nodes that live that this one has read the catalog again.
-    pub(crate) fn tell_refreshed(self: &Arc<Self>) {
-        for node in self.live().into_iter().filter(|node| *node != self.core.node) {
-            self.tell(node, Op::Refreshed(Empty {}));
-        }
     }
 
     /// Tells a node something until it has heard it or is gone; in the background. What is told and asked

@@ -53,11 +53,18 @@ pub(crate) enum Op {
     Protect(At),
     /// The sender has read the catalog again.
     #[prost(message, tag = "16")]
-    Refreshed(Empty),
+    Refreshed(Epoch),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Empty {}
+
+/// The epoch in which the receiver supported the sender when that began to read the catalog.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Epoch {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct At {

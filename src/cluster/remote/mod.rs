@@ -18,7 +18,7 @@ mod messages;
 mod serve;
 mod txn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::core::Core;
 use guests::Guests;
 
 pub(crate) use ask::{Asked, Search};
-pub(crate) use messages::{Answer, At, Op, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, ScanPage};
 
 /// The service number of requests about keys.
 pub(crate) const SERVICE: u8 = 2;
@@ -53,9 +53,13 @@ pub(crate) struct Cluster {
     /// The oldest snapshots in use on other nodes.
     protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
     on_catalog_change: OnceLock<OnCatalogChange>,
-    /// Nodes that were given up and have not said since that they read the catalog again: they may not
-    /// know of tables' new forms.
-    stale: Mutex<BTreeSet<NodeId>>,
+    /// Nodes that were given up, with the epoch in which they may be supported again: they may not know of
+    /// tables' new forms …
+    stale: Mutex<BTreeMap<NodeId, u64>>,
+    /// … until they have read the catalog in that epoch or a later one, as they say.
+    fresh: Mutex<BTreeMap<NodeId, u64>>,
+    /// The epochs in which the others supported this node when it last began to read the catalog, and did.
+    read_in: Mutex<BTreeMap<NodeId, u64>>,
 }
 
 impl Cluster {
@@ -68,6 +72,8 @@ impl Cluster {
             protected: Mutex::default(),
             on_catalog_change: OnceLock::new(),
             stale: Mutex::default(),
+            fresh: Mutex::default(),
+            read_in: Mutex::default(),
         });
         cluster.core.join(&cluster);
         cluster
@@ -87,28 +93,40 @@ impl Cluster {
     }
 
     /// A node is certainly gone, or certainly not able to commit: what it holds here goes.
-    pub(crate) fn node_gone(&self, node: NodeId) {
-        self.stale.lock().insert(node);
+    pub(crate) fn node_gone(&self, node: NodeId, epoch: u64) {
+        self.stale.lock().insert(node, epoch);
         self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
     }
 
-    /// A node has read the catalog again.
-    fn refreshed(&self, node: NodeId) {
-        self.stale.lock().remove(&node);
+    /// A node has read the catalog, while this one supported it in that epoch.
+    fn refreshed(&self, node: NodeId, epoch: u64) {
+        let mut fresh = self.fresh.lock();
+        let known = fresh.entry(node).or_default();
+        *known = epoch.max(*known);
     }
 
     /// May this node change anything?
     fn may_write(&self, node: NodeId) -> bool {
-        !self.stale.lock().contains(&node)
+        let Some(epoch) = self.stale.lock().get(&node).copied() else { return true };
+        self.fresh.lock().get(&node).is_some_and(|fresh| *fresh >= epoch)
+    }
+
+    /// This node has read the catalog, which it began to do in these epochs.
+    pub(crate) fn catalog_read(&self, epochs: BTreeMap<NodeId, u64>) {
+        *self.read_in.lock() = epochs;
+    }
+
+    /// In which epoch that was, as to one node.
+    pub(crate) fn read_in(&self, node: NodeId) -> Option<u64> {
+        self.read_in.lock().get(&node).copied()
     }
 
     /// Fails when a node may change rows by a form of a table that is just being changed: `locked` are the
     /// nodes on which its lock is held. To be tried again when it is held on all.
     pub(crate) fn check_locked(&self, locked: &[NodeId]) -> Result<(), CommitError> {
-        let stale = self.stale.lock();
         let mut live = self.live();
-        live.retain(|node| !stale.contains(node) && !locked.contains(node));
+        live.retain(|node| self.may_write(*node) && !locked.contains(node));
         if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
     }
 
@@ -123,13 +141,13 @@ impl Cluster {
         let _ = self.on_catalog_change.set(heard);
     }
 
-    /// Others have changed the catalog: so, or (without a word) anyhow.
-    pub(crate) fn catalog_changed(self: &Arc<Self>, change: Bytes) {
-        match self.on_catalog_change.get() {
-            Some(heard) => heard(change),
-            // Nobody keeps anything of the catalog yet that could be old.
-            None => self.tell_refreshed(),
+    /// Others have changed the catalog: so, or (without a word) anyhow. False: nobody here keeps any.
+    pub(crate) fn catalog_changed(&self, change: Bytes) -> bool {
+        let heard = self.on_catalog_change.get();
+        if let Some(heard) = heard {
+            heard(change);
         }
+        heard.is_some()
     }
 
     fn protect(&self, node: NodeId, oldest: Timestamp) {

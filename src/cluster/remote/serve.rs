@@ -20,9 +20,9 @@ use prost::Message;
 use super::Cluster;
 use super::guests::Guest;
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, LockRow, LockTable, Name, Op,
-    Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock, UnlockTable,
-    Who, WireLocked,
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, Epoch, LockRow, LockTable,
+    Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock,
+    UnlockTable, Who, WireLocked,
 };
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
@@ -101,11 +101,12 @@ impl Cluster {
             Op::LockTable(lock) => Box::pin(self.serve_lock_table(lock)).await,
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
-                self.catalog_changed(change.bytes);
+                // Without a listener there is nothing that could be old.
+                let _ = self.catalog_changed(change.bytes);
                 Ok(Answer::Done(At::default()))
             }
-            Op::Refreshed(Empty {}) => {
-                self.refreshed(from);
+            Op::Refreshed(Epoch { epoch }) => {
+                self.refreshed(from, epoch);
                 Ok(Answer::Done(At::default()))
             }
             Op::Protect(at) => {

@@ -79,7 +79,7 @@ fn apply(node: &Node, changes: Vec<Change>) {
 async fn reload(node: Weak<Node>) {
     loop {
         let Some(node) = node.upgrade() else { return };
-        let before = node.catalog_epoch();
+        let (before, begun) = (node.catalog_epoch(), node.store().begin_catalog());
         let loaded: Catalog = match load(node.store()).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -90,7 +90,7 @@ async fn reload(node: Weak<Node>) {
         };
         if node.catalog_epoch() == before {
             node.update_catalog(|_| loaded.clone());
-            node.store().catalog_read();
+            node.store().catalog_read(begun);
             return;
         }
     }
