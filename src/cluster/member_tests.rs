@@ -237,3 +237,19 @@ async fn a_new_node_gets_the_content_when_the_log_no_longer_has_it() {
     nodes.push(fourth);
     end(&mut nodes).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_lock_that_was_dropped_is_verified_at_the_commit() {
+    let mut nodes = three().await;
+    add(&nodes[0], 1).await.expect("adds");
+    let mut txn = nodes[1].begin();
+    let locked = txn.lock(&key(1), Strength::Update, WaitPolicy::Block).await.expect("locks");
+    assert!(matches!(locked, Locked::Held { newest: Some(_), .. }));
+    txn.put(key(2), Bytes::from("derived"));
+    // As if the leaseholder had given the node up for a while.
+    nodes[0].store().forget_guests_of(nodes[1].id);
+    add(&nodes[2], 1).await.expect("nothing holds the row any more");
+    let refused = txn.commit().await;
+    assert_eq!(refused, Err(KvError::CONCURRENT_UPDATE), "the row is not as it was");
+    end(&mut nodes).await;
+}

@@ -331,6 +331,12 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(crate) fn forget_guests_of(&self, node: NodeId) {
+        let among = self.among.as_ref().expect("a member");
+        among.cluster.guests.end_of_node(&self.core, node);
+    }
+
+    #[cfg(test)]
     pub(crate) fn voters(&self) -> usize {
         self.among.as_ref().expect("a member").register.voters()
     }

@@ -210,10 +210,7 @@ pub(crate) struct Commit {
     pub(crate) reads: Vec<WireSpan>,
     #[prost(message, required, tag = "7")]
     pub(crate) patience: Patience,
-    /// The lease under which locks were taken; 0 = none were. Under another one they are gone.
-    #[prost(uint64, tag = "8")]
-    pub(crate) locked_in: u64,
-    /// Keys that are locked but not written: verified if the locks are gone.
+    /// Keys that are locked but not written: verified if their locks are gone.
     #[prost(message, repeated, tag = "9")]
     pub(crate) verify: Vec<WireVerify>,
     #[prost(message, required, tag = "10")]

@@ -274,9 +274,9 @@ impl Cluster {
     }
 
     async fn serve_commit(&self, commit: Commit) -> Served {
-        let epoch = self.here()?;
+        self.here()?;
         let txn = commit.who.txn;
-        let outcome = match self.submit(epoch, commit).await {
+        let outcome = match self.submit(commit).await {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
@@ -292,7 +292,6 @@ impl Cluster {
     /// Locks what isn't locked yet, and hands the commit to the pipeline.
     async fn submit(
         &self,
-        epoch: u64,
         commit: Commit,
     ) -> Result<tokio::sync::oneshot::Receiver<crate::commit::Outcome>, CommitError> {
         let core = &*self.core;
@@ -305,11 +304,13 @@ impl Cluster {
         self.check_locked(&locked)?;
         let guest = self.guests.enter(owner(&commit.who));
         let read_ts = Timestamp(commit.read_ts);
-        let lost = commit.locked_in != 0 && commit.locked_in != epoch;
+        // A lock may have gone with the lease, or because this transaction's node was given up meanwhile.
         let mut verify = Vec::new();
-        for locked in commit.verify.into_iter().filter(|_| lost) {
-            let strength = Strength::decode(locked.strength).unwrap_or(Strength::Update);
-            verify.push(Verify { key: locked.key, strength, seen: Timestamp(locked.seen) });
+        for locked in commit.verify {
+            if guest.holds_row(&locked.key) == 0 {
+                let strength = Strength::decode(locked.strength).unwrap_or(Strength::Update);
+                verify.push(Verify { key: locked.key, strength, seen: Timestamp(locked.seen) });
+            }
         }
         let mut writes = Vec::with_capacity(commit.puts.len());
         for put in commit.puts {

@@ -272,10 +272,6 @@ impl Txn {
             strength: verify.strength.code(),
             seen: verify.seen.0,
         };
-        let locked_in = match self.locks_lost {
-            true => u64::MAX,
-            false => self.locked_in.unwrap_or(0),
-        };
         Commit {
             who: who(self.state.owner()),
             isolation: self.state.isolation().code(),
@@ -284,7 +280,6 @@ impl Txn {
             runs,
             reads: reads.map(span).collect(),
             patience: patience(&self.limits, WaitPolicy::Block),
-            locked_in,
             verify: changes.verify.iter().map(verify).collect(),
             name: name(this),
             locked_nodes: self.locked_nodes().into_iter().map(|node| node.0).collect(),
