@@ -245,12 +245,14 @@ impl Txn {
     }
 
     async fn claim_here(&mut self, run: &Arc<Run>, term: u64) -> Result<Option<usize>, KvError> {
+        if self.note_lease((term, 0)) {
+            Box::pin(self.regain_locks()).await?;
+        }
         let owner = self.state.owner();
         while let Some(at) = self.core.locks.try_run(owner, run) {
             self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
         }
         self.claimed.push(Arc::clone(run));
-        self.note_term(term);
         let snapshot = match self.state.isolation() {
             Isolation::ReadCommitted => Timestamp::MAX,
             _ => self.state.read_ts(),

@@ -386,6 +386,9 @@ pub(crate) struct WireLocked {
     /// Of a run: the first row whose key is taken, counted from 1.
     #[prost(uint64, tag = "8")]
     pub(crate) taken: u64,
+    /// Which guest of the leaseholder the transaction is: another one if it was given up meanwhile.
+    #[prost(uint64, tag = "9")]
+    pub(crate) guest: u64,
 }
 
 /// A [`KvError`].

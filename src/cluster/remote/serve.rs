@@ -52,6 +52,12 @@ fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
 }
 
+/// The transaction has ended here, or its node was given up while it waited. If it still wants what it
+/// asked for, it asks again.
+fn given_up() -> Stop {
+    Stop(Answer::NotHere(0))
+}
+
 fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
     WaitPolicy::decode(patience.policy).ok_or_else(|| unknown("policy"))
 }
@@ -102,7 +108,9 @@ impl Cluster {
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 // Without a listener there is nothing that could be old.
-                let _ = self.catalog_changed(change.bytes);
+                if let Some(heard) = self.catalog_changed(change.bytes) {
+                    heard.await;
+                }
                 Ok(Answer::Done(At::default()))
             }
             Op::Refreshed(Epoch { epoch }) => {
@@ -202,6 +210,7 @@ impl Cluster {
             term,
             applied: core.applied().0,
             taken: 0,
+            guest: guest.number(),
         }))
     }
 
@@ -224,7 +233,7 @@ impl Cluster {
         };
         if !guest.note_row(key, before | strength.bit()) {
             core.locks.release_row(key, owner, 0);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         Ok(Some(Taken { before, already: false }))
     }
@@ -257,7 +266,7 @@ impl Cluster {
             if sent.claim {
                 core.locks.release_run(guest.owner(), &run);
             }
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         self.still_here(term)?;
         if sent.claim {
@@ -270,7 +279,10 @@ impl Cluster {
             taken = found.map_or(0, |at| at as u64 + 1);
         }
         let applied = core.applied().0;
-        Ok(Answer::Locked(WireLocked { held: true, term, applied, taken, ..WireLocked::default() }))
+        let guest = guest.number();
+        let locked =
+            WireLocked { held: true, term, applied, taken, guest, ..WireLocked::default() };
+        Ok(Answer::Locked(locked))
     }
 
     async fn serve_commit(&self, commit: Commit) -> Served {
@@ -424,7 +436,7 @@ impl Cluster {
             };
         if !guest.note_table(lock.table, mode) {
             core.locks.release_table(lock.table, guest.owner(), before);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         let before = u32::from(before);
         Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))

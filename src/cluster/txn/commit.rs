@@ -157,7 +157,8 @@ impl Txn {
         let mut id = self.state.owner().id;
         loop {
             self.reach_all_nodes().await?;
-            let this = Try::new(id, self.core.hlc.now());
+            let mut this = Try::new(id, self.core.hlc.now());
+            this.deadline = this.deadline.min(self.tables_locked_until()?);
             let outcome = match self.core.lease.home(self.core.node, &self.core.hlc) {
                 Home::Here(epoch) => self.commit_copy_here(&mut changes, this, epoch).await,
                 Home::There(node) => self.commit_there(&changes, this, node).await,
@@ -190,7 +191,7 @@ impl Txn {
                 changes.writes[at].expect = VersionTag::Newest(newest);
             }
         }
-        let lost = self.locks_lost || self.locked_in.is_some_and(|locked| locked != epoch);
+        let lost = self.locks_lost || self.locked_in.is_some_and(|(locked, _)| locked != epoch);
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
         let origin = Origin { txn: id, sent, deadline, verify };

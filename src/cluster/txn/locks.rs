@@ -31,6 +31,9 @@ impl Txn {
         let Some(term) = self.core.lease.here(&self.core.hlc) else {
             return Box::pin(self.lock_away(key, strength, wait)).await;
         };
+        if self.note_lease((term, 0)) {
+            Box::pin(self.regain_locks()).await?;
+        }
         let held = self.state.locked(key).map_or(0, |locked| locked.modes);
         if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
             return match wait {
@@ -43,19 +46,7 @@ impl Txn {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
-        self.note_term(term);
         self.read_locked(key)
-    }
-
-    /// Locks are good under one lease.
-    pub(crate) fn note_term(&mut self, term: u64) {
-        match self.locked_in {
-            None => self.locked_in = Some(term),
-            Some(before) if before != term => {
-                (self.locked_in, self.locks_lost) = (Some(term), true);
-            }
-            Some(_) => {}
-        }
     }
 
     /// Takes the lock here; false when it isn't free and the policy is not to wait.

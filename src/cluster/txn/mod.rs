@@ -10,10 +10,13 @@
 
 mod commit;
 mod locks;
+mod regain;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::NodeId;
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, TableLockMode, Timestamp};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
 use meridian_kv::run::Run;
@@ -27,6 +30,7 @@ use crate::snapshots::SnapshotSlot;
 
 pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::{advisory, is_weak};
+use regain::LockedIn;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +87,7 @@ pub(crate) struct HeldTable {
     pub(crate) mode: TableLockMode,
     before: ModeSet,
     /// Of a strong lock: the other nodes where it is held, with the modes to go back to.
-    pub(crate) elsewhere: Vec<(meridian_base::NodeId, ModeSet)>,
+    pub(crate) elsewhere: Vec<(NodeId, ModeSet)>,
 }
 
 /// A transaction on a store.
@@ -95,15 +99,18 @@ pub struct Txn {
     /// Runs that the leaseholder, another node, has been sent, with their numbers there.
     pub(crate) sent: Vec<(Arc<Run>, u64)>,
     pub(crate) snapshot: Snapshot,
-    /// The lease under which row locks were taken.
-    pub(crate) locked_in: Option<u64>,
+    /// Under what the last row lock was taken.
+    pub(crate) locked_in: Option<LockedIn>,
     /// Some of them were lost with a lease.
     pub(crate) locks_lost: bool,
     /// The node that knows this transaction's row locks, if that isn't this one.
-    pub(crate) lodging: Option<meridian_base::NodeId>,
+    pub(crate) lodging: Option<NodeId>,
     read_only: bool,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
+    /// The nodes on which strong table locks were taken, each with the epoch in which it supported this one
+    /// before.
+    pub(crate) backing: BTreeMap<NodeId, u64>,
     advisory: Vec<(AdvisoryKey, AdvisoryMode)>,
     marks: Vec<Mark>,
 }
@@ -121,6 +128,7 @@ impl Txn {
             read_only: options.read_only,
             limits: WaitLimits { database: options.database, ..WaitLimits::default() },
             tables: Vec::new(),
+            backing: BTreeMap::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
             claimed: Vec::new(),
