@@ -405,6 +405,7 @@ impl Sequencer {
             let newest = old.as_ref().map_or(Timestamp::MIN, |version| version.ts);
             let unexpected = match write.expect {
                 VersionTag::Blind => false,
+                VersionTag::Absent => old.as_ref().is_some_and(|old| old.row.is_some()),
                 VersionTag::Newest(expected) => self.changed(old.as_ref(), expected),
             };
             let too_new = isolation != Isolation::ReadCommitted && newest > read_ts;
