@@ -112,6 +112,8 @@ impl Txn {
     pub(crate) fn begin(core: Arc<Core>, options: TxnOptions) -> Txn {
         let slot = core.snapshots.enter(|| core.applied());
         let owner = Owner::on_node(core.node, core.next_txn_id(), options.backend);
+        let began =
+            if core.alone { Timestamp::MIN } else { Timestamp::from_micros(core.hlc.reading()) };
         let mut txn = Txn {
             state: TxnState::new(owner, options.isolation, slot.ts()),
             snapshot: Snapshot::Here(slot),
@@ -119,7 +121,7 @@ impl Txn {
             locks_lost: false,
             lodging: None,
             read_only: options.read_only,
-            limits: WaitLimits { database: options.database, ..WaitLimits::default() },
+            limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
