@@ -17,7 +17,8 @@
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
-//! the leaseholder can do goes there ([`remote`]). Left out for now: more than one range.
+//! the leaseholder can do goes there ([`remote`]). Keys belong to ranges ([`range`]), each with a pipeline of
+//! its own.
 
 mod advisory;
 mod apply;
@@ -32,6 +33,7 @@ pub mod liveness;
 mod locking;
 pub mod member;
 mod proposer;
+mod range;
 mod read;
 mod remote;
 mod scan;

@@ -225,7 +225,8 @@ async fn a_new_node_gets_the_content_when_the_log_no_longer_has_it() {
     nodes[0].store().register_node(all[3].clone()).await;
     fourth.start(&all).await;
     eventually("the new node has all", || {
-        fourth.store().applied() >= nodes[0].store().applied() && fourth.store().core().replicates()
+        fourth.store().applied() >= nodes[0].store().applied()
+            && fourth.store().core().first().replicates()
     })
     .await;
     for n in 0..50 {
