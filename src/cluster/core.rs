@@ -23,7 +23,7 @@ use crate::snapshots::ActiveSnapshots;
 use crate::stats::Counters;
 
 /// Where a transaction's number says which node began it.
-pub(crate) const TXN_NODE_SHIFT: u32 = 48;
+pub(crate) use meridian_kv::locks::NODE_SHIFT as TXN_NODE_SHIFT;
 
 /// The shared parts of one store. Order of locks, where two are held: commit pipeline, then nothing.
 pub(crate) struct Core {

@@ -37,6 +37,7 @@ mod range;
 mod read;
 mod remote;
 mod scan;
+mod sessions;
 mod snapshots;
 mod stats;
 mod store;
@@ -52,12 +53,15 @@ pub use meridian_kv::api::{
 pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
+pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
 #[cfg(test)]
 mod bulk_tests;
+#[cfg(test)]
+mod deadlock_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

@@ -346,7 +346,6 @@ impl Store {
         self.among.as_ref().expect("a member").register.voters()
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }

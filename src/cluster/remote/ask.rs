@@ -40,8 +40,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) fn encode(op: Op) -> Bytes {
-    Request { op: Some(op) }.encode_to_vec().into()
+/// A request as it travels, and who stands still until it is answered.
+#[derive(Clone)]
+pub(crate) struct Body {
+    bytes: Bytes,
+    waiter: Option<u64>,
+}
+
+pub(crate) fn encode(op: Op) -> Body {
+    let waiter = op.waiter();
+    Body { bytes: Request { op: Some(op) }.encode_to_vec().into(), waiter }
 }
 
 pub(crate) fn nobody_leads() -> KvError {
@@ -56,8 +64,9 @@ pub(crate) fn unexpected() -> KvError {
 
 impl Cluster {
     /// One try at one node.
-    pub(crate) async fn try_at(&self, node: NodeId, body: Bytes, class: Class) -> Tried {
-        match self.transport.call(node, class, SERVICE, body).await {
+    pub(crate) async fn try_at(&self, node: NodeId, body: Body, class: Class) -> Tried {
+        let _away = body.waiter.map(|session| self.waits.leave(session, node));
+        match self.transport.call(node, class, SERVICE, body.bytes).await {
             Ok(body) => match Response::decode(body) {
                 Ok(Response { answer: Some(answer) }) => Tried::Answer(answer),
                 _ => Tried::Unknown,
@@ -167,7 +176,7 @@ impl Cluster {
     /// later arrives later.
     pub(crate) fn tell(self: &Arc<Self>, node: NodeId, op: Op) {
         let body = encode(op);
-        let first = self.transport.call(node, Class::Kv, SERVICE, body.clone());
+        let first = self.transport.call(node, Class::Kv, SERVICE, body.bytes.clone());
         let cluster = Arc::clone(self);
         tokio::spawn(async move {
             let mut heard = first.await.is_ok();

@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
+use super::watch::{Watch, Watched};
+
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 40")]
     pub(crate) op: Option<Op>,
 }
 
@@ -57,6 +59,24 @@ pub(crate) enum Op {
     /// What time is it there?
     #[prost(message, tag = "17")]
     Clock(Empty),
+    /// About sessions and what they wait for.
+    #[prost(message, tag = "40")]
+    Watch(Watch),
+}
+
+impl Op {
+    /// The session that stands still until this has been done, if it may have to wait for others' locks.
+    pub(crate) fn waiter(&self) -> Option<u64> {
+        let (who, patience) = match self {
+            Op::Lock(lock) => (&lock.who, &lock.patience),
+            Op::Run(run) => (&run.who, &run.patience),
+            Op::Commit(commit) => (&commit.who, &commit.patience),
+            Op::Advisory(advisory) => (&advisory.who, &advisory.patience),
+            Op::LockTable(lock) => (&lock.who, &lock.patience),
+            _ => return None,
+        };
+        (patience.policy == WaitPolicy::Block.code()).then_some(who.session)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -131,6 +151,9 @@ pub(crate) struct Patience {
     /// The session's database, for deadlock reports.
     #[prost(uint32, tag = "3")]
     pub(crate) database: u32,
+    /// When the transaction began.
+    #[prost(fixed64, tag = "4")]
+    pub(crate) began: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -322,7 +345,7 @@ pub(crate) struct UnlockTable {
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 40")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -346,6 +369,8 @@ pub(crate) enum Answer {
     Number(i64),
     #[prost(bool, tag = "8")]
     Flag(bool),
+    #[prost(message, tag = "40")]
+    Watched(Watched),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

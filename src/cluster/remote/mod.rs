@@ -17,6 +17,8 @@ mod guests;
 mod messages;
 mod serve;
 mod txn;
+mod waits;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 use crate::commit::CommitError;
 use crate::core::Core;
 use guests::Guests;
+use waits::Waits;
 
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
 pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
@@ -63,6 +66,8 @@ pub(crate) struct Cluster {
     fresh: Mutex<BTreeMap<NodeId, u64>>,
     /// The epochs in which the others supported this node when it last began to read the catalog, and did.
     read_in: Mutex<BTreeMap<NodeId, u64>>,
+    pub(crate) waits: Waits,
+    on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
@@ -78,8 +83,11 @@ impl Cluster {
             stale: Mutex::default(),
             fresh: Mutex::default(),
             read_in: Mutex::default(),
+            waits: Waits::default(),
+            on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
+        cluster.search_when_suspected();
         cluster
     }
 

@@ -66,7 +66,8 @@ fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
 
 fn limits(patience: &Patience) -> WaitLimits {
     let timeout = (patience.timeout_ms > 0).then(|| Duration::from_millis(patience.timeout_ms));
-    WaitLimits { cancel: None, timeout, database: patience.database }
+    let began = Timestamp(patience.began);
+    WaitLimits { cancel: None, timeout, database: patience.database, began }
 }
 
 fn modes(code: u32) -> ModeSet {
@@ -121,6 +122,10 @@ impl Cluster {
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
+            }
+            Op::Watch(watch) => {
+                let watched = self.serve_watch(watch).ok_or_else(|| unknown("question"))?;
+                Ok(Answer::Watched(watched))
             }
         }
     }

@@ -31,7 +31,7 @@ fn who(owner: Owner) -> Who {
 
 fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
     let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
-    Patience { policy: policy.code(), timeout_ms, database: limits.database }
+    Patience { policy: policy.code(), timeout_ms, database: limits.database, began: limits.began.0 }
 }
 
 fn name(this: Try) -> Name {

@@ -116,6 +116,8 @@ impl Txn {
     pub(crate) fn begin(core: Arc<Core>, options: TxnOptions) -> Txn {
         let slot = core.snapshots.enter(|| core.newest());
         let owner = Owner::on_node(core.node, core.next_txn_id(), options.backend);
+        let began =
+            if core.alone { Timestamp::MIN } else { Timestamp::from_micros(core.hlc.reading()) };
         let mut txn = Txn {
             state: TxnState::new(owner, options.isolation, slot.ts()),
             snapshot: Snapshot::Here(slot),
@@ -124,7 +126,7 @@ impl Txn {
             locks_lost: false,
             lodgings: SmallVec::new(),
             read_only: options.read_only,
-            limits: WaitLimits { database: options.database, ..WaitLimits::default() },
+            limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
