@@ -18,14 +18,17 @@ mod messages;
 mod serve;
 mod tables;
 mod txn;
+mod waits;
+mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, Timestamp};
+use meridian_kv::api::{Bytes, Span, Timestamp};
 use meridian_kv::liveness::Support;
 use meridian_rpc::{Class, Transport};
 use parking_lot::Mutex;
@@ -34,10 +37,12 @@ use crate::commit::CommitError;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
 use guests::Guests;
+use waits::Waits;
 
 use ask::Tried;
-pub(crate) use ask::{Asked, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, ScanPage};
+pub(crate) use ask::{Asked, FIRST_KEY, Search};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.
 pub(crate) const SERVICE: u8 = 2;
@@ -56,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) guests: Guests,
     /// The nodes that live, this one included, in order.
     live: Mutex<Vec<NodeId>>,
+    /// There are nodes that don't live.
+    absent: AtomicBool,
     /// The oldest snapshots in use on other nodes.
     protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
     on_catalog_change: OnceLock<OnCatalogChange>,
@@ -70,12 +77,15 @@ pub(crate) struct Cluster {
     read_in: Mutex<BTreeMap<NodeId, u64>>,
     /// Which of that each of them has heard.
     told: Mutex<BTreeMap<NodeId, u64>>,
+    pub(crate) waits: Waits,
+    on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
+            absent: AtomicBool::new(false),
             core,
             transport,
             guests: Guests::default(),
@@ -86,8 +96,11 @@ impl Cluster {
             fresh: Mutex::default(),
             read_in: Mutex::default(),
             told: Mutex::default(),
+            waits: Waits::default(),
+            on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
+        cluster.search_when_suspected();
         cluster
     }
 
@@ -115,10 +128,21 @@ impl Cluster {
         *self.live.lock() = nodes;
     }
 
+    /// Are there nodes that don't live?
+    fn has_absent(&self) -> bool {
+        self.absent.load(Ordering::Acquire)
+    }
+
+    /// Notes whether there are nodes that don't live.
+    pub(crate) fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Release);
+    }
+
     /// A node is certainly gone, or certainly not able to commit: what it holds here goes. Whose table it
     /// has locked may have another form by now, of which nobody was told: the locks go when the catalog has
     /// been read again.
     pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId, epoch: u64) {
+        self.set_absent(true);
         self.stale.lock().insert(node, epoch);
         let definers = self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
@@ -183,9 +207,9 @@ impl Cluster {
         if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
     }
 
-    /// The range is led elsewhere.
-    pub(crate) fn lease_lost(&self) {
-        self.guests.lose_rows(&self.core);
+    /// The range that lies there is led elsewhere.
+    pub(crate) fn lease_lost(&self, span: &Span) {
+        self.guests.lose_rows(&self.core, span);
     }
 
     /// Hears of changes to the catalog from now on.

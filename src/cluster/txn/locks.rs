@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use meridian_base::NodeId;
+use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 use meridian_kv::range::Newest;
 
-use super::{HeldTable, Locked, Txn};
+use super::{HeldTable, Locked, LockedIn, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
 
@@ -28,10 +28,18 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Locked, KvError> {
-        let Some(term) = self.core.lease.here(&self.core.hlc) else {
+        if !self.core.ranges.is_single() {
+            // Whether the row has changed is a question of the snapshot.
+            Box::pin(self.asked_snapshot()).await?;
+        }
+        let (id, epoch) = {
+            let range = self.core.range_of(key);
+            (range.id, range.lease.here(&self.core.hlc))
+        };
+        let Some(epoch) = epoch else {
             return Box::pin(self.lock_away(key, strength, wait)).await;
         };
-        if self.note_lease((term, 0)) {
+        if self.note_lease(LockedIn { range: id, epoch, guest: 0 }) {
             Box::pin(self.regain_locks()).await?;
         }
         let held = self.state.locked(key).map_or(0, |locked| locked.modes);
@@ -42,11 +50,17 @@ impl Txn {
             };
         }
         // A lock that was waited for while the lease went away is none.
-        if !self.core.alone && self.core.lease.here(&self.core.hlc) != Some(term) {
+        if !self.core.alone && !self.is_led_here(key, id, epoch) {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
         self.read_locked(key)
+    }
+
+    /// Does the key still lie in this range, under this lease?
+    pub(super) fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
+        let range = self.core.range_of(key);
+        range.id == id && range.lease.here(&self.core.hlc) == Some(epoch)
     }
 
     /// Takes the lock here; false when it isn't free and the policy is not to wait.
@@ -174,7 +188,7 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
-        let held = match self.core.lease.here(&self.core.hlc) {
+        let held = match self.core.first().lease.here(&self.core.hlc) {
             None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
             Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
                 Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,

@@ -6,14 +6,23 @@
 //! read there under a lock is not so any more. It would overwrite what it should have waited for, or be
 //! told that a key is taken which it had every right to.
 
+use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
 use meridian_kv::range::Newest;
 
 use super::Txn;
 use crate::locking::Acquired;
+use crate::remote::locked_in;
 
-/// Under which lease a lock is good, and as which guest of the leaseholder (0: it is this node).
-pub(crate) type LockedIn = (u64, u64);
+/// Under what a lock is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LockedIn {
+    pub(crate) range: RangeId,
+    /// The lease of the range.
+    pub(crate) epoch: u64,
+    /// Which guest of the leaseholder the transaction is; 0 on the leaseholder itself.
+    pub(crate) guest: u64,
+}
 
 /// More locks than this are not taken again: the commit finds out what became of them.
 const REGAIN_MAX: usize = 2_000;
@@ -21,9 +30,14 @@ const REGAIN_MAX: usize = 2_000;
 const ATTEMPTS: usize = 5;
 
 impl Txn {
-    /// A lock was granted under this lease: whether earlier ones were granted under another.
-    pub(crate) fn note_lease(&mut self, lease: LockedIn) -> bool {
-        let changed = self.locked_in.replace(lease).is_some_and(|before| before != lease);
+    /// A lock was granted in a range: whether earlier ones there were granted under another lease.
+    pub(crate) fn note_lease(&mut self, new: LockedIn) -> bool {
+        let Some(known) = self.locked_in.iter_mut().find(|known| known.range == new.range) else {
+            self.locked_in.push(new);
+            return false;
+        };
+        let changed = *known != new;
+        *known = new;
         self.locks_lost |= changed;
         changed
     }
@@ -56,10 +70,14 @@ impl Txn {
         strength: Strength,
     ) -> Result<(Timestamp, LockedIn), KvError> {
         loop {
-            let Some(term) = self.core.lease.here(&self.core.hlc) else {
+            let (range, epoch) = {
+                let range = self.core.range_of(key);
+                (range.id, range.lease.here(&self.core.hlc))
+            };
+            let Some(epoch) = epoch else {
                 match self.ask_lock(key, strength, WaitPolicy::NoWait).await? {
                     Some(locked) if locked.held => {
-                        return Ok((Timestamp(locked.version), (locked.term, locked.guest)));
+                        return Ok((Timestamp(locked.version), locked_in(&locked)));
                     }
                     Some(_) => return Err(KvError::CONCURRENT_UPDATE),
                     None => continue,
@@ -71,8 +89,8 @@ impl Txn {
                 Ok(Acquired::Unavailable) | Err(_) => return Err(KvError::CONCURRENT_UPDATE),
             }
             let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |found| found.ts);
-            if self.core.lease.here(&self.core.hlc) == Some(term) {
-                return Ok((newest, (term, 0)));
+            if self.is_led_here(key, range, epoch) {
+                return Ok((newest, LockedIn { range, epoch, guest: 0 }));
             }
         }
     }
