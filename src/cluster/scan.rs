@@ -10,7 +10,6 @@ use meridian_storage::mvcc::MvccScan;
 
 use crate::core::Core;
 use crate::locking::WaitLimits;
-use crate::read::storage_error;
 use crate::remote::{Answer, Asked, Op, ScanPage};
 use crate::snapshots::SnapshotSlot;
 
@@ -84,7 +83,7 @@ impl Stored {
         loop {
             let pages = match &mut self.source {
                 Source::Here(scan) => {
-                    self.more = scan.next_batch(rows_max, out).map_err(storage_error)?;
+                    self.more = core.read.next_batch(scan, rows_max, out)?;
                     return Ok(());
                 }
                 Source::Away(pages) => pages,
@@ -96,8 +95,7 @@ impl Stored {
                 }
                 None => {
                     let (span, ts) = (&pages.rest, pages.ts);
-                    let scan = MvccScan::new(core.read.engine.snapshot(), span, reverse, ts);
-                    self.source = Source::Here(scan);
+                    self.source = Source::Here(core.read.scan(span, reverse, ts));
                 }
             }
         }
@@ -152,7 +150,7 @@ impl Scan {
         reverse: bool,
         read_ts: Timestamp,
     ) -> Scan {
-        let scan = MvccScan::new(core.read.engine.snapshot(), &span, reverse, read_ts);
+        let scan = core.read.scan(&span, reverse, read_ts);
         Scan::over(core, Source::Here(scan), own, reverse, read_ts)
     }
 

@@ -390,7 +390,7 @@ fn new_core(
 ) -> Result<Arc<Core>, StoreError> {
     let applied = recovered_commit_ts(engine.as_ref())?;
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
+    let read = ReadPath { engine, cache, barren: Arc::default() };
     Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, applied }))
 }
 
