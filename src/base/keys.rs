@@ -205,6 +205,28 @@ impl Span {
         key >= self.start.as_ref() && (self.end.is_empty() || key < self.end.as_ref())
     }
 
+    /// Whether all keys of another span are inside.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let ends = self.end.is_empty() || (!other.end.is_empty() && other.end <= self.end);
+        other.is_empty() || (self.start <= other.start && ends)
+    }
+
+    /// What is in both; empty where nothing is.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let start = self.start.clone().max(other.start.clone());
+        let end = match (self.end.is_empty(), other.end.is_empty()) {
+            (true, _) => other.end.clone(),
+            (_, true) => self.end.clone(),
+            _ => self.end.clone().min(other.end.clone()),
+        };
+        if !end.is_empty() && end <= start {
+            return Self::new(start.clone(), start);
+        }
+        Self { start, end }
+    }
+
     /// Whether some key is in both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use meridian_base::keys::{range_state_key, txn_span};
-use meridian_base::{RangeId, Span, Timestamp};
+use meridian_base::{RangeId, Timestamp};
 use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::{Command, LogEntry};
 use meridian_replication::{Applier, Part, Publish};
@@ -17,18 +17,22 @@ use meridian_storage::{Load, StorageError, mvcc};
 
 use crate::commit::Landed;
 use crate::core::Core;
+use crate::range::Range;
 
-/// The one range of a store, until ranges split.
-pub(crate) const RANGE: RangeId = RangeId(1);
+/// The first range of a store, and the only one until it splits.
+pub(crate) const FIRST: RangeId = RangeId(1);
 
-/// Where the newest applied commit's timestamp is kept, in the same batch as its writes.
-fn commit_ts_key() -> Vec<u8> {
-    range_state_key(RANGE, b"commit_ts")
+/// Where a range's newest applied commit's timestamp is kept, in the same batch as its writes.
+pub(crate) fn commit_ts_key(range: RangeId) -> Vec<u8> {
+    range_state_key(range, b"commit_ts")
 }
 
-/// The newest commit that an engine holds.
-pub(crate) fn recovered_commit_ts(engine: &dyn Reader) -> Result<Timestamp, StorageError> {
-    let Some(value) = engine.get(Keyspace::Cur, &commit_ts_key())? else {
+/// The newest commit of a range that an engine holds.
+pub(crate) fn recovered_commit_ts(
+    engine: &dyn Reader,
+    range: RangeId,
+) -> Result<Timestamp, StorageError> {
+    let Some(value) = engine.get(Keyspace::Cur, &commit_ts_key(range))? else {
         return Ok(Timestamp::MIN);
     };
     let bytes: [u8; 8] = value[..]
@@ -40,6 +44,7 @@ pub(crate) fn recovered_commit_ts(engine: &dyn Reader) -> Result<Timestamp, Stor
 /// The state machine behind the log.
 pub(crate) struct EntryApplier {
     core: Arc<Core>,
+    range: Arc<Range>,
     loads: Loads,
 }
 
@@ -77,8 +82,8 @@ struct Prepared {
 }
 
 impl EntryApplier {
-    pub(crate) fn new(core: Arc<Core>) -> EntryApplier {
-        EntryApplier { core, loads: Loads::default() }
+    pub(crate) fn new(core: Arc<Core>, range: Arc<Range>) -> EntryApplier {
+        EntryApplier { core, range, loads: Loads::default() }
     }
 
     /// Turns entries into engine writes.
@@ -109,24 +114,28 @@ impl EntryApplier {
     }
 
     /// The write that says up to which commit the engine has everything.
-    fn mark(prepared: &Prepared, ops: &mut Vec<Op>) {
+    fn mark(&self, prepared: &Prepared, ops: &mut Vec<Op>) {
         if let Some(newest) = prepared.newest {
             let ts = newest.0.to_le_bytes();
-            ops.push(Op::put(Keyspace::Cur, commit_ts_key(), Bytes::copy_from_slice(&ts)));
+            ops.push(Op::put(
+                Keyspace::Cur,
+                commit_ts_key(self.range.id),
+                Bytes::copy_from_slice(&ts),
+            ));
         }
     }
 
     /// The engine has the writes: shows them to readers and lets the commits finish.
-    fn publish(core: &Core, prepared: &Prepared) {
+    fn publish(core: &Core, range: &Range, prepared: &Prepared) {
         for (key, value) in &prepared.records {
             core.read.cache.applied(key, Some(value));
         }
         core.read.barren.written(prepared.records.iter().map(|(key, _)| &key[..]));
         // After a restart the log repeats what the engine already holds: nothing to announce.
-        let applied = core.applied();
+        let applied = range.applied();
         let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
         let known = prepared.landed.iter().take_while(|landed| old(landed)).count();
-        for flight in core.pipeline.applied(core, &prepared.landed[known..]) {
+        for flight in range.pipeline.applied(range, &prepared.landed[known..]) {
             flight.finish(core, Ok(()));
         }
     }
@@ -135,9 +144,9 @@ impl EntryApplier {
     pub(crate) fn apply(&self, entries: Vec<Bytes>) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
         let prepared = self.decode(entries, &mut batch.ops)?;
-        EntryApplier::mark(&prepared, &mut batch.ops);
+        self.mark(&prepared, &mut batch.ops);
         self.core.read.engine.apply(batch)?;
-        EntryApplier::publish(&self.core, &prepared);
+        EntryApplier::publish(&self.core, &self.range, &prepared);
         Ok(())
     }
 }
@@ -175,11 +184,11 @@ impl Applier for EntryApplier {
     }
 
     fn content(&self) -> Option<Vec<Part>> {
-        let everything = Span::all();
+        let span = self.range.span();
         Some(vec![
-            (Keyspace::Cur, everything.physical()),
-            (Keyspace::Cur, txn_span(&everything)),
-            (Keyspace::Hist, everything.physical()),
+            (Keyspace::Cur, span.physical()),
+            (Keyspace::Cur, txn_span(&span)),
+            (Keyspace::Hist, span.physical()),
         ])
     }
 
@@ -187,16 +196,16 @@ impl Applier for EntryApplier {
         let core = &self.core;
         core.read.cache.clear();
         core.read.barren.clear();
-        let applied = recovered_commit_ts(core.read.engine.as_ref())?;
-        core.pipeline.installed(applied);
-        core.reset_applied(applied);
+        let applied = recovered_commit_ts(core.read.engine.as_ref(), self.range.id)?;
+        self.range.pipeline.installed(applied);
+        self.range.reset_applied(applied);
         Ok(())
     }
 
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
         let prepared = self.decode(entries, ops)?;
-        EntryApplier::mark(&prepared, ops);
-        let core = Arc::clone(&self.core);
-        Ok(Box::new(move || EntryApplier::publish(&core, &prepared)))
+        self.mark(&prepared, ops);
+        let (core, range) = (Arc::clone(&self.core), Arc::clone(&self.range));
+        Ok(Box::new(move || EntryApplier::publish(&core, &range, &prepared)))
     }
 }

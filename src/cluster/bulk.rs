@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use meridian_base::RangeId;
 use meridian_base::keys::{self, INDEX_PREFIX_BYTES};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, WaitPolicy};
 use meridian_kv::locks::{Acquire, LockMode, LockTable, ModeSet, Owner, WaiterId};
@@ -24,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::locking::LockManager;
 use crate::read::{ReadPath, storage_error};
-use crate::txn::Txn;
+use crate::txn::{Locked, Txn};
 
 /// A run that is locked.
 struct Held {
@@ -232,8 +233,12 @@ impl Txn {
     /// answer is the first row whose key is taken. The lock stays either way.
     pub async fn claim_run(&mut self, run: &Arc<Run>) -> Result<Option<usize>, KvError> {
         self.state.check_room(run.size())?;
-        let taken = match self.core.lease.here(&self.core.hlc) {
-            Some(term) => self.claim_here(run, term).await?,
+        let range = Arc::clone(&self.core.range_of(run.first()));
+        if !self.core.ranges.is_single() && !range.span().contains(run.last()) {
+            return Box::pin(self.claim_rows(run)).await;
+        }
+        let taken = match range.lease.here(&self.core.hlc) {
+            Some(epoch) => self.claim_here(run, (range.id, epoch)).await?,
             None => match Box::pin(self.send_run(run, true)).await? {
                 Some(taken) => taken,
                 // The lease came here meanwhile.
@@ -244,13 +249,33 @@ impl Txn {
         Ok(own.into_iter().chain(taken).min())
     }
 
-    async fn claim_here(&mut self, run: &Arc<Run>, term: u64) -> Result<Option<usize>, KvError> {
+    /// As [`Txn::claim_run`], one by one, since they lie in several ranges.
+    async fn claim_rows(&mut self, run: &Arc<Run>) -> Result<Option<usize>, KvError> {
+        for at in 0..run.len() {
+            match self.lock(run.key(at), Strength::Update, WaitPolicy::Block).await? {
+                Locked::Held { newest: Some(_), .. } => return Ok(Some(at)),
+                Locked::Held { changed: true, .. }
+                    if self.state.isolation() != Isolation::ReadCommitted =>
+                {
+                    return Err(KvError::CONCURRENT_UPDATE);
+                }
+                Locked::Held { .. } | Locked::Skipped => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn claim_here(
+        &mut self,
+        run: &Arc<Run>,
+        (range, epoch): (RangeId, u64),
+    ) -> Result<Option<usize>, KvError> {
         let owner = self.state.owner();
         while let Some(at) = self.core.locks.try_run(owner, run) {
             self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
         }
         self.claimed.push(Arc::clone(run));
-        self.note_term(term);
+        self.note_lease(range, epoch);
         let snapshot = match self.state.isolation() {
             Isolation::ReadCommitted => Timestamp::MAX,
             _ => self.state.read_ts(),

@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering;
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use meridian_kv::api::TxnId;
-use meridian_kv::api::{Bytes, Key, KvError, Timestamp};
+use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_kv::range::{
-    CommitRequest, Header, LogEntry, Newest, Outcome as Decided, OutcomeAnswer, Outcomes, Refused,
-    Sequencer, Stored, Version,
+    Blockers, CommitRequest, Header, LogEntry, Newest, Outcome as Decided, OutcomeAnswer, Outcomes,
+    Refused, Sequencer, Stored, Target, Version,
 };
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
@@ -28,6 +28,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::core::Core;
 use crate::proposer::{ProposeError, Proposer};
+use crate::range::Range;
 
 /// The row locks of a commit.
 #[derive(Default)]
@@ -107,6 +108,10 @@ struct Ordered {
     outcomes: Outcomes,
     queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
+    /// Where the range lies: nothing else is sequenced here.
+    bounds: Span,
+    /// When this node's lease began.
+    begun: Timestamp,
     /// The term in which this node leads; proposals are good in no other.
     term: u64,
     /// Why no commit is accepted now.
@@ -142,14 +147,37 @@ pub(crate) struct Submission<'a> {
     pub(crate) owner: Owner,
 }
 
+/// A commit that was not sequenced.
+pub(crate) struct NotTaken<'a> {
+    /// Why.
+    pub(crate) error: CommitError,
+    /// The commit, if it lies elsewhere.
+    pub(crate) submission: Option<Submission<'a>>,
+}
+
+impl<E: Into<CommitError>> From<E> for NotTaken<'_> {
+    fn from(error: E) -> Self {
+        NotTaken { error: error.into(), submission: None }
+    }
+}
+
 impl CommitPipeline {
     /// A pipeline that takes no commits before [`CommitPipeline::lead`].
-    pub(crate) fn new(applied: Timestamp, ring_len: usize) -> CommitPipeline {
+    pub(crate) fn new(applied: Timestamp, ring_len: usize, bounds: Span) -> CommitPipeline {
         let sequencer = Sequencer::new(applied, ring_len);
         let (queue, flights) = (VecDeque::new(), VecDeque::new());
         let closed = Some(CommitError::Moved);
         let outcomes = Outcomes::new(applied, OUTCOMES_MAX);
-        let ordered = Ordered { sequencer, outcomes, queue, flights, term: 0, closed };
+        let ordered = Ordered {
+            sequencer,
+            outcomes,
+            queue,
+            flights,
+            bounds,
+            begun: applied,
+            term: 0,
+            closed,
+        };
         CommitPipeline {
             ordered: Mutex::new(ordered),
             ring_len,
@@ -172,6 +200,54 @@ impl CommitPipeline {
         sequencer.advance_gc(gc, None);
         sequencer.lease(until);
         (ordered.sequencer, ordered.term, ordered.closed) = (sequencer, term, None);
+        ordered.begun = start;
+    }
+
+    /// The range lies here from now on. Nothing may be in flight that lies elsewhere.
+    pub(crate) fn set_bounds(&self, bounds: Span) {
+        self.ordered.lock().bounds = bounds;
+    }
+
+    /// Nothing will be sequenced at or below `now` any more, if this node leads the range; a range without
+    /// work has then been applied up to there.
+    pub(crate) fn close(&self, range: &Range, now: Timestamp) {
+        let mut ordered = self.ordered.lock();
+        if ordered.closed.is_none() && ordered.sequencer.read_at(now).is_ok() {
+            let closed = ordered.sequencer.closed();
+            if ordered.flights.is_empty() && closed > range.applied() {
+                ordered.sequencer.applied_to(closed);
+                range.set_applied(closed);
+            }
+        }
+    }
+
+    /// What a reader at `r` has to wait for here. See [`Range::await_readable`].
+    pub(crate) fn blockers(
+        &self,
+        target: Target<'_>,
+        r: Timestamp,
+        whole: bool,
+    ) -> Result<Blockers, CommitError> {
+        let mut ordered = self.ordered.lock();
+        // A pipeline that takes no commits any more may still be read.
+        if ordered.closed == Some(CommitError::Moved) {
+            return Err(CommitError::Moved);
+        }
+        let inside = match target {
+            Target::Key(key) => ordered.bounds.contains(key),
+            Target::Span(span) => ordered.bounds.covers(span),
+        };
+        if !inside {
+            return Err(CommitError::Moved);
+        }
+        if r < ordered.sequencer.gc() {
+            return Err(KvError::SnapshotTooOld.into());
+        }
+        if !whole && r < ordered.begun {
+            return Err(KvError::StatementRetry.into());
+        }
+        ordered.sequencer.read_at(r)?;
+        Ok(ordered.sequencer.blockers(target, r))
     }
 
     /// A snapshot has taken the place of what was applied here. What it holds was committed by others.
@@ -218,17 +294,15 @@ impl CommitPipeline {
     }
 
     /// Sequences and queues a commit. On success the row locks belong to the commit; on failure they
-    /// stay with the transaction.
-    pub(crate) fn submit(
+    /// stay with the transaction. What doesn't lie in this range, or not for long, is given back.
+    pub(crate) fn submit<'a>(
         &self,
         core: &Core,
-        submission: Submission<'_>,
+        submission: Submission<'a>,
         take_locks: impl FnOnce() -> Locks,
-    ) -> Result<oneshot::Receiver<Outcome>, CommitError> {
-        let Submission { request, owner } = submission;
-        let olds = request
-            .writes
-            .iter()
+    ) -> Result<oneshot::Receiver<Outcome>, NotTaken<'a>> {
+        let writes = submission.request.writes.iter();
+        let olds = writes
             .map(|write| Ok((write.key.clone(), core.read.newest(&write.key)?)))
             .collect::<Result<Vec<_>, KvError>>()?;
         let now = core.hlc.now();
@@ -236,8 +310,12 @@ impl CommitPipeline {
         {
             let mut ordered = self.ordered.lock();
             if let Some(reason) = &ordered.closed {
-                return Err(reason.clone());
+                return Err(reason.clone().into());
             }
+            if ordered.sequencer.is_frozen() || !submission.request.is_within(&ordered.bounds) {
+                return Err(NotTaken { error: CommitError::Moved, submission: Some(submission) });
+            }
+            let Submission { request, owner } = submission;
             let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
                 Ok(command) => command,
                 Err(Refused::Decided(Decided::Committed(ts))) => {
@@ -247,9 +325,12 @@ impl CommitPipeline {
                 }
                 Err(refused) => {
                     core.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err(refused.into());
+                    return Err(CommitError::from(refused).into());
                 }
             };
+            if command.ts > now {
+                core.hlc.raise(command.ts);
+            }
             let flight = Flight { ts: command.ts, owner, locks: take_locks(), done };
             ordered.flights.push_back(flight);
             ordered.queue.push_back(LogEntry::Commit(command));
@@ -276,7 +357,7 @@ impl CommitPipeline {
 
     /// The apply path has made these commits visible in the engine and the cache: moves the snapshot and
     /// hands back the flights to finish. Not all need be of this node.
-    pub(crate) fn applied(&self, core: &Core, entries: &[Landed]) -> Vec<Flight> {
+    pub(crate) fn applied(&self, range: &Range, entries: &[Landed]) -> Vec<Flight> {
         let mut ordered = self.ordered.lock();
         let ordered = &mut *ordered;
         let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
@@ -301,7 +382,10 @@ impl CommitPipeline {
         }
         if let Some(newest) = newest {
             ordered.sequencer.applied_to(newest);
-            core.set_applied(newest);
+        }
+        let applied = ordered.sequencer.applied();
+        if applied > range.applied() {
+            range.set_applied(applied);
         }
         landed
     }
@@ -411,26 +495,27 @@ pub(crate) enum Landed {
 
 /// Ends the pipeline when the batcher ends without being asked to: a panic must not leave commits
 /// waiting for an outcome that nobody will bring.
-struct Watch<'a>(&'a Core);
+struct Watch<'a>(&'a Core, &'a Range);
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         let reason = "the commit pipeline has failed".to_owned();
-        self.0.pipeline.poison(self.0, &KvError::Ambiguous, KvError::Unavailable { reason });
+        self.1.pipeline.poison(self.0, &KvError::Ambiguous, KvError::Unavailable { reason });
     }
 }
 
 /// The batcher: one entry in flight, the next one growing meanwhile. Ends when the pipeline has been
 /// closed and is empty.
-pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
-    let _watch = Watch(&core);
+pub(crate) async fn run_batcher(core: Arc<Core>, range: Arc<Range>, proposer: Arc<dyn Proposer>) {
+    let _watch = Watch(&core, &range);
+    let pipeline = &range.pipeline;
     loop {
-        let (term, commands) = core.pipeline.next_batch();
+        let (term, commands) = pipeline.next_batch();
         if commands.is_empty() {
-            if core.pipeline.finished() {
+            if pipeline.finished() {
                 return;
             }
-            core.pipeline.work.notified().await;
+            pipeline.work.notified().await;
             continue;
         }
         let timestamps: Vec<_> = commands.iter().filter_map(LogEntry::ts).collect();
@@ -449,21 +534,21 @@ pub(crate) async fn run_batcher(core: Arc<Core>, proposer: Arc<dyn Proposer>) {
         match outcome {
             Ok(()) => core.stats.batch(timestamps.len(), size),
             Err(ProposeError::Refused(error)) => {
-                core.pipeline.abandon(&core, &timestamps, &error.into());
+                pipeline.abandon(&core, &timestamps, &error.into());
             }
             Err(ProposeError::NotLeader) => {
-                core.lost_lease(term);
-                core.pipeline.abandon(&core, &timestamps, &CommitError::Moved);
+                core.lost_lease(&range, term);
+                pipeline.abandon(&core, &timestamps, &CommitError::Moved);
             }
             Err(ProposeError::Unknown(reason)) if core.alone => {
                 tracing::error!(%reason, "commit outcome unknown; the store takes no more writes");
                 let closed = KvError::Unavailable { reason };
-                core.pipeline.poison(&core, &KvError::Ambiguous, closed);
+                pipeline.poison(&core, &KvError::Ambiguous, closed);
             }
             Err(ProposeError::Unknown(reason)) => {
                 tracing::warn!(%reason, term, "commits were cut off");
-                core.lost_lease(term);
-                core.pipeline.abandon(&core, &timestamps, &CommitError::Unknown(reason));
+                core.lost_lease(&range, term);
+                pipeline.abandon(&core, &timestamps, &CommitError::Unknown(reason));
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What a store, its transactions and its background tasks share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use meridian_base::keys::txn_span;
-use meridian_base::{Hlc, NodeId, Span};
+use meridian_base::{Hlc, NodeId};
 use meridian_kv::api::Timestamp;
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner};
 use meridian_kv::range::Stored;
@@ -12,39 +12,35 @@ use meridian_storage::engine::Keyspace;
 use meridian_storage::{GcHandle, StorageError};
 
 use crate::advisory::{AdvisoryCounts, Level};
-use crate::commit::CommitPipeline;
 use crate::config::StoreConfig;
 use crate::counters::CounterCache;
-use crate::lease::{Lease, epoch_of};
+use crate::lease::epoch_of;
 use crate::locking::LockManager;
+use crate::range::{Found, Range, Ranges};
 use crate::read::ReadPath;
 use crate::remote::Cluster;
 use crate::snapshots::ActiveSnapshots;
 use crate::stats::Counters;
 
 /// Where a transaction's number says which node began it.
-pub(crate) const TXN_NODE_SHIFT: u32 = 48;
+pub(crate) use meridian_kv::locks::NODE_SHIFT as TXN_NODE_SHIFT;
 
 /// The shared parts of one store. Order of locks, where two are held: commit pipeline, then nothing.
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     /// A database of one node: whatever happens to it, nobody else can tell more.
     pub(crate) alone: bool,
-    pub(crate) lease: Lease,
+    pub(crate) ranges: Ranges,
     pub(crate) config: StoreConfig,
     pub(crate) hlc: Arc<Hlc>,
     pub(crate) read: ReadPath,
     pub(crate) locks: LockManager,
     pub(crate) advisory: AdvisoryCounts,
     pub(crate) snapshots: ActiveSnapshots,
-    pub(crate) pipeline: CommitPipeline,
     pub(crate) counters: CounterCache,
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
-    /// Everything up to here is applied: the newest snapshot.
-    applied: AtomicU64,
     next_txn: AtomicU64,
-    replica: AtomicBool,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
 }
@@ -57,7 +53,8 @@ pub(crate) struct CoreParts {
     pub(crate) hlc: Arc<Hlc>,
     pub(crate) read: ReadPath,
     pub(crate) gc: GcHandle,
-    pub(crate) applied: Timestamp,
+    /// The range of the system's keys, and of all others until it splits.
+    pub(crate) first: Arc<Range>,
 }
 
 /// The number of a node's first transaction after a start. In a cluster outcomes are remembered by number,
@@ -77,49 +74,50 @@ fn first_txn(node: NodeId, alone: bool, micros: u64) -> u64 {
 
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Arc<Core> {
-        let CoreParts { node, alone, config, hlc, read, gc, applied } = parts;
-        let first = first_txn(node, alone, hlc.reading());
+        let CoreParts { node, alone, config, hlc, read, gc, first } = parts;
+        first.set_replicates(alone);
+        let ranges = Ranges::new(first);
+        let next_txn = first_txn(node, alone, hlc.reading());
         Arc::new(Core {
             node,
             alone,
-            lease: Lease::nobodys(),
+            ranges,
             hlc,
             read,
             locks: LockManager::new(config.deadlock_check_delay),
             advisory: AdvisoryCounts::default(),
             snapshots: ActiveSnapshots::new(),
-            pipeline: CommitPipeline::new(applied, config.recent_writes_len),
             counters: CounterCache::default(),
             stats: Counters::default(),
             gc,
-            applied: AtomicU64::new(applied.0),
-            next_txn: AtomicU64::new(first),
-            replica: AtomicBool::new(false),
+            next_txn: AtomicU64::new(next_txn),
             cluster: OnceLock::new(),
             config,
         })
     }
 
-    /// The newest snapshot.
+    /// The range that a key lies in.
+    #[inline]
+    pub(crate) fn range_of(&self, key: &[u8]) -> Found<'_> {
+        self.ranges.of(key)
+    }
+
+    /// The range of the system's keys.
+    #[inline]
+    pub(crate) fn first(&self) -> &Arc<Range> {
+        self.ranges.first()
+    }
+
+    /// The newest snapshot of the first range, which is that of everything while there is no other.
     #[inline]
     pub(crate) fn applied(&self) -> Timestamp {
-        Timestamp(self.applied.load(Ordering::Acquire))
+        self.first().applied()
     }
 
-    /// Has this node a copy of the range?
-    pub(crate) fn replicates(&self) -> bool {
-        self.alone || self.replica.load(Ordering::Relaxed)
-    }
-
-    /// Notes whether this node has a copy of the range, or gets one.
-    pub(crate) fn set_replicates(&self, has: bool) {
-        self.replica.store(has, Ordering::Relaxed);
-    }
-
-    /// Moves the newest snapshot; only the apply path calls this, after the engine has the writes.
-    pub(crate) fn set_applied(&self, ts: Timestamp) {
-        let before = self.applied.swap(ts.0, Ordering::AcqRel);
-        debug_assert!(before < ts.0, "applied in order");
+    /// A snapshot that nobody needs to be asked for: of one range what has been applied, of several the time.
+    #[inline]
+    pub(crate) fn newest(&self) -> Timestamp {
+        if self.ranges.is_single() { self.applied() } else { self.hlc.now() }
     }
 
     /// The other nodes; `None` when there are none, or the store is being closed.
@@ -151,48 +149,50 @@ impl Core {
         })
     }
 
-    /// This node leads in `term`, alone or with a quorum's support until `until` (µs of the clock), and
-    /// has applied what earlier leaders committed. Said again with a later `until`, it extends the lease.
-    pub(crate) fn lead(&self, term: u64, until: Option<u64>) -> Result<(), StorageError> {
+    /// This node leads a range in `term`, alone or with a quorum's support until `until` (µs of the clock),
+    /// and has applied what earlier leaders committed. Said again with a later `until`, it extends the lease.
+    pub(crate) fn lead(
+        &self,
+        range: &Range,
+        term: u64,
+        until: Option<u64>,
+    ) -> Result<(), StorageError> {
         let epoch = epoch_of(term, self.node);
         let end = until.map_or(Timestamp::MAX, Timestamp::from_micros);
-        if !self.pipeline.leads(term) {
-            self.hlc.raise(self.applied());
-            // Other leaders may have counted on meanwhile.
-            self.counters.forget();
-            let stored = self.stored_transactions()?;
-            self.pipeline.lead(term, self.hlc.now(), end, stored);
-            self.lease.note_leader(Some(self.node));
+        if !range.pipeline.leads(term) {
+            self.hlc.raise(range.applied());
+            if range.id == self.first().id {
+                // Other leaders may have counted on meanwhile.
+                self.counters.forget();
+            }
+            let stored = self.stored_transactions(range)?;
+            range.pipeline.lead(term, self.hlc.now(), end, stored);
+            range.lease.note_leader(Some(self.node));
         } else {
-            self.pipeline.extend(term, end);
+            range.pipeline.extend(term, end);
         }
         match until {
-            None => self.lease.grant_for_ever(epoch),
-            Some(until) => self.lease.extend(epoch, until),
+            None => range.lease.grant_for_ever(epoch),
+            Some(until) => range.lease.extend(epoch, until),
         }
         Ok(())
     }
 
-    /// What the range holds of transactions over several ranges, or of those that were prevented.
-    fn stored_transactions(&self) -> Result<Vec<Stored>, StorageError> {
-        let span = txn_span(&Span::all());
+    /// What a range holds of transactions over several ranges, or of those that were prevented.
+    fn stored_transactions(&self, range: &Range) -> Result<Vec<Stored>, StorageError> {
+        let span = txn_span(&range.span());
         let found = self.read.engine.range(Keyspace::Cur, &span, false);
         let damaged = |_| StorageError::Corruption("a transaction's record is damaged".into());
         found.map(|entry| Stored::decode(entry?.1).map_err(damaged)).collect()
     }
 
-    /// This node does not lead in `term`, or not any more: somebody else may.
-    pub(crate) fn lost_lease(&self, term: u64) {
-        self.lease.end();
-        self.pipeline.leave(self, term);
+    /// This node does not lead a range in `term`, or not any more: somebody else may.
+    pub(crate) fn lost_lease(&self, range: &Range, term: u64) {
+        range.lease.end();
+        range.pipeline.leave(self, term);
         if let Some(cluster) = self.cluster() {
-            cluster.lease_lost();
+            cluster.lease_lost(&range.span());
         }
-    }
-
-    /// A snapshot has brought everything up to here, and nothing else.
-    pub(crate) fn reset_applied(&self, ts: Timestamp) {
-        self.applied.store(ts.0, Ordering::Release);
     }
 
     pub(crate) fn next_txn_id(&self) -> u64 {
@@ -206,8 +206,20 @@ impl Core {
         let keep_from = Timestamp::from_micros(now.micros().saturating_sub(ttl));
         let elsewhere = self.cluster().and_then(|cluster| cluster.oldest_elsewhere());
         let keep_from = keep_from.min(elsewhere.unwrap_or(Timestamp::MAX));
-        let oldest = self.snapshots.close(keep_from.min(self.applied()));
-        let bound = self.pipeline.advance_gc(keep_from, oldest);
+        let ranges = self.ranges.all();
+        if let [range] = &ranges[..] {
+            let oldest = self.snapshots.close(keep_from.min(range.applied()));
+            let bound = range.pipeline.advance_gc(keep_from, oldest);
+            self.gc.advance(bound, 0, None);
+            return bound;
+        }
+        // What nobody has written since then is the same at any later time.
+        ranges.iter().for_each(|range| range.pipeline.close(range, now));
+        let oldest = self.snapshots.close(keep_from);
+        let bound = keep_from.min(oldest.unwrap_or(Timestamp::MAX));
+        for range in &ranges {
+            range.pipeline.advance_gc(bound, None);
+        }
         self.gc.advance(bound, 0, None);
         bound
     }

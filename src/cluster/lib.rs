@@ -17,7 +17,8 @@
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
-//! the leaseholder can do goes there ([`remote`]). Left out for now: more than one range.
+//! the leaseholder can do goes there ([`remote`]). Keys belong to ranges ([`range`]), each with a pipeline of
+//! its own.
 
 mod advisory;
 mod apply;
@@ -32,9 +33,11 @@ pub mod liveness;
 mod locking;
 pub mod member;
 mod proposer;
+mod range;
 mod read;
 mod remote;
 mod scan;
+mod sessions;
 mod snapshots;
 mod stats;
 mod store;
@@ -50,12 +53,15 @@ pub use meridian_kv::api::{
 pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
+pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
 #[cfg(test)]
 mod bulk_tests;
+#[cfg(test)]
+mod deadlock_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

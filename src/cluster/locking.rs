@@ -7,17 +7,19 @@
 //! when a holder of its key waits itself. (If none does, there is no cycle through this wait: all who
 //! stand ahead in the queue wait for the same holders.) Whoever closes a cycle is the last to wait,
 //! and sees the others, since a session is entered among the waiting before it looks. The search
-//! holds all shards for a moment, which is rare enough to be simple.
+//! holds all shards for a moment, which is rare enough to be simple. Where there are other nodes, a
+//! waiter that has looked in vain has them asked as well ([`LockManager::on_suspicion`]).
 //!
 //! A wait may end in many ways (grant, cancel, timeout, deadlock, a dropped future); [`WaitGuard`]
 //! makes all of them leave the table clean, also when the grant arrives while the task gives up.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use meridian_base::Instant;
-use meridian_kv::api::{Bytes, Key, KvError, Strength, TableLockMode, WaitPolicy};
+use meridian_kv::api::{Bytes, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy};
 use meridian_kv::deadlock::{self, Target, Verdict, Wait};
 use meridian_kv::locks::{
     Acquire, AdvisoryKey, AdvisoryMode, Grant, Held, LockMode, LockTable, ModeSet, Owner, WaiterId,
@@ -31,10 +33,17 @@ use crate::bulk::BulkLocks;
 const ROW_SHARDS: usize = 64;
 const TABLE_SHARDS: usize = 8;
 
+/// A task that waits, and what it has said of itself.
+struct Sleeper {
+    waker: oneshot::Sender<Result<ModeSet, KvError>>,
+    began: Timestamp,
+    database: u32,
+}
+
 /// One lock table with the sleepers of its queues.
 pub(crate) struct Shard<K, M> {
     table: LockTable<K, M>,
-    wakers: BTreeMap<WaiterId, oneshot::Sender<ModeSet>>,
+    wakers: BTreeMap<WaiterId, Sleeper>,
 }
 
 impl<K, M> Default for Shard<K, M> {
@@ -51,9 +60,9 @@ impl<K: Ord + Clone, M: LockMode> Shard<K, M> {
     /// Wakes those that were let in. The channel holds the grant even if its task is just giving up.
     fn wake(&mut self, grants: Vec<Grant<K>>) {
         for grant in grants {
-            if let Some(waker) = self.wakers.remove(&grant.waiter) {
+            if let Some(sleeper) = self.wakers.remove(&grant.waiter) {
                 // A receiver that is gone is a WaitGuard being dropped; it looks into the table itself.
-                let _ = waker.send(grant.before);
+                let _ = sleeper.waker.send(Ok(grant.before));
             }
         }
     }
@@ -83,12 +92,14 @@ pub(crate) enum Acquired {
 pub(crate) struct WaitLimits {
     pub(crate) cancel: Option<CancelToken>,
     pub(crate) timeout: Option<Duration>,
-    /// The session's database: all tables of a deadlock that it is in belong to it.
+    /// The session's database, to which the tables and advisory locks belong that it asks for.
     pub(crate) database: u32,
+    /// When the transaction began: of a deadlock over several nodes the youngest is the victim.
+    pub(crate) began: Timestamp,
 }
 
 /// What is locked, in the words of `pg_locks`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockTarget {
     /// A row or an absent key.
     Row(Key),
@@ -99,18 +110,18 @@ pub enum LockTarget {
 }
 
 /// One line of the lock view: a mode that is held or waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockInfo {
     /// What is locked.
     pub target: LockTarget,
     /// The mode's name.
     pub mode: &'static str,
-    /// Held (`true`) or waited for.
-    pub granted: bool,
     /// The transaction's number.
     pub transaction: u64,
     /// The backend's process id.
     pub process: u32,
+    /// Held (`true`) or waited for.
+    pub granted: bool,
 }
 
 /// All locks of a store.
@@ -123,8 +134,12 @@ pub(crate) struct LockManager {
     /// How many waits each session has; taken inside a shard's lock, never around one.
     waiting: Mutex<BTreeMap<u64, u32>>,
     check_delay: Duration,
+    suspicion: OnceLock<OnSuspicion>,
     pub(crate) deadlocks: AtomicU64,
 }
+
+/// Called with a session that has been waiting for a while, and is in no cycle on this node.
+pub(crate) type OnSuspicion = Box<dyn Fn(u64) + Send + Sync>;
 
 /// Spreads keys over shards: neighbours differ in their last bytes.
 fn row_shard(key: &[u8]) -> usize {
@@ -145,8 +160,15 @@ impl LockManager {
             next_waiter: AtomicU64::new(1),
             waiting: Mutex::default(),
             check_delay,
+            suspicion: OnceLock::new(),
             deadlocks: AtomicU64::new(0),
         }
+    }
+
+    /// Sets who looks for deadlocks on other nodes.
+    pub(crate) fn on_suspicion(&self, suspected: OnSuspicion) {
+        let first = self.suspicion.set(suspected).is_ok();
+        debug_assert!(first, "a store joins one cluster");
     }
 
     /// All shards of row locks.
@@ -215,7 +237,8 @@ impl LockManager {
             Acquire::Unavailable => Ok(Acquired::Unavailable),
             Acquire::Queued => {
                 let (waker, granted) = oneshot::channel();
-                locked.wakers.insert(waiter, waker);
+                let sleeper = Sleeper { waker, began: Timestamp::MIN, database: 0 };
+                locked.wakers.insert(waiter, sleeper);
                 let suspicious = self.enter_waiting(owner, locked.table.holders(key));
                 drop(locked);
                 let key = key.clone();
@@ -281,13 +304,17 @@ impl LockManager {
     }
 
     /// Looks for a deadlock through this session. Grants what only the queue's order kept waiting.
-    fn check_deadlock(&self, session: u64, database: u32) -> Result<(), KvError> {
+    fn check_deadlock(&self, session: u64) -> Result<(), KvError> {
         // Every promotion grants one wait, so this ends; the bound is for the reader's peace.
         for _ in 0..64 {
             let mut all = self.lock_all();
-            match deadlock::check(&all.waits(database), session) {
+            let waits: Vec<Wait> = all.waits().into_iter().map(|(wait, _)| wait).collect();
+            match deadlock::check(&waits, session) {
                 Verdict::Wait => return Ok(()),
-                Verdict::Promote(waiter) => all.promote(waiter),
+                Verdict::Promote(waiter) => {
+                    let promoted = all.promote(waiter);
+                    debug_assert!(promoted, "a waiter seen under the locks is still there");
+                }
                 Verdict::Deadlock { detail } => {
                     self.deadlocks.fetch_add(1, Ordering::Relaxed);
                     return Err(KvError::Deadlock { detail });
@@ -295,6 +322,28 @@ impl LockManager {
             }
         }
         Ok(())
+    }
+
+    /// All waits, with the beginning of each one's transaction.
+    pub(crate) fn waits(&self) -> Vec<(Wait, Timestamp)> {
+        self.lock_all().waits()
+    }
+
+    /// Carries out a verdict on a wait, if that is still there: whether it was.
+    pub(crate) fn decide(&self, waiter: WaiterId, owner: Owner, verdict: &Verdict) -> bool {
+        let mut all = self.lock_all();
+        let waits = |(wait, _): &(Wait, _)| (wait.waiter, wait.owner) == (waiter, owner);
+        if !all.waits().iter().any(waits) {
+            return false;
+        }
+        match verdict {
+            Verdict::Wait => true,
+            Verdict::Promote(_) => all.promote(waiter),
+            Verdict::Deadlock { detail } => {
+                self.deadlocks.fetch_add(1, Ordering::Relaxed);
+                all.refuse(waiter, &KvError::Deadlock { detail: detail.clone() })
+            }
+        }
     }
 
     /// Everything that is held or waited for.
@@ -358,52 +407,80 @@ struct AllShards<'a> {
 }
 
 impl AllShards<'_> {
-    fn waits(&self, database: u32) -> Vec<Wait> {
+    fn waits(&self) -> Vec<(Wait, Timestamp)> {
         let mut waits = Vec::new();
         for shard in &self.rows {
-            collect_waits(&shard.table, |_| Target::Row, &mut waits);
+            collect_waits(shard, |_, _| Target::Row, &mut waits);
         }
         for shard in &self.tables {
-            let target = |table: &u32| Target::Relation { database, relation: *table };
-            collect_waits(&shard.table, target, &mut waits);
+            let target = |table: &u32, database| Target::Relation { database, relation: *table };
+            collect_waits(shard, target, &mut waits);
         }
-        let target = |key: &AdvisoryKey| Target::Advisory { key: numbers(*key) };
-        collect_waits(&self.advisory.table, target, &mut waits);
+        let target = |key: &AdvisoryKey, _| Target::Advisory { key: numbers(*key) };
+        collect_waits(&self.advisory, target, &mut waits);
         waits
     }
 
-    fn promote(&mut self, waiter: WaiterId) {
-        let done = self.rows.iter_mut().any(|shard| promote_in(shard, waiter))
+    fn promote(&mut self, waiter: WaiterId) -> bool {
+        self.rows.iter_mut().any(|shard| promote_in(shard, waiter))
             || self.tables.iter_mut().any(|shard| promote_in(shard, waiter))
-            || promote_in(&mut self.advisory, waiter);
-        debug_assert!(done, "a waiter seen under the locks is still there");
+            || promote_in(&mut self.advisory, waiter)
+    }
+
+    fn refuse(&mut self, waiter: WaiterId, error: &KvError) -> bool {
+        self.rows.iter_mut().any(|shard| refuse_in(shard, waiter, error))
+            || self.tables.iter_mut().any(|shard| refuse_in(shard, waiter, error))
+            || refuse_in(&mut self.advisory, waiter, error)
     }
 }
 
 fn collect_waits<K: Ord + Clone, M: LockMode>(
-    table: &LockTable<K, M>,
-    target: impl Fn(&K) -> Target,
-    waits: &mut Vec<Wait>,
+    shard: &Shard<K, M>,
+    target: impl Fn(&K, u32) -> Target,
+    waits: &mut Vec<(Wait, Timestamp)>,
 ) {
-    table.for_each_wait(|key, queued, blockers| {
-        waits.push(Wait {
+    shard.table.for_each_wait(|key, queued, blockers| {
+        let sleeper = shard.wakers.get(&queued.waiter);
+        let wait = Wait {
             waiter: queued.waiter,
             owner: queued.owner,
-            target: target(key),
+            target: target(key, sleeper.map_or(0, |sleeper| sleeper.database)),
             mode: queued.mode.name(),
             blockers: blockers.to_vec(),
-        });
+        };
+        waits.push((wait, sleeper.map_or(Timestamp::MIN, |sleeper| sleeper.began)));
     });
 }
 
-fn promote_in<K: Ord + Clone, M: LockMode>(shard: &mut Shard<K, M>, waiter: WaiterId) -> bool {
+fn place_of<K: Ord + Clone, M: LockMode>(shard: &Shard<K, M>, waiter: WaiterId) -> Option<K> {
     let mut place = None;
     shard.table.for_each_wait(|key, queued, _| {
         if queued.waiter == waiter {
             place = Some(key.clone());
         }
     });
-    let Some(key) = place else { return false };
+    place
+}
+
+/// Takes a waiter out of its queue, and tells it why.
+fn refuse_in<K: Ord + Clone, M: LockMode>(
+    shard: &mut Shard<K, M>,
+    waiter: WaiterId,
+    error: &KvError,
+) -> bool {
+    let Some(key) = place_of(shard, waiter) else { return false };
+    let mut grants = Vec::new();
+    let refused = shard.table.cancel(&key, waiter, &mut grants);
+    if let Some(sleeper) = shard.wakers.remove(&waiter) {
+        // A receiver that is gone is a WaitGuard being dropped: it is out of the queue as it wishes.
+        let _ = sleeper.waker.send(Err(error.clone()));
+    }
+    shard.wake(grants);
+    refused
+}
+
+fn promote_in<K: Ord + Clone, M: LockMode>(shard: &mut Shard<K, M>, waiter: WaiterId) -> bool {
+    let Some(key) = place_of(shard, waiter) else { return false };
     let mut grants = Vec::new();
     let promoted = shard.table.promote(&key, waiter, &mut grants);
     shard.wake(grants);
@@ -418,7 +495,7 @@ pub(crate) struct WaitGuard<'a, K: Ord + Clone, M: LockMode> {
     key: K,
     owner: Owner,
     waiter: WaiterId,
-    granted: oneshot::Receiver<ModeSet>,
+    granted: oneshot::Receiver<Result<ModeSet, KvError>>,
     /// May this wait have closed a cycle?
     suspicious: bool,
     done: bool,
@@ -427,8 +504,12 @@ pub(crate) struct WaitGuard<'a, K: Ord + Clone, M: LockMode> {
 impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
     /// Waits for the grant. Answers what the owner held before.
     pub(crate) async fn wait(mut self, limits: &WaitLimits) -> Result<ModeSet, KvError> {
+        if let Some(sleeper) = self.shard.lock().wakers.get_mut(&self.waiter) {
+            (sleeper.began, sleeper.database) = (limits.began, limits.database);
+        }
+        let session = self.owner.session;
         if self.suspicious {
-            self.manager.check_deadlock(self.owner.session, limits.database)?;
+            self.manager.check_deadlock(session)?;
         }
         let started = Instant::now();
         let mut check_delay = self.manager.check_delay;
@@ -443,10 +524,11 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
             };
             tokio::select! {
                 biased;
-                before = &mut self.granted => {
-                    let Ok(before) = before else {
+                answer = &mut self.granted => {
+                    let Ok(answer) = answer else {
                         return Err(KvError::Unavailable { reason: "lock table closed".into() });
                     };
+                    let before = answer?;
                     self.done = true;
                     return Ok(before);
                 }
@@ -455,7 +537,10 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
                     if limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout) {
                         return Err(KvError::LockTimeout);
                     }
-                    self.manager.check_deadlock(self.owner.session, limits.database)?;
+                    self.manager.check_deadlock(session)?;
+                    if let Some(suspected) = self.manager.suspicion.get() {
+                        suspected(session);
+                    }
                     check_delay = self.manager.check_delay * 10;
                 }
             }
@@ -474,7 +559,7 @@ impl<K: Ord + Clone, M: LockMode> Drop for WaitGuard<'_, K, M> {
         let mut grants = Vec::new();
         if shard.table.cancel(&self.key, self.waiter, &mut grants) {
             shard.wake(grants);
-        } else if let Ok(before) = self.granted.try_recv() {
+        } else if let Ok(Ok(before)) = self.granted.try_recv() {
             shard.restore(&self.key, self.owner, before);
         }
     }

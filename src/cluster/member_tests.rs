@@ -14,15 +14,15 @@ use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
 const CLUSTER: u128 = 77;
 
 /// A node that can be stopped and started again.
-struct Node {
-    id: NodeId,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
     dir: TempDir,
     address: String,
     store: Option<Arc<Store>>,
 }
 
 impl Node {
-    async fn start(&mut self, nodes: &[NodeRow]) {
+    pub(crate) async fn start(&mut self, nodes: &[NodeRow]) {
         let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
         let hlc = Arc::new(Hlc::new(Arc::new(SystemClock), offset));
         let switchboard = Switchboard::new();
@@ -53,16 +53,16 @@ impl Node {
         self.store = Some(store.await.expect("opens"));
     }
 
-    fn store(&self) -> &Arc<Store> {
+    pub(crate) fn store(&self) -> &Arc<Store> {
         self.store.as_ref().expect("it runs")
     }
 
-    fn begin(&self) -> Txn {
+    pub(crate) fn begin(&self) -> Txn {
         self.store().begin(TxnOptions::default())
     }
 
     /// Ends without a farewell, as a crash does.
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         if let Some(store) = self.store.take() {
             store.kill().await;
         }
@@ -75,13 +75,13 @@ fn free_address() -> String {
 }
 
 /// The directories go with the nodes: nothing may write there any more.
-async fn end(nodes: &mut [Node]) {
+pub(crate) async fn end(nodes: &mut [Node]) {
     for node in nodes {
         node.kill().await;
     }
 }
 
-async fn three() -> Vec<Node> {
+pub(crate) async fn three() -> Vec<Node> {
     let mut nodes: Vec<Node> = (1..=3)
         .map(|id| Node {
             id: NodeId(id),
@@ -117,7 +117,7 @@ fn nodes_register(rows: &[NodeRow], upto: NodeId) -> Vec<NodeRow> {
 }
 
 /// Waits for something that must come, without saying when.
-async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     for _ in 0..3_000 {
         if is() {
             return;
@@ -127,7 +127,7 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-fn key(n: u32) -> Key {
+pub(crate) fn key(n: u32) -> Key {
     Key::from([&[0x10, 0, 0, 9, 9, 0, 1][..], &n.to_be_bytes()].concat())
 }
 
@@ -225,7 +225,8 @@ async fn a_new_node_gets_the_content_when_the_log_no_longer_has_it() {
     nodes[0].store().register_node(all[3].clone()).await;
     fourth.start(&all).await;
     eventually("the new node has all", || {
-        fourth.store().applied() >= nodes[0].store().applied() && fourth.store().core().replicates()
+        fourth.store().applied() >= nodes[0].store().applied()
+            && fourth.store().core().first().replicates()
     })
     .await;
     for n in 0..50 {

@@ -6,11 +6,12 @@ use std::vec;
 
 use meridian_base::keys;
 use meridian_kv::api::{Bytes, Key, KvError, Row, Span, Timestamp};
+use meridian_kv::range::Target;
 use meridian_storage::mvcc::MvccScan;
 
 use crate::core::Core;
 use crate::locking::WaitLimits;
-use crate::remote::{Answer, Asked, Op, ScanPage};
+use crate::remote::{Answer, Asked, Op, Rows, ScanPage, Search};
 use crate::snapshots::SnapshotSlot;
 
 /// Rows of a span in key order (or in reverse). The transaction's own writes are those buffered when
@@ -40,15 +41,31 @@ impl Drop for Protection {
 /// Where the rows come from.
 enum Source {
     Here(MvccScan),
-    /// Page by page from the leaseholder.
-    Away(Box<Pages>),
+    /// Page by page from the leaseholders. Of a part that lies here, the scan.
+    Away(Box<Pages>, Option<MvccScan>),
 }
 
-/// What is still to be read elsewhere.
+/// A snapshot, and whether all nodes were asked for it if it is one over several ranges.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) ts: Timestamp,
+    pub(crate) whole: bool,
+}
+
+/// What is still to be read elsewhere, or range by range.
 struct Pages {
-    rest: Span,
-    ts: Timestamp,
+    /// `None`: nothing any more.
+    rest: Option<Span>,
+    at: At,
     limits: WaitLimits,
+}
+
+/// What was read of them.
+enum Page {
+    /// Rows; is there more behind them?
+    Rows(bool),
+    /// This part is to be read here; is there more behind it?
+    Here(MvccScan, bool),
 }
 
 struct Stored {
@@ -81,65 +98,135 @@ impl Stored {
         out: &mut Vec<(Bytes, Bytes)>,
     ) -> Result<(), KvError> {
         loop {
-            let pages = match &mut self.source {
+            let (pages, part) = match &mut self.source {
                 Source::Here(scan) => {
                     self.more = core.read.next_batch(scan, rows_max, out)?;
                     return Ok(());
                 }
-                Source::Away(pages) => pages,
+                Source::Away(pages, part) => (pages, part),
             };
+            if let Some(scan) = part {
+                let before = out.len();
+                if core.read.next_batch(scan, rows_max, out)? {
+                    return Ok(());
+                }
+                *part = None;
+                self.more = pages.rest.is_some();
+                if out.len() > before || !self.more {
+                    return Ok(());
+                }
+            }
             match Box::pin(pages.next(core, reverse, rows_max, out)).await? {
-                Some(more) => {
+                Page::Rows(more) => {
                     self.more = more;
                     return Ok(());
                 }
-                None => {
-                    let (span, ts) = (&pages.rest, pages.ts);
-                    self.source = Source::Here(core.read.scan(span, reverse, ts));
-                }
+                Page::Here(scan, false) => self.source = Source::Here(scan),
+                Page::Here(scan, true) => *part = Some(scan),
             }
         }
     }
 }
 
 impl Pages {
-    /// The next page; whether there is more behind it. `None`: the rest can be read here.
+    /// The next page.
     async fn next(
         &mut self,
         core: &Arc<Core>,
         reverse: bool,
         rows_max: usize,
         out: &mut Vec<(Bytes, Bytes)>,
-    ) -> Result<Option<bool>, KvError> {
-        if core.replicates() && core.applied() >= self.ts {
-            return Ok(None);
+    ) -> Result<Page, KvError> {
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        while let Some(rest) = self.rest.clone() {
+            if core.ranges.is_single() {
+                let first = core.first();
+                if core.alone || (first.replicates() && first.applied() >= self.at.ts) {
+                    return Ok(self.here(core, rest, reverse));
+                }
+            }
+            let part = part_of(&rest, core, reverse);
+            let first = part.start.clone();
+            let page = ScanPage {
+                start: part.start.clone(),
+                end: part.end.clone(),
+                reverse,
+                ts: self.at.ts.0,
+                rows_max: u32::try_from(rows_max).unwrap_or(u32::MAX),
+                partial: !self.at.whole,
+            };
+            match core.ask(&first, Op::Scan(page), &limits).await? {
+                Asked::Here if core.ranges.is_single() => return Ok(self.here(core, rest, reverse)),
+                Asked::Here => {
+                    let (target, at) = (Target::Span(&part), (self.at.ts, self.at.whole));
+                    if core.await_readable(&first, target, at).await? {
+                        return Ok(self.here(core, part, reverse));
+                    }
+                }
+                Asked::Answer(Answer::Rows(page)) => return Ok(self.got(page, part, reverse, out)),
+                Asked::Answer(_) => {
+                    return Err(KvError::Storage { reason: "a scan got another answer".into() });
+                }
+            }
+            search.pause().await?;
         }
-        let Some(cluster) = core.cluster() else {
-            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
+        Ok(Page::Rows(false))
+    }
+
+    /// The part is behind us.
+    fn pass(&mut self, part: Span, reverse: bool) {
+        let Some(rest) = self.rest.take() else { return };
+        self.rest = match reverse {
+            false if part.end.is_empty() || part.end == rest.end => None,
+            false => Some(Span { start: part.end, end: rest.end }),
+            true if part.start <= rest.start => None,
+            true => Some(Span { start: rest.start, end: part.start }),
         };
-        let page = ScanPage {
-            start: self.rest.start.clone(),
-            end: self.rest.end.clone(),
-            reverse,
-            ts: self.ts.0,
-            rows_max: u32::try_from(rows_max).unwrap_or(u32::MAX),
-        };
-        let page = match cluster.ask(Op::Scan(page), &self.limits).await? {
-            Asked::Here => return Ok(None),
-            Asked::Answer(Answer::Rows(page)) => page,
-            Asked::Answer(_) => {
-                return Err(KvError::Storage { reason: "a scan got another answer".into() });
-            }
-        };
-        if let Some(last) = page.rows.last() {
-            match reverse {
-                false => self.rest.start = keys::next_key(&last.key).into(),
-                true => self.rest.end = last.key.clone(),
-            }
+    }
+
+    /// A part that is to be read here.
+    fn here(&mut self, core: &Core, part: Span, reverse: bool) -> Page {
+        let scan = core.read.scan(&part, reverse, self.at.ts);
+        self.pass(part, reverse);
+        Page::Here(scan, self.rest.is_some())
+    }
+
+    /// Rows of a part have come from elsewhere.
+    fn got(
+        &mut self,
+        page: Rows,
+        mut part: Span,
+        reverse: bool,
+        out: &mut Vec<(Bytes, Bytes)>,
+    ) -> Page {
+        // The leaseholder knows better where its range ends.
+        match (page.bound, reverse) {
+            (None, _) => {}
+            (Some(bound), false) => part.end = bound,
+            (Some(bound), true) => part.start = bound,
+        }
+        match (page.rows.last(), &mut self.rest) {
+            (Some(last), Some(rest)) if page.more => match reverse {
+                false => rest.start = keys::next_key(&last.key).into(),
+                true => rest.end = last.key.clone(),
+            },
+            _ => self.pass(part, reverse),
         }
         out.extend(page.rows.into_iter().map(|pair| (pair.key, pair.row)));
-        Ok(Some(page.more))
+        Page::Rows(self.rest.is_some())
     }
+}
+
+/// What of a span comes first and lies in one range.
+fn part_of(rest: &Span, core: &Core, reverse: bool) -> Span {
+    let range = match reverse {
+        false => Arc::clone(&core.range_of(&rest.start)),
+        true => core.ranges.last_of(rest),
+    };
+    let part = rest.intersection(&range.span());
+    // The directory has changed between the two looks: then the leaseholder says where its range ends.
+    if part.is_empty() { rest.clone() } else { part }
 }
 
 impl Scan {
@@ -160,11 +247,11 @@ impl Scan {
         rest: Span,
         own: Vec<(Key, Option<Row>)>,
         reverse: bool,
-        ts: Timestamp,
+        at: At,
         limits: WaitLimits,
     ) -> Scan {
-        let pages = Pages { rest, ts, limits };
-        Scan::over(core, Source::Away(Box::new(pages)), own, reverse, ts)
+        let pages = Pages { rest: Some(rest), at, limits };
+        Scan::over(core, Source::Away(Box::new(pages), None), own, reverse, at.ts)
     }
 
     fn over(

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::advisory::Level;
-use crate::apply::{EntryApplier, RANGE, recovered_commit_ts};
+use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
 use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::core::{Core, CoreParts};
@@ -29,6 +29,7 @@ use crate::lease::Home;
 use crate::locking::LockInfo;
 use crate::member::{Among, NodeRow};
 use crate::proposer::{Logged, Proposer, Unlogged};
+use crate::range::{Range, Shape};
 use crate::read::ReadPath;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
@@ -66,7 +67,7 @@ impl Store {
     pub async fn await_leaseholder(&self, limit: Duration) -> Result<(), StoreError> {
         let started = Instant::now();
         loop {
-            match self.core.lease.home(self.core.node, &self.core.hlc) {
+            match self.core.first().lease.home(self.core.node, &self.core.hlc) {
                 Home::Nowhere if started.elapsed() < limit => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -134,7 +135,11 @@ impl Store {
     ) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
         let tasks = vec![
-            tokio::spawn(run_batcher(Arc::clone(&core), Arc::clone(&proposer))),
+            tokio::spawn(run_batcher(
+                Arc::clone(&core),
+                Arc::clone(core.first()),
+                Arc::clone(&proposer),
+            )),
             tokio::spawn(run_housekeeping(
                 Arc::clone(&core),
                 Arc::clone(&proposer),
@@ -164,7 +169,7 @@ impl Store {
     /// [`StoreConfig::counter_block`] steps, and never repeats one.
     pub async fn increment(&self, key: &[u8], by: i64) -> Result<i64, KvError> {
         loop {
-            if self.core.lease.here(&self.core.hlc).is_some() {
+            if self.core.first().lease.here(&self.core.hlc).is_some() {
                 return counters::increment(&self.core, key, by).await;
             }
             if let Some(number) = self.ask_counter(key, by, None).await? {
@@ -189,7 +194,7 @@ impl Store {
     /// Sets a counter, so that the next increment starts from `value`.
     pub async fn set_counter(&self, key: &[u8], value: i64) -> Result<(), KvError> {
         loop {
-            if self.core.lease.here(&self.core.hlc).is_some() {
+            if self.core.first().lease.here(&self.core.hlc).is_some() {
                 return counters::set(&self.core, key, value).await;
             }
             if self.ask_counter(key, 0, Some(value)).await?.is_some() {
@@ -251,7 +256,7 @@ impl Store {
             cache_bytes: cache.bytes as u64,
             disk_bytes: core.read.engine.disk_bytes(),
             applied: core.applied(),
-            gc: core.pipeline.gc(),
+            gc: core.first().pipeline.gc(),
             oldest_snapshot: core.snapshots.oldest(),
         }
     }
@@ -272,7 +277,7 @@ impl Store {
     /// Counts rows of a span and their bytes, as this node has them, up to about `rows_max`; the last
     /// answer says whether these were all.
     pub fn sample(&self, span: &Span, rows_max: usize) -> Result<(usize, u64, bool), KvError> {
-        let applied = self.core.applied();
+        let applied = self.core.newest();
         let _protection = self.core.snapshots.guard(applied);
         let mut scan = MvccScan::new(self.core.read.engine.snapshot(), span, false, applied);
         let (mut rows, mut bytes, mut batch) = (0, 0, Vec::new());
@@ -341,7 +346,6 @@ impl Store {
         self.among.as_ref().expect("a member").register.voters()
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
@@ -349,14 +353,16 @@ impl Store {
     /// Ends in order: no new commits, those in flight finish, the engine is made durable. Transactions
     /// that are still open get [`KvError::Unavailable`] at commit.
     pub async fn shutdown(&self) -> Result<(), KvError> {
-        let flushed = match self.core.lease.here(&self.core.hlc) {
+        let flushed = match self.core.first().lease.here(&self.core.hlc) {
             Some(_) => counters::flush(&self.core).await,
             None => Ok(()),
         };
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
-        self.core.pipeline.drain().await;
+        for range in self.core.ranges.all() {
+            range.pipeline.drain().await;
+        }
         // Each of the tasks takes one.
         self.stop.notify_waiters();
         self.stop.notify_one();
@@ -388,10 +394,12 @@ fn new_core(
     engine: Arc<dyn Engine>,
     gc: GcHandle,
 ) -> Result<Arc<Core>, StoreError> {
-    let applied = recovered_commit_ts(engine.as_ref())?;
+    let applied = recovered_commit_ts(engine.as_ref(), FIRST)?;
+    let shape = Shape { span: Span::all(), generation: 1 };
+    let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
     let read = ReadPath { engine, cache, barren: Arc::default() };
-    Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, applied }))
+    Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
 }
 
 /// A clock that follows no other node's.
@@ -403,9 +411,9 @@ fn own_clock() -> Arc<Hlc> {
 fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let engine = Arc::new(MemEngine::new());
     let core = new_core(config, ALONE, own_clock(), engine, GcHandle::new())?;
-    let applier = EntryApplier::new(Arc::clone(&core));
+    let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(core.first()));
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
-    core.lead(1, None)?;
+    core.lead(core.first(), 1, None)?;
     Ok((core, proposer))
 }
 
@@ -447,13 +455,13 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
         open_dir(config, dir, ALONE, own_clock())?;
     let raft_config =
         NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
-    let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
+    let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let (network, authority) = (Arc::new(Alone), Arc::new(Alone));
     let raft = MultiRaft::start(raft_config, raft_log, engine, network, authority)?;
-    let group = futures::executor::block_on(raft.open_alone(RANGE, applier, OPEN_TIMEOUT))?;
+    let group = futures::executor::block_on(raft.open_alone(FIRST, applier, OPEN_TIMEOUT))?;
     let term = group.role().borrow().term;
-    core.lead(term, None)?;
+    core.lead(core.first(), term, None)?;
     Ok((core, Arc::new(Logged { raft, group, log, _dir: lock })))
 }
 

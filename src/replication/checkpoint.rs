@@ -87,6 +87,20 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// A checkpoint, after which one group's log holds nothing that the engine has.
+    pub(crate) fn shorten(&self, id: RangeId) -> Result<(), StorageError> {
+        self.checkpoint()?;
+        let _one = self.running.lock();
+        let Some(group) = self.node.group(id).filter(|_| !*self.stop.lock()) else {
+            return Ok(());
+        };
+        let Some(purge) = purge_to(&group, None) else { return Ok(()) };
+        let purged = self.node.runtime.block_on(self.purge_log(&purge, purge.most));
+        purged.map_err(|(group, why)| {
+            StorageError::Stopped(format!("the log of {group} was not purged: {why}"))
+        })
+    }
+
     /// A failed sync must not be tried again: the kernel may have dropped what it could not write, and the
     /// next attempt would report success. The log still has everything, so the node ends and redoes it.
     /// Only on a full disk does it stay, for reads and for the operator; writes are refused.

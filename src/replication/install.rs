@@ -191,6 +191,7 @@ impl Group {
         if mine > begin.vote {
             return Ok(message::begin_refused(&mine));
         }
+        self.check_free(&begin.parts)?;
         self.promise(begin.vote.leader_id);
         let mut incoming = self.incoming.lock().await;
         let known = incoming.as_ref().is_some_and(|known| known.begin.id == begin.id);
@@ -212,6 +213,15 @@ impl Group {
         let reply = message::begin_reply(&position);
         *incoming = Some(Incoming { begin, position });
         Ok(reply)
+    }
+
+    /// Nothing of these parts may be another range's here: a view from before a split would take the place
+    /// of what has been split off.
+    fn check_free(&self, parts: &[Part]) -> Result<(), HandleError> {
+        match self.node.holder(self.id, parts) {
+            None => Ok(()),
+            Some(other) => Err(stopped(format!("{other} has keys of the snapshot here"))),
+        }
     }
 
     /// What an earlier run of this node has of a snapshot.
@@ -266,6 +276,15 @@ impl Group {
         else {
             return Err(HandleError::Stopped("the snapshot is not complete here".into()));
         };
+        self.check_free(&begin.parts)?;
+        *self.shared.claimed.lock() = begin.parts.clone();
+        let installed = self.offer(vote, begin).await;
+        self.shared.claimed.lock().clear();
+        installed
+    }
+
+    /// Offers openraft what has been received.
+    async fn offer(&self, vote: Vote, begin: Begin) -> Result<Bytes, HandleError> {
         self.promise(vote.leader_id);
         let (engine, last) = (&self.node.engine, begin.last);
         let announced = flag(ANNOUNCED, &last, &begin.parts);

@@ -22,7 +22,7 @@ use crate::checkpoint::Checkpointer;
 use crate::group::{Group, RaftGroup};
 use crate::open::{self, First};
 use crate::peers::Peers;
-use crate::snapshot::Throttle;
+use crate::snapshot::{Part, Throttle};
 use crate::state_machine::Applier;
 use crate::{message, receive, remove};
 
@@ -199,6 +199,21 @@ impl Node {
     pub(crate) const fn id(&self) -> NodeId {
         self.config.node
     }
+
+    /// Another group that has keys of these parts here, or is getting some.
+    pub(crate) fn holder(&self, group: RangeId, parts: &[Part]) -> Option<RangeId> {
+        let overlap = |mine: &[Part]| {
+            let meet = |(a, b): (&Part, &Part)| a.0 == b.0 && a.1.overlaps(&b.1);
+            mine.iter().any(|part| parts.iter().any(|other| meet((part, other))))
+        };
+        let groups = self.groups.read();
+        let mut others = groups.values().filter(|other| other.id != group);
+        let holds = |other: &Arc<Group>| {
+            let content = other.applier.content().unwrap_or_default();
+            overlap(&content) || overlap(&other.shared.claimed.lock())
+        };
+        others.find(|other| holds(other)).map(|other| other.id)
+    }
 }
 
 /// The raft groups of a node.
@@ -310,6 +325,20 @@ impl MultiRaft {
         open::open(&self.node, group, applier, First::Members(members)).await
     }
 
+    /// Creates a group of what the engine holds: the part of another group that has split off. Every first
+    /// member does so, with the same members, when it has applied that. The engine is made durable first.
+    ///
+    /// # Errors
+    /// The log knows the group, or it was removed from this node; I/O.
+    pub async fn create_inherited(
+        &self,
+        group: RangeId,
+        members: &[NodeId],
+        applier: Arc<dyn Applier>,
+    ) -> Result<RaftGroup, StorageError> {
+        open::open(&self.node, group, applier, First::Inherited(members)).await
+    }
+
     /// Opens a group from the log and the engine; one that they don't know is blank and waits to be filled
     /// by a leader.
     ///
@@ -384,6 +413,11 @@ impl MultiRaft {
         self.node.log.groups()
     }
 
+    /// Another group than `group` that has keys of these parts on this node, or is getting some.
+    pub fn holder(&self, group: RangeId, parts: &[Part]) -> Option<RangeId> {
+        self.node.holder(group, parts)
+    }
+
     /// Serves a request of another node. Requests are taken in the order of these calls.
     pub fn handle(
         &self,
@@ -411,6 +445,15 @@ impl MultiRaft {
     /// The disk is full. (Any other failure to sync ends the process.)
     pub fn checkpoint(&self) -> Result<(), StorageError> {
         self.checkpointer.checkpoint()
+    }
+
+    /// Makes the engine durable and purges all of a group's log up to there, whoever still lacks some of it:
+    /// from now on who is new, or far behind, gets the content. Blocks.
+    ///
+    /// # Errors
+    /// As [`MultiRaft::checkpoint`]; openraft doesn't answer.
+    pub fn shorten(&self, group: RangeId) -> Result<(), StorageError> {
+        self.checkpointer.shorten(group)
     }
 
     /// Whether a checkpoint has met a full disk: only reads are served until the next start.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use meridian_base::{NodeId, RangeId};
-use meridian_storage::{LogWrite, RaftLog, Slot, StorageError};
+use meridian_storage::{LogWrite, RaftLog, Slot, StorageError, WriteBatch};
 use openraft::{BasicNode, EntryPayload};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::pieces::Pieces;
 use crate::role::{self, Role};
 use crate::state_machine::{self, Applier, Shared, StateMachine};
-use crate::types::{Entry, LeaderId, LogId, Membership, Raft};
+use crate::types::{Entry, LeaderId, LogId, Membership, Raft, StoredMembership};
 use crate::{codec, install, remove};
 
 /// What a group begins with.
@@ -28,6 +28,8 @@ pub(crate) enum First<'a> {
     Members(&'a [NodeId]),
     /// These members unless it exists.
     MembersIfNew(&'a [NodeId]),
+    /// These members, and what the engine holds; the log must not know it.
+    Inherited(&'a [NodeId]),
 }
 
 /// Refuses an engine that has lost what the log says was durable, or that needs entries the log no longer
@@ -72,17 +74,52 @@ pub(crate) async fn write_through(
     rx.await.map_err(|_| StorageError::Stopped("the raft log is closed".into()))
 }
 
-/// The first entry of a group, the same on every member.
-async fn write_first(node: &Node, group: RangeId, members: &[NodeId]) -> Result<(), StorageError> {
+/// The log id of a group's first membership, the same on every member.
+fn first_log_id() -> LogId {
+    LogId::new(LeaderId { term: 0, node_id: 0 }, 0)
+}
+
+fn first_membership(group: RangeId, members: &[NodeId]) -> Result<Membership, StorageError> {
     let voters: BTreeSet<u64> = members.iter().map(|node| node.0).collect();
     let nodes: BTreeMap<u64, BasicNode> =
         voters.iter().map(|id| (*id, BasicNode::default())).collect();
-    let membership = Membership::new(vec![voters], nodes)
-        .map_err(|e| StorageError::Stopped(format!("the first members of {group}: {e}")))?;
-    let log_id = LogId::new(LeaderId { term: 0, node_id: 0 }, 0);
-    let entry = Entry { log_id, payload: EntryPayload::Membership(membership) };
+    Membership::new(vec![voters], nodes)
+        .map_err(|e| StorageError::Stopped(format!("the first members of {group}: {e}")))
+}
+
+/// The first entry of a group, the same on every member.
+async fn write_first(node: &Node, group: RangeId, members: &[NodeId]) -> Result<(), StorageError> {
+    let payload = EntryPayload::Membership(first_membership(group, members)?);
+    let entry = Entry { log_id: first_log_id(), payload };
     let write = LogWrite::Entry { index: 0, data: codec::encode_entry(&entry) };
     write_through(node.log.as_ref(), group, vec![write]).await
+}
+
+/// What the engine holds is what a first entry has made, which is purged already: whoever joins later gets
+/// the content, since no log tells of it.
+///
+/// The engine is made durable before the log knows the group. So whatever happens, the group that it came
+/// from is never redone from a point before this one: its entries don't come over this group's.
+async fn write_inherited(
+    node: &Node,
+    group: RangeId,
+    members: &[NodeId],
+) -> Result<(), StorageError> {
+    let log_id = first_log_id();
+    let membership = StoredMembership::new(Some(log_id), first_membership(group, members)?);
+    let marker = codec::encode_log_id(&log_id);
+    let mut batch = WriteBatch::default();
+    state_machine::put_markers(group, marker.clone(), Some(&membership), &mut batch);
+    node.engine.apply(batch)?;
+    let engine = Arc::clone(&node.engine);
+    let persisted = node.runtime.spawn_blocking(move || engine.persist()).await;
+    persisted.map_err(|e| StorageError::Stopped(e.to_string()))??;
+    let writes = vec![
+        LogWrite::PurgeTo(log_id.index()),
+        LogWrite::Slot(Slot::Purged, marker.clone()),
+        LogWrite::Slot(Slot::DurableApplied, marker),
+    ];
+    write_through(node.log.as_ref(), group, writes).await
 }
 
 pub(crate) async fn open(
@@ -94,6 +131,13 @@ pub(crate) async fn open(
     let exists = |what: &str| StorageError::Stopped(format!("range {id} {what}"));
     if node.group(id).is_some() {
         return Err(exists("is open already"));
+    }
+    if let First::Inherited(members) = first {
+        if node.log.groups().contains(&id) || remove::tombstone(node.engine.as_ref(), id)?.is_some()
+        {
+            return Err(exists("exists already, or has been removed from here"));
+        }
+        write_inherited(node, id, members).await?;
     }
     install::clear_interrupted(node, id, applier.as_ref()).await?;
     let applied = state_machine::recover(node.engine.as_ref(), id)?;

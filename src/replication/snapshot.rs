@@ -108,13 +108,16 @@ impl View {
         kept: &mut Option<Arc<Self>>,
         purged: Option<u64>,
     ) -> Option<Arc<Self>> {
+        let parts = parts_of(group, applier.content()?);
+        // What has been split off belongs to others.
         let good = |view: &&mut Arc<Self>| {
-            view.made.elapsed() < KEPT && purged.is_none_or(|index| index <= view.last.index())
+            view.made.elapsed() < KEPT
+                && purged.is_none_or(|index| index <= view.last.index())
+                && view.parts == parts
         };
         if let Some(view) = kept.as_mut().filter(good) {
             return Some(Arc::clone(view));
         }
-        let parts = parts_of(group, applier.content()?);
         applied.membership.log_id().as_ref()?;
         let view = Arc::new(Self {
             id: rng::Rng::from_os().next_u64(),

@@ -57,7 +57,7 @@ pub trait Applier: Send + Sync + 'static {
         self.prepare(vec![piece], ops)
     }
 
-    /// The spans of physical keys that are the range's, so that a replica can be shipped, replaced and
+    /// The spans of physical keys that are the range's and on this node, so that a replica can be shipped, replaced and
     /// removed; what is under `R ‖ range` need not be named. `None`: the range stays where it is.
     fn content(&self) -> Option<Vec<snapshot::Part>> {
         None
@@ -103,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) view: Mutex<Option<Arc<View>>>,
     /// The content of a snapshot that openraft has been offered.
     pub(crate) receiving: Mutex<Option<Vec<snapshot::Part>>>,
+    /// The same, until it is installed or refused.
+    pub(crate) claimed: Mutex<Vec<snapshot::Part>>,
 }
 
 /// The state machine of one group.

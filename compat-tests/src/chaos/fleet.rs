@@ -228,7 +228,8 @@ impl Fleet {
         Some(format!("{status}\n{}", self.log(node)))
     }
 
-    fn pid(&self, node: usize) -> Result<u32> {
+    /// A node's process id.
+    pub fn pid(&self, node: usize) -> Result<u32> {
         Ok(self.nodes[node].child.as_ref().context("the node is down")?.id())
     }
 

@@ -116,7 +116,7 @@ impl Keeper {
     fn look(&mut self, role: Role) {
         let members = self.group.members();
         let me = self.core.node;
-        self.core.set_replicates(role.is_voter || members.learners.contains(&me));
+        self.core.first().set_replicates(role.is_voter || members.learners.contains(&me));
         if role.is_leader {
             self.campaign = Campaign::default();
             self.led = Some(role.term);
@@ -124,9 +124,9 @@ impl Keeper {
             return;
         }
         if let Some(term) = self.led.take() {
-            self.core.lost_lease(term);
+            self.core.lost_lease(self.core.first(), term);
         }
-        self.core.lease.note_leader(role.leader);
+        self.core.first().lease.note_leader(role.leader);
         if role.is_voter {
             self.perhaps_campaign(role, &members);
         }
@@ -164,7 +164,7 @@ impl Keeper {
         if until <= self.core.hlc.reading() {
             return;
         }
-        if let Err(error) = self.core.lead(term, Some(until)) {
+        if let Err(error) = self.core.lead(self.core.first(), term, Some(until)) {
             tracing::error!(%error, "cannot take the lease");
         }
     }

@@ -8,7 +8,7 @@ use meridian_rpc::{Class, Rpc, Transport};
 use meridian_storage::StorageError;
 
 use super::{Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard};
-use crate::apply::{EntryApplier, RANGE};
+use crate::apply::{EntryApplier, FIRST};
 use crate::config::{StoreConfig, StoreError};
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
@@ -53,11 +53,11 @@ impl Store {
             Arc::new(RaftNetwork(Arc::clone(&transport))),
             Arc::clone(&liveness) as _,
         )?;
-        let new = membership.founder && !raft.stored().contains(&RANGE);
-        let applier = Arc::new(EntryApplier::new(Arc::clone(&core)));
+        let new = membership.founder && !raft.stored().contains(&FIRST);
+        let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
         let group = match new {
-            true => raft.create_group(RANGE, &[node], applier).await?,
-            false => raft.open_group(RANGE, applier).await?,
+            true => raft.create_group(FIRST, &[node], applier).await?,
+            false => raft.open_group(FIRST, applier).await?,
         };
         let cluster = Cluster::new(Arc::clone(&core), transport);
         let raft = (raft, group);

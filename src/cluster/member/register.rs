@@ -187,7 +187,7 @@ impl Register {
             ));
         }
         let number = loop {
-            if self.core.lease.here(&self.core.hlc).is_some() {
+            if self.core.first().lease.here(&self.core.hlc).is_some() {
                 break crate::counters::increment(&self.core, NODE_COUNTER, 1)
                     .await
                     .map_err(text)?;
@@ -235,9 +235,9 @@ impl Register {
     /// learners that the lease counts on.
     pub(crate) async fn survey(&self, counted: &BTreeSet<NodeId>) {
         // Not to wait for a leaseholder here: whoever surveys also campaigns.
-        let here = self.core.lease.here(&self.core.hlc).is_some();
+        let here = self.core.first().lease.here(&self.core.hlc).is_some();
         let read = tokio::time::timeout(Duration::from_millis(500), self.read());
-        if (here || self.core.lease.leader().is_some())
+        if (here || self.core.first().lease.leader().is_some())
             && let Ok(Ok(rows)) = read.await
             && !rows.is_empty()
         {
@@ -261,6 +261,8 @@ impl Register {
                 away.entry(node).or_insert_with(Instant::now);
             }
         }
+        let all = self.known.lock().len() == live.len();
+        self.cluster.set_absent(!all);
         self.cluster.set_live(live.clone());
         self.notice_absence();
         self.protect_snapshots(&live);
@@ -285,7 +287,7 @@ impl Register {
         if before != now && !self.cluster.catalog_changed(Bytes::new()) {
             self.cluster.catalog_read(now);
         }
-        let leader = self.core.lease.leader().filter(|leader| *leader != self.core.node);
+        let leader = self.core.first().lease.leader().filter(|leader| *leader != self.core.node);
         if let Some(leader) = leader
             && let Some(epoch) = self.cluster.read_in(leader)
         {
@@ -380,7 +382,7 @@ impl Register {
 
     async fn status(&self) -> Result<JoinReply, String> {
         let members = self.group.members();
-        let leader = self.core.lease.leader();
+        let leader = self.core.first().lease.leader();
         let mut nodes: Vec<NodeRow> = self.read().await?.into_values().collect();
         for row in &mut nodes {
             let node = NodeId(row.id);
@@ -398,7 +400,7 @@ impl Register {
 
     /// Hands the lease to another node, if this one has it: before it stops.
     pub(crate) async fn hand_over(&self) {
-        if self.core.lease.here(&self.core.hlc).is_none() {
+        if self.core.first().lease.here(&self.core.hlc).is_none() {
             return;
         }
         let members = self.group.members().all_voters();

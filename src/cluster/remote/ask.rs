@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, KvError};
+use meridian_kv::api::{Bytes, KvError, Timestamp};
+use meridian_kv::range::Target;
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, Counter, Op, Opaque, Request, Response};
+use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response};
 use super::{Cluster, SERVICE};
+use crate::commit::CommitError;
+use crate::core::Core;
 use crate::lease::Home;
 use crate::locking::WaitLimits;
 
@@ -37,8 +40,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) fn encode(op: Op) -> Bytes {
-    Request { op: Some(op) }.encode_to_vec().into()
+/// A request as it travels, and who stands still until it is answered.
+#[derive(Clone)]
+pub(crate) struct Body {
+    bytes: Bytes,
+    waiter: Option<u64>,
+}
+
+pub(crate) fn encode(op: Op) -> Body {
+    let waiter = op.waiter();
+    Body { bytes: Request { op: Some(op) }.encode_to_vec().into(), waiter }
 }
 
 pub(crate) fn nobody_leads() -> KvError {
@@ -53,8 +64,9 @@ pub(crate) fn unexpected() -> KvError {
 
 impl Cluster {
     /// One try at one node.
-    pub(crate) async fn try_at(&self, node: NodeId, body: Bytes, class: Class) -> Tried {
-        match self.transport.call(node, class, SERVICE, body).await {
+    pub(crate) async fn try_at(&self, node: NodeId, body: Body, class: Class) -> Tried {
+        let _away = body.waiter.map(|session| self.waits.leave(session, node));
+        match self.transport.call(node, class, SERVICE, body.bytes).await {
             Ok(body) => match Response::decode(body) {
                 Ok(Response { answer: Some(answer) }) => Tried::Answer(answer),
                 _ => Tried::Unknown,
@@ -64,13 +76,19 @@ impl Cluster {
         }
     }
 
-    /// Asks the leaseholder, whoever that is or becomes, for something that may be done twice.
-    pub(crate) async fn ask(&self, op: Op, limits: &WaitLimits) -> Result<Asked, KvError> {
+    /// Asks the leaseholder of a key, whoever that is or becomes, for something that may be done twice.
+    pub(crate) async fn ask(
+        &self,
+        key: &[u8],
+        op: Op,
+        limits: &WaitLimits,
+    ) -> Result<Asked, KvError> {
         let class = if matches!(op, Op::Run(_)) { Class::Bulk } else { Class::Kv };
         let body = encode(op);
         let mut search = Search::new(limits);
         loop {
-            let node = match self.core.lease.home(self.core.node, &self.core.hlc) {
+            let home = self.core.range_of(key).lease.home(self.core.node, &self.core.hlc);
+            let node = match home {
                 Home::Here(_) => return Ok(Asked::Here),
                 Home::There(node) => node,
                 Home::Nowhere => {
@@ -80,7 +98,7 @@ impl Cluster {
             };
             let tried = self.try_at(node, body.clone(), class);
             match search.unless_cancelled(tried).await? {
-                Tried::Answer(Answer::NotHere(leader)) => self.follow(node, leader),
+                Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
                 Tried::NotDone | Tried::Unknown => {}
@@ -97,17 +115,42 @@ impl Cluster {
         set: Option<i64>,
     ) -> Result<Option<i64>, KvError> {
         let counter = Counter { name: Bytes::copy_from_slice(name), by, set };
-        match self.ask(Op::Counter(counter), &WaitLimits::default()).await? {
+        match self.ask(FIRST_KEY, Op::Counter(counter), &WaitLimits::default()).await? {
             Asked::Here => Ok(None),
             Asked::Answer(Answer::Number(number)) => Ok(Some(number)),
             Asked::Answer(_) => Err(unexpected()),
         }
     }
 
-    /// A node says that it isn't the leaseholder, but knows who may be.
-    pub(crate) fn follow(&self, asked: NodeId, leader: u64) {
+    /// The largest of this node's clock and those of all others that live, and whether all others do.
+    async fn ask_clocks(&self, limits: &WaitLimits) -> Result<(Timestamp, bool), KvError> {
+        let body = encode(Op::Clock(Empty {}));
+        let others = self.live().into_iter().filter(|node| *node != self.core.node);
+        let asking = others.map(|node| {
+            let body = body.clone();
+            async move {
+                while self.live().contains(&node) {
+                    let tried = self.try_at(node, body.clone(), Class::Kv).await;
+                    if let Tried::Answer(Answer::Done(at)) = tried {
+                        return Some(Timestamp(at.ts));
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                None
+            }
+        });
+        let asking = futures::future::join_all(asking);
+        let answers = Search::new(limits).unless_cancelled(asking).await?;
+        let whole = !self.has_absent() && answers.iter().all(Option::is_some);
+        let newest = answers.into_iter().flatten().max().unwrap_or(Timestamp::MIN);
+        self.core.hlc.raise(newest);
+        Ok((newest.max(self.core.hlc.now()), whole))
+    }
+
+    /// A node says that it isn't a key's leaseholder, but knows who may be.
+    pub(crate) fn follow(&self, key: &[u8], asked: NodeId, leader: u64) {
         if leader != 0 && leader != asked.0 && leader != self.core.node.0 {
-            self.core.lease.hint(asked, NodeId(leader));
+            self.core.range_of(key).lease.hint(asked, NodeId(leader));
         }
     }
 
@@ -133,7 +176,7 @@ impl Cluster {
     /// later arrives later.
     pub(crate) fn tell(self: &Arc<Self>, node: NodeId, op: Op) {
         let body = encode(op);
-        let first = self.transport.call(node, Class::Kv, SERVICE, body.clone());
+        let first = self.transport.call(node, Class::Kv, SERVICE, body.bytes.clone());
         let cluster = Arc::clone(self);
         tokio::spawn(async move {
             let mut heard = first.await.is_ok();
@@ -145,6 +188,63 @@ impl Cluster {
                 heard = matches!(again, Tried::Answer(_));
             }
         });
+    }
+}
+
+/// A key of the first range: where counters and advisory locks are.
+pub(crate) const FIRST_KEY: &[u8] = &[];
+
+impl Core {
+    /// A snapshot over several ranges: at or above every timestamp that any node has given out. And whether
+    /// every node was asked.
+    pub(crate) async fn ask_clocks(
+        &self,
+        limits: &WaitLimits,
+    ) -> Result<(Timestamp, bool), KvError> {
+        match self.cluster() {
+            Some(cluster) => cluster.ask_clocks(limits).await,
+            None => Ok((self.hlc.now(), true)),
+        }
+    }
+
+    /// Asks the leaseholder of a key; without other nodes that is this one, or soon will be.
+    pub(crate) async fn ask(
+        &self,
+        key: &[u8],
+        op: Op,
+        limits: &WaitLimits,
+    ) -> Result<Asked, KvError> {
+        if let Some(cluster) = self.cluster() {
+            return cluster.ask(key, op, limits).await;
+        }
+        if !self.alone {
+            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
+        }
+        let mut search = Search::new(limits);
+        while self.range_of(key).lease.here(&self.hlc).is_none() {
+            search.pause().await?;
+        }
+        Ok(Asked::Here)
+    }
+
+    /// Waits until `target`, whose first key is `key`, can be read here at a snapshot over several ranges;
+    /// false if this node does not lead all of it.
+    pub(crate) async fn await_readable(
+        &self,
+        key: &[u8],
+        target: Target<'_>,
+        (r, whole): (Timestamp, bool),
+    ) -> Result<bool, KvError> {
+        let range = Arc::clone(&self.range_of(key));
+        if range.lease.here(&self.hlc).is_none() {
+            return Ok(false);
+        }
+        self.hlc.raise(r);
+        match range.await_readable(target, r, whole).await {
+            Ok(()) => Ok(true),
+            Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(false),
+            Err(CommitError::Refused(error)) => Err(error),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_base::NodeId;
-use meridian_kv::api::{Key, TableLockMode, Timestamp};
+use meridian_kv::api::{Key, Span, TableLockMode, Timestamp};
 use meridian_kv::locks::{ModeSet, Owner};
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
@@ -108,10 +108,21 @@ impl Guest {
 
     /// The row locks and runs, which now belong to a commit.
     pub(crate) fn take_locks(&self) -> Locks {
+        self.take_locks_within(&Span::all())
+    }
+
+    /// Those of them that lie in a span.
+    pub(crate) fn take_locks_within(&self, span: &Span) -> Locks {
         let mut held = self.held.lock();
         let rows = std::mem::take(&mut held.rows);
+        let (rows, stay) = rows.into_iter().partition(|(key, _)| span.contains(key));
+        held.rows = stay;
+        let rows: BTreeMap<Key, ModeSet> = rows;
         let locked = |(key, modes)| (key, LockedKey { modes, newest: Timestamp::MIN });
         let runs = std::mem::take(&mut held.runs);
+        let (runs, stay) = runs.into_iter().partition(|(_, (run, _))| span.contains(run.first()));
+        held.runs = stay;
+        let runs: BTreeMap<u64, (Arc<Run>, bool)> = runs;
         let runs = runs.into_values().filter_map(|(run, locked)| locked.then_some(run));
         Locks { rows: rows.into_iter().map(locked).collect(), runs: runs.collect() }
     }
@@ -187,11 +198,11 @@ impl Guests {
         }
     }
 
-    /// The range is led elsewhere: row locks and runs are worth nothing here any more.
-    pub(crate) fn lose_rows(&self, core: &Core) {
+    /// A range is led elsewhere: its row locks and runs are worth nothing here any more.
+    pub(crate) fn lose_rows(&self, core: &Core, span: &Span) {
         let all: Vec<_> = self.all.lock().values().cloned().collect();
         for guest in all {
-            guest.take_locks().release(core, guest.owner);
+            guest.take_locks_within(span).release(core, guest.owner);
         }
     }
 }

@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
+use super::watch::{Watch, Watched};
+
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 40")]
     pub(crate) op: Option<Op>,
 }
 
@@ -54,6 +56,27 @@ pub(crate) enum Op {
     /// The sender has read the catalog again.
     #[prost(message, tag = "16")]
     Refreshed(Epoch),
+    /// What time is it there?
+    #[prost(message, tag = "17")]
+    Clock(Empty),
+    /// About sessions and what they wait for.
+    #[prost(message, tag = "40")]
+    Watch(Watch),
+}
+
+impl Op {
+    /// The session that stands still until this has been done, if it may have to wait for others' locks.
+    pub(crate) fn waiter(&self) -> Option<u64> {
+        let (who, patience) = match self {
+            Op::Lock(lock) => (&lock.who, &lock.patience),
+            Op::Run(run) => (&run.who, &run.patience),
+            Op::Commit(commit) => (&commit.who, &commit.patience),
+            Op::Advisory(advisory) => (&advisory.who, &advisory.patience),
+            Op::LockTable(lock) => (&lock.who, &lock.patience),
+            _ => return None,
+        };
+        (patience.policy == WaitPolicy::Block.code()).then_some(who.session)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -94,6 +117,9 @@ pub(crate) struct Read {
     pub(crate) key: Bytes,
     #[prost(fixed64, tag = "2")]
     pub(crate) ts: u64,
+    /// A snapshot over several ranges for which not all nodes were asked.
+    #[prost(bool, tag = "3")]
+    pub(crate) partial: bool,
 }
 
 /// A page of rows of a span.
@@ -109,6 +135,9 @@ pub(crate) struct ScanPage {
     pub(crate) ts: u64,
     #[prost(uint32, tag = "5")]
     pub(crate) rows_max: u32,
+    /// As in [`Read`].
+    #[prost(bool, tag = "6")]
+    pub(crate) partial: bool,
 }
 
 /// How long a request may wait for a lock.
@@ -122,6 +151,9 @@ pub(crate) struct Patience {
     /// The session's database, for deadlock reports.
     #[prost(uint32, tag = "3")]
     pub(crate) database: u32,
+    /// When the transaction began.
+    #[prost(fixed64, tag = "4")]
+    pub(crate) began: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -218,6 +250,9 @@ pub(crate) struct Commit {
     /// The nodes on which its strong table locks are held; none if it has none.
     #[prost(uint64, repeated, tag = "11")]
     pub(crate) locked_nodes: Vec<u64>,
+    /// A key of the range that it is about.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub(crate) key: Bytes,
 }
 
 /// A key that was locked, with its version then.
@@ -310,7 +345,7 @@ pub(crate) struct UnlockTable {
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 40")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -334,6 +369,8 @@ pub(crate) enum Answer {
     Number(i64),
     #[prost(bool, tag = "8")]
     Flag(bool),
+    #[prost(message, tag = "40")]
+    Watched(Watched),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -359,6 +396,10 @@ pub(crate) struct Rows {
     pub(crate) rows: Vec<Pair>,
     #[prost(bool, tag = "2")]
     pub(crate) more: bool,
+    /// Where the range that was scanned ends (or begins, in reverse), if that is inside of the span: the
+    /// rest lies in another one.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub(crate) bound: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -386,6 +427,9 @@ pub(crate) struct WireLocked {
     /// Of a run: the first row whose key is taken, counted from 1.
     #[prost(uint64, tag = "8")]
     pub(crate) taken: u64,
+    /// The range that the lock belongs to.
+    #[prost(uint64, tag = "9")]
+    pub(crate) range: u64,
 }
 
 /// A [`KvError`].

@@ -17,22 +17,26 @@ mod guests;
 mod messages;
 mod serve;
 mod txn;
+mod waits;
+mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, Timestamp};
+use meridian_kv::api::{Bytes, Span, Timestamp};
 use meridian_rpc::Transport;
 use parking_lot::Mutex;
 
 use crate::commit::CommitError;
 use crate::core::Core;
 use guests::Guests;
+use waits::Waits;
 
-pub(crate) use ask::{Asked, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, ScanPage};
+pub(crate) use ask::{Asked, FIRST_KEY, Search};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
 
 /// The service number of requests about keys.
 pub(crate) const SERVICE: u8 = 2;
@@ -50,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) guests: Guests,
     /// The nodes that live, this one included, in order.
     live: Mutex<Vec<NodeId>>,
+    /// There are nodes that don't live.
+    absent: AtomicBool,
     /// The oldest snapshots in use on other nodes.
     protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
     on_catalog_change: OnceLock<OnCatalogChange>,
@@ -60,12 +66,15 @@ pub(crate) struct Cluster {
     fresh: Mutex<BTreeMap<NodeId, u64>>,
     /// The epochs in which the others supported this node when it last began to read the catalog, and did.
     read_in: Mutex<BTreeMap<NodeId, u64>>,
+    pub(crate) waits: Waits,
+    on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
+            absent: AtomicBool::new(false),
             core,
             transport,
             guests: Guests::default(),
@@ -74,8 +83,11 @@ impl Cluster {
             stale: Mutex::default(),
             fresh: Mutex::default(),
             read_in: Mutex::default(),
+            waits: Waits::default(),
+            on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
+        cluster.search_when_suspected();
         cluster
     }
 
@@ -92,8 +104,19 @@ impl Cluster {
         *self.live.lock() = nodes;
     }
 
+    /// Are there nodes that don't live?
+    fn has_absent(&self) -> bool {
+        self.absent.load(Ordering::Acquire)
+    }
+
+    /// Notes whether there are nodes that don't live.
+    pub(crate) fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Release);
+    }
+
     /// A node is certainly gone, or certainly not able to commit: what it holds here goes.
     pub(crate) fn node_gone(&self, node: NodeId, epoch: u64) {
+        self.set_absent(true);
         self.stale.lock().insert(node, epoch);
         self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
@@ -130,9 +153,9 @@ impl Cluster {
         if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
     }
 
-    /// The range is led elsewhere.
-    pub(crate) fn lease_lost(&self) {
-        self.guests.lose_rows(&self.core);
+    /// The range that lies there is led elsewhere.
+    pub(crate) fn lease_lost(&self, span: &Span) {
+        self.guests.lose_rows(&self.core, span);
     }
 
     /// Hears of changes to the catalog from now on.

@@ -11,25 +11,27 @@ use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy,
 };
 use meridian_kv::locks::{LockMode, ModeSet, Owner};
-use meridian_kv::range::{CommitRequest, Header, Newest, Origin, Outcome as Decided, Verify};
+use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
 use prost::Message;
 
-use super::Cluster;
 use super::guests::Guest;
 use super::messages::{
     Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, Epoch, LockRow, LockTable,
     Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock,
     UnlockTable, Who, WireLocked,
 };
+use super::txn::ABSENT;
+use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
+use crate::range::Range;
 use crate::txn::Try;
 use crate::{counters, txn};
 
 /// What stops a request: the answer to give instead.
-struct Stop(Answer);
+pub(super) struct Stop(Answer);
 
 impl From<KvError> for Stop {
     fn from(error: KvError) -> Stop {
@@ -38,6 +40,12 @@ impl From<KvError> for Stop {
 }
 
 type Served = Result<Answer, Stop>;
+
+/// The range of a key that this node leads, and the lease.
+pub(super) struct Lodged {
+    pub(super) range: Arc<Range>,
+    epoch: u64,
+}
 
 /// Bytes of rows in a page of a scan, about.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -56,7 +64,8 @@ fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
 
 fn limits(patience: &Patience) -> WaitLimits {
     let timeout = (patience.timeout_ms > 0).then(|| Duration::from_millis(patience.timeout_ms));
-    WaitLimits { cancel: None, timeout, database: patience.database }
+    let began = Timestamp(patience.began);
+    WaitLimits { cancel: None, timeout, database: patience.database, began }
 }
 
 fn modes(code: u32) -> ModeSet {
@@ -83,8 +92,8 @@ impl Cluster {
         }
         match op {
             Op::Snapshot(Empty {}) => self.serve_snapshot(),
-            Op::Read(read) => self.serve_read(&read),
-            Op::Scan(page) => self.serve_scan(&page),
+            Op::Read(read) => Box::pin(self.serve_read(&read)).await,
+            Op::Scan(page) => Box::pin(self.serve_scan(&page)).await,
             Op::Lock(lock) => Box::pin(self.serve_lock_row(lock)).await,
             Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
             Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
@@ -107,66 +116,109 @@ impl Cluster {
                 self.refreshed(from, epoch);
                 Ok(Answer::Done(At::default()))
             }
+            Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
+            Op::Watch(watch) => {
+                let watched = self.serve_watch(watch).ok_or_else(|| unknown("question"))?;
+                Ok(Answer::Watched(watched))
+            }
         }
     }
 
-    /// The term in which this node serves, or where to go instead.
-    fn here(&self) -> Result<u64, Stop> {
+    /// The lease under which this node serves a key, or where to go instead.
+    pub(super) fn here(&self, key: &[u8]) -> Result<Lodged, Stop> {
         let core = &*self.core;
-        core.lease.here(&core.hlc).ok_or_else(|| self.not_here())
+        let range = Arc::clone(&core.range_of(key));
+        let epoch = range.lease.here(&core.hlc).ok_or_else(|| self.not_here(key))?;
+        Ok(Lodged { range, epoch })
     }
 
-    fn not_here(&self) -> Stop {
-        Stop(Answer::NotHere(self.core.lease.leader().map_or(0, |node| node.0)))
+    pub(super) fn not_here(&self, key: &[u8]) -> Stop {
+        let leader = self.core.range_of(key).lease.leader();
+        Stop(Answer::NotHere(leader.map_or(0, |node| node.0)))
     }
 
-    fn still_here(&self, term: u64) -> Result<(), Stop> {
-        if self.here()? == term { Ok(()) } else { Err(self.not_here()) }
+    /// Has nothing changed meanwhile as to who serves the key?
+    fn still_here(&self, key: &[u8], before: &Lodged) -> Result<(), Stop> {
+        let now = self.here(key)?;
+        let same = now.epoch == before.epoch && now.range.id == before.range.id;
+        if same { Ok(()) } else { Err(self.not_here(key)) }
     }
 
     fn serve_snapshot(&self) -> Served {
         let core = &*self.core;
         // The lease first: what is applied now was complete when the lease was still good.
         let applied = core.applied();
-        self.here()?;
+        self.here(FIRST_KEY)?;
+        self.check_single(FIRST_KEY)?;
         Ok(Answer::Done(At { ts: applied.0 }))
     }
 
-    fn serve_read(&self, read: &Read) -> Served {
+    /// One range's snapshot is no snapshot of several: who asks for it has yet to hear of the others.
+    fn check_single(&self, key: &[u8]) -> Result<(), Stop> {
+        if self.core.ranges.is_single() { Ok(()) } else { Err(self.not_here(key)) }
+    }
+
+    async fn serve_read(&self, read: &Read) -> Served {
         let core = &*self.core;
         let ts = match read.ts {
             0 => core.applied(),
             ts => Timestamp(ts),
         };
-        self.here()?;
-        self.readable(ts)?;
+        if read.ts == 0 {
+            self.check_single(&read.key)?;
+        }
+        let range = self.here(&read.key)?.range;
+        self.await_readable(&range, Target::Key(&read.key), (ts, !read.partial)).await?;
         let row = core.read.get(&read.key, ts)?;
         Ok(Answer::Row(RowAt { ts: ts.0, row }))
     }
 
-    /// May this snapshot be read here?
-    fn readable(&self, ts: Timestamp) -> Result<(), Stop> {
+    /// Waits until this snapshot can be read here.
+    async fn await_readable(
+        &self,
+        range: &Range,
+        target: Target<'_>,
+        (ts, whole): (Timestamp, bool),
+    ) -> Result<(), Stop> {
         let core = &*self.core;
-        if ts > core.applied() {
-            return Err(self.not_here());
+        let first = match target {
+            Target::Key(key) => key,
+            Target::Span(span) => &span.start,
+        };
+        if core.ranges.is_single() && ts <= range.applied() {
+            return match ts < range.pipeline.gc() {
+                true => Err(KvError::SnapshotTooOld.into()),
+                false => Ok(()),
+            };
         }
-        if ts < core.pipeline.gc() {
-            return Err(KvError::SnapshotTooOld.into());
+        core.hlc.raise(ts);
+        match range.await_readable(target, ts, whole).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(error)) => Err(error.into()),
+            Err(CommitError::Moved | CommitError::Unknown(_)) => Err(self.not_here(first)),
         }
-        Ok(())
     }
 
-    fn serve_scan(&self, page: &ScanPage) -> Served {
+    async fn serve_scan(&self, page: &ScanPage) -> Served {
         let core = &*self.core;
         let ts = Timestamp(page.ts);
-        self.here()?;
+        let asked = Span { start: page.start.clone(), end: page.end.clone() };
+        let first = match page.reverse {
+            false => asked.start.clone(),
+            true => core.ranges.last_of(&asked).span().start.max(asked.start.clone()),
+        };
+        let range = self.here(&first)?.range;
+        let span = asked.intersection(&range.span());
         let _protection = core.snapshots.guard(ts);
-        self.readable(ts)?;
-        let span = Span { start: page.start.clone(), end: page.end.clone() };
+        self.await_readable(&range, Target::Span(&span), (ts, !page.partial)).await?;
+        let bound = match page.reverse {
+            false => (span.end != asked.end).then(|| span.end.clone()),
+            true => (span.start != asked.start).then(|| span.start.clone()),
+        };
         let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
@@ -177,11 +229,11 @@ impl Cluster {
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
-        Ok(Answer::Rows(Rows { rows, more }))
+        Ok(Answer::Rows(Rows { rows, more, bound }))
     }
 
     async fn serve_lock_row(&self, lock: LockRow) -> Served {
-        let term = self.here()?;
+        let lodged = self.here(&lock.key)?;
         let core = &*self.core;
         let strength = Strength::decode(lock.strength).ok_or_else(|| unknown("strength"))?;
         let guest = self.guests.enter(owner(&lock.who));
@@ -189,7 +241,7 @@ impl Cluster {
             None => return Ok(Answer::Locked(WireLocked::default())),
             Some(reentrant) => reentrant,
         };
-        self.still_here(term)?;
+        self.still_here(&lock.key, &lodged)?;
         let version = core.read.newest(&lock.key)?;
         Ok(Answer::Locked(WireLocked {
             held: true,
@@ -197,9 +249,10 @@ impl Cluster {
             reentrant: reentrant.already,
             version: version.as_ref().map_or(0, |version| version.ts.0),
             row: version.and_then(|version| version.row),
-            term,
-            applied: core.applied().0,
+            term: lodged.epoch,
+            applied: lodged.range.applied().0,
             taken: 0,
+            range: lodged.range.id.0,
         }))
     }
 
@@ -240,9 +293,9 @@ impl Cluster {
 
     /// Keeps rows in bulk, after locking and looking up their keys if that is asked for.
     async fn serve_take_run(&self, sent: SendRun) -> Served {
-        let term = self.here()?;
         let core = &*self.core;
         let run = Arc::new(Run::from_bytes(sent.bytes).ok_or_else(|| unknown("run"))?);
+        let lodged = self.here(run.first())?;
         let guest = self.guests.enter(owner(&sent.who));
         let mut taken = 0;
         if sent.claim {
@@ -257,7 +310,7 @@ impl Cluster {
             }
             return Err(KvError::Cancelled.into());
         }
-        self.still_here(term)?;
+        self.still_here(run.first(), &lodged)?;
         if sent.claim {
             let snapshot = match sent.snapshot {
                 0 => Timestamp::MAX,
@@ -267,14 +320,21 @@ impl Cluster {
             let found = core.read.first_taken(&run, snapshot, own)?;
             taken = found.map_or(0, |at| at as u64 + 1);
         }
-        let applied = core.applied().0;
-        Ok(Answer::Locked(WireLocked { held: true, term, applied, taken, ..WireLocked::default() }))
+        Ok(Answer::Locked(WireLocked {
+            held: true,
+            term: lodged.epoch,
+            applied: lodged.range.applied().0,
+            taken,
+            range: lodged.range.id.0,
+            ..WireLocked::default()
+        }))
     }
 
     async fn serve_commit(&self, commit: Commit) -> Served {
-        self.here()?;
+        let key = commit.key.clone();
+        let range = self.here(&key)?.range;
         let txn = commit.who.txn;
-        let outcome = match self.submit(commit).await {
+        let outcome = match self.submit(&range, commit).await {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
@@ -282,7 +342,7 @@ impl Cluster {
         match outcome {
             Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
             Err(CommitError::Refused(error)) => Err(error.into()),
-            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(CommitError::Moved) => Err(self.not_here(&key)),
             Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous.into()),
         }
     }
@@ -290,6 +350,7 @@ impl Cluster {
     /// Locks what isn't locked yet, and hands the commit to the pipeline.
     async fn submit(
         &self,
+        range: &Range,
         commit: Commit,
     ) -> Result<tokio::sync::oneshot::Receiver<crate::commit::Outcome>, CommitError> {
         let core = &*self.core;
@@ -313,7 +374,8 @@ impl Cluster {
         let mut writes = Vec::with_capacity(commit.puts.len());
         for put in commit.puts {
             let expect = match put.expect {
-                Some(ts) => Timestamp(ts),
+                Some(ABSENT) => VersionTag::Absent,
+                Some(ts) => VersionTag::Newest(Timestamp(ts)),
                 None => {
                     let key = &put.key;
                     let locked =
@@ -323,10 +385,9 @@ impl Cluster {
                     if isolation != Isolation::ReadCommitted && newest > read_ts {
                         return Err(KvError::CONCURRENT_UPDATE.into());
                     }
-                    newest
+                    VersionTag::Newest(newest)
                 }
             };
-            let expect = VersionTag::Newest(expect);
             writes.push(Write { key: put.key, value: put.row, expect });
         }
         let Some(runs) = guest.runs(&commit.runs) else {
@@ -342,40 +403,27 @@ impl Cluster {
         let origin = Some(Origin { txn: TxnId(id), sent, deadline, verify });
         let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
         let submission = Submission { request, owner: guest.owner() };
-        core.pipeline.submit(core, submission, || guest.take_locks())
+        let taken = range.pipeline.submit(core, submission, || guest.take_locks());
+        taken.map_err(|not| not.error)
     }
 
     /// What became of a commit that this node, or a former leaseholder, was asked for.
     async fn serve_outcome(&self, asked: AskOutcome) -> Served {
-        self.here()?;
+        let key = asked.key.clone();
+        let range = self.here(&key)?.range;
         let Name { id, sent, deadline } = asked.name;
         let (id, sent, deadline) = (TxnId(id), Timestamp(sent), Timestamp(deadline));
         let header = Try { id, sent, deadline }.header(asked.key);
-        match self.await_outcome(&header, sent).await {
+        match range.await_outcome(&header, sent).await {
             Ok(Decided::Committed(ts)) => Ok(Answer::Done(At { ts: ts.0 })),
             Ok(Decided::Aborted) => Ok(Answer::Done(At::default())),
-            Err(CommitError::Moved) => Err(self.not_here()),
+            Err(CommitError::Moved) => Err(self.not_here(&key)),
             Err(_) => Err(KvError::Ambiguous.into()),
         }
     }
 
-    /// The outcome of a commit that this node, the leaseholder, decides if nobody has.
-    pub(crate) async fn await_outcome(
-        &self,
-        header: &Header,
-        sent: Timestamp,
-    ) -> Result<Decided, CommitError> {
-        loop {
-            match self.core.pipeline.outcome(header, sent)? {
-                Some(outcome) => return Ok(outcome),
-                // It is on its way through the log, or what prevents it is.
-                None => tokio::time::sleep(Duration::from_millis(2)).await,
-            }
-        }
-    }
-
     async fn serve_counter(&self, counter: Counter) -> Served {
-        self.here()?;
+        self.here(FIRST_KEY)?;
         let core = Arc::clone(&self.core);
         match counter.set {
             Some(value) => {
@@ -390,7 +438,7 @@ impl Cluster {
     }
 
     async fn serve_advisory(&self, asked: Advisory) -> Served {
-        self.here()?;
+        self.here(FIRST_KEY)?;
         let core = &*self.core;
         let owner = owner(&asked.who);
         let names = (asked.classid, asked.objid, asked.objsubid);

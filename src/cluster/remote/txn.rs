@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::NodeId;
+use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy,
 };
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
-use meridian_kv::range::{Outcome as Decided, Verify};
+use meridian_kv::range::{Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
@@ -19,7 +19,7 @@ use super::messages::{
     Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience,
     Put, Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
 };
-use super::{Asked, Cluster, Search};
+use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
@@ -31,12 +31,15 @@ fn who(owner: Owner) -> Who {
 
 fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
     let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
-    Patience { policy: policy.code(), timeout_ms, database: limits.database }
+    Patience { policy: policy.code(), timeout_ms, database: limits.database, began: limits.began.0 }
 }
 
 fn name(this: Try) -> Name {
     Name { id: this.id.0, sent: this.sent.0, deadline: this.deadline.0 }
 }
+
+/// The expected version of a key that had no row.
+pub(super) const ABSENT: u64 = u64::MAX;
 
 /// How long a read waits for this node's copy to come up to its snapshot before it asks elsewhere.
 const CATCH_UP: u32 = 20;
@@ -60,17 +63,19 @@ impl Txn {
 
     /// A row, from wherever it is.
     pub(crate) async fn get_away(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        let cluster = self.cluster()?;
         loop {
             if self.reads_here() {
                 return self.core.read.get(key, self.state.read_ts());
+            }
+            if !self.core.ranges.is_single() {
+                return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
                 Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
-            let read = Read { key: Bytes::copy_from_slice(key), ts };
-            match cluster.ask(Op::Read(read), &self.limits).await? {
+            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false };
+            match self.core.ask(key, Op::Read(read), &self.limits).await? {
                 Asked::Here if ts == 0 => self.snapshot_here(),
                 // It has been applied here before this node could lead.
                 Asked::Here => return self.core.read.get(key, Timestamp(ts)),
@@ -85,18 +90,53 @@ impl Txn {
         }
     }
 
+    /// A row at a snapshot over several ranges, from the leaseholder of its range.
+    async fn get_at(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let ts = self.asked_snapshot().await?;
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        loop {
+            let key = Bytes::copy_from_slice(key);
+            let read = Read { key: key.clone(), ts: ts.0, partial: !self.whole };
+            match self.core.ask(&key, Op::Read(read), &limits).await? {
+                Asked::Here => {
+                    let at = (ts, self.whole);
+                    if self.core.await_readable(&key, Target::Key(&key), at).await? {
+                        return self.core.read.get(&key, ts);
+                    }
+                }
+                Asked::Answer(Answer::Row(found)) => return Ok(found.row),
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+            search.pause().await?;
+        }
+    }
+
+    /// The snapshot over several ranges, which is asked for when it isn't known.
+    pub(crate) async fn asked_snapshot(&mut self) -> Result<Timestamp, KvError> {
+        if matches!(self.snapshot, Snapshot::Away(None)) {
+            let (ts, whole) = self.core.ask_clocks(&self.limits).await?;
+            self.whole = whole;
+            self.fix_snapshot(ts);
+        }
+        Ok(self.state.read_ts())
+    }
+
     /// Learns the snapshot, and gives this node's copy a moment to come up to it.
     pub(crate) async fn await_snapshot(&mut self) -> Result<(), KvError> {
+        if !self.core.ranges.is_single() {
+            return self.asked_snapshot().await.map(drop);
+        }
         let cluster = self.cluster()?;
         while matches!(self.snapshot, Snapshot::Away(None)) {
-            match cluster.ask(Op::Snapshot(Empty {}), &self.limits).await? {
+            match cluster.ask(FIRST_KEY, Op::Snapshot(Empty {}), &self.limits).await? {
                 Asked::Here => self.snapshot_here(),
                 Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
                 Asked::Answer(_) => return Err(unexpected()),
             }
         }
         for _ in 0..CATCH_UP {
-            if self.reads_here() || !self.core.replicates() {
+            if self.reads_here() || !self.core.first().replicates() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -110,7 +150,6 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Locked, KvError> {
-        let cluster = self.cluster()?;
         let key = Key::copy_from_slice(key);
         let op = Op::Lock(LockRow {
             who: who(self.state.owner()),
@@ -119,9 +158,8 @@ impl Txn {
             patience: patience(&self.limits, wait),
         });
         // Whatever comes of it, that node may know us now.
-        let home = self.core.lease.leader();
-        self.lodging = home.filter(|node| *node != self.core.node).or(self.lodging);
-        let locked = match cluster.ask(op, &self.limits).await? {
+        self.lodge(&key);
+        let locked = match self.core.ask(&key, op, &self.limits).await? {
             Asked::Here => {
                 self.snapshot_here();
                 return Box::pin(self.lock(&key, strength, wait)).await;
@@ -129,14 +167,14 @@ impl Txn {
             Asked::Answer(Answer::Locked(locked)) => locked,
             Asked::Answer(_) => return Err(unexpected()),
         };
-        self.lodging = self.core.lease.leader().or(self.lodging);
+        self.lodge(&key);
         if !locked.held {
             return match wait {
                 WaitPolicy::Skip => Ok(Locked::Skipped),
                 WaitPolicy::NoWait | WaitPolicy::Block => Err(KvError::LockNotAvailable),
             };
         }
-        self.note_term(locked.term);
+        self.note_lease(RangeId(locked.range), locked.term);
         let first = self.state.locked(&key).is_none();
         if !locked.reentrant || first {
             self.state.note_lock(&key, strength, modes(locked.before));
@@ -166,21 +204,30 @@ impl Txn {
         Ok(Locked::Held { newest, changed: version > read_ts })
     }
 
-    pub(crate) fn unlock_away(
-        &self,
-        node: NodeId,
-        rows: Vec<(Key, ModeSet)>,
-        runs: Vec<(Arc<Run>, u64)>,
-    ) {
+    /// Notes that the leaseholder of a key, if that is another node, may know this transaction.
+    fn lodge(&mut self, key: &[u8]) {
+        let leader = self.core.range_of(key).lease.leader();
+        self.lodge_at(leader);
+    }
+
+    fn lodge_at(&mut self, node: Option<NodeId>) {
+        let node = node.filter(|node| *node != self.core.node && !self.lodgings.contains(node));
+        self.lodgings.extend(node);
+    }
+
+    pub(crate) fn unlock_away(&self, rows: &[(Key, ModeSet)], runs: &[(Arc<Run>, u64)]) {
         let Some(cluster) = self.core.cluster() else { return };
         let who = who(self.state.owner());
-        for (key, remains) in rows {
-            let unlock = Unlock { who, key, remains: u32::from(remains), run: None };
-            cluster.tell(node, Op::Unlock(unlock));
-        }
-        for (_, number) in runs {
-            let unlock = Unlock { who, run: Some(number), ..Unlock::default() };
-            cluster.tell(node, Op::Unlock(unlock));
+        // Who doesn't know the lock has nothing to give back.
+        for node in &self.lodgings {
+            for (key, remains) in rows {
+                let (key, remains) = (key.clone(), u32::from(*remains));
+                cluster.tell(*node, Op::Unlock(Unlock { who, key, remains, run: None }));
+            }
+            for (_, number) in runs {
+                let unlock = Unlock { who, run: Some(*number), ..Unlock::default() };
+                cluster.tell(*node, Op::Unlock(unlock));
+            }
         }
     }
 
@@ -191,7 +238,6 @@ impl Txn {
         run: &Arc<Run>,
         claim: bool,
     ) -> Result<Option<Option<usize>>, KvError> {
-        let cluster = self.cluster()?;
         let number = self.sent.len() as u64 + 1;
         let snapshot = match self.state.isolation() {
             Isolation::ReadCommitted => 0,
@@ -208,14 +254,14 @@ impl Txn {
             patience: patience(&self.limits, WaitPolicy::Block),
             deleted: deleted.collect(),
         });
-        self.lodging = self.core.lease.leader().or(self.lodging);
-        let locked = match cluster.ask(op, &self.limits).await? {
+        self.lodge(run.first());
+        let locked = match self.core.ask(run.first(), op, &self.limits).await? {
             Asked::Here => return Ok(None),
             Asked::Answer(Answer::Locked(locked)) => locked,
             Asked::Answer(_) => return Err(unexpected()),
         };
-        self.lodging = self.core.lease.leader().or(self.lodging);
-        self.note_term(locked.term);
+        self.lodge(run.first());
+        self.note_lease(RangeId(locked.range), locked.term);
         self.sent.push((Arc::clone(run), number));
         Ok(Some(usize::try_from(locked.taken).unwrap_or(0).checked_sub(1)))
     }
@@ -241,12 +287,13 @@ impl Txn {
             };
             numbers.push(number);
         }
-        let op = Op::Commit(self.commit_request(changes, this, numbers));
-        self.lodging = Some(node);
+        let Some(key) = changes.any_key() else { return Err(CommitError::Moved) };
+        let op = Op::Commit(self.commit_request(changes, &key, this, numbers));
+        self.lodge_at(Some(node));
         match cluster.try_at(node, encode(op), Class::Kv).await {
             Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
             Tried::Answer(Answer::NotHere(leader)) => {
-                cluster.follow(node, leader);
+                cluster.follow(&key, node, leader);
                 Err(CommitError::Moved)
             }
             Tried::Answer(Answer::Failed(error)) => match error.into() {
@@ -259,12 +306,13 @@ impl Txn {
         }
     }
 
-    fn commit_request(&self, changes: &Changes, this: Try, runs: Vec<u64>) -> Commit {
+    fn commit_request(&self, changes: &Changes, key: &Key, this: Try, runs: Vec<u64>) -> Commit {
         let put = |write: &meridian_kv::txn::Write| Put {
             key: write.key.clone(),
             row: write.value.clone(),
             expect: match write.expect {
                 VersionTag::Newest(ts) if !changes.unlocked.contains(&write.key) => Some(ts.0),
+                VersionTag::Absent => Some(ABSENT),
                 _ => None,
             },
         };
@@ -292,6 +340,7 @@ impl Txn {
             verify: changes.verify.iter().map(verify).collect(),
             name: name(this),
             locked_nodes: self.locked_nodes().into_iter().map(|node| node.0).collect(),
+            key: key.clone(),
         }
     }
 
@@ -322,9 +371,10 @@ impl Txn {
         let limits = WaitLimits { cancel: None, ..self.limits.clone() };
         let mut search = Search::new(&limits);
         loop {
-            match self.core.lease.home(self.core.node, &self.core.hlc) {
+            let range = Arc::clone(&self.core.range_of(&key));
+            match range.lease.home(self.core.node, &self.core.hlc) {
                 Home::Here(_) => {
-                    match cluster.await_outcome(&this.header(key.clone()), this.sent).await {
+                    match range.await_outcome(&this.header(key.clone()), this.sent).await {
                         Ok(Decided::Committed(ts)) => return Ok(Some(ts)),
                         Ok(Decided::Aborted) => return Ok(None),
                         Err(CommitError::Moved) => {}
@@ -334,7 +384,7 @@ impl Txn {
                 Home::There(node) => match cluster.try_at(node, body.clone(), Class::Kv).await {
                     Tried::Answer(Answer::Done(At { ts: 0 })) => return Ok(None),
                     Tried::Answer(Answer::Done(At { ts })) => return Ok(Some(Timestamp(ts))),
-                    Tried::Answer(Answer::NotHere(leader)) => cluster.follow(node, leader),
+                    Tried::Answer(Answer::NotHere(leader)) => cluster.follow(&key, node, leader),
                     Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                     _ => {}
                 },
@@ -409,7 +459,7 @@ impl Txn {
         let cluster = self.cluster()?;
         let limits = self.limits.clone();
         let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
-        match cluster.ask(Op::Advisory(request), &limits).await? {
+        match cluster.ask(FIRST_KEY, Op::Advisory(request), &limits).await? {
             Asked::Answer(Answer::Flag(held)) => Ok(held),
             Asked::Answer(_) => Err(unexpected()),
             Asked::Here => Err(nobody_leads()),
@@ -490,7 +540,8 @@ impl Cluster {
         key: AdvisoryKey,
         mode: AdvisoryMode,
     ) {
-        let Some(node) = self.core.lease.leader().filter(|node| *node != self.core.node) else {
+        let Some(node) = self.core.first().lease.leader().filter(|node| *node != self.core.node)
+        else {
             return;
         };
         self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use meridian_base::NodeId;
 use meridian_base::limits::ENTRY_BYTES_MAX;
-use meridian_kv::api::{Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::api::{Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy};
 use meridian_kv::range::{CommitRequest, Gateway, Header, Newest, Origin, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{VersionTag, Write};
 
 use super::{Snapshot, Txn};
-use crate::commit::{CommitError, Locks, Outcome, Submission};
+use crate::commit::{CommitError, Locks, NotTaken, Outcome, Submission};
 use crate::lease::Home;
+use crate::range::Range;
 use crate::remote::Search;
 
 /// What is to be committed, kept until it has been.
@@ -35,6 +36,14 @@ impl Changes {
     pub(crate) fn any_key(&self) -> Option<Key> {
         let written = self.writes.first().map(|write| write.key.clone());
         written.or_else(|| Some(self.runs.first()?.shared_key(0)))
+    }
+
+    /// Do all of them lie there?
+    fn lie_in(&self, span: &Span) -> bool {
+        let written = self.writes.iter().map(|write| &write.key[..]);
+        let rows = self.runs.iter().flat_map(|run| [run.first(), run.last()]);
+        let mut keys = written.chain(rows).chain(self.verify.iter().map(|locked| &locked.key[..]));
+        keys.all(|key| span.contains(key))
     }
 }
 
@@ -85,15 +94,19 @@ impl Txn {
 
     async fn commit_writes(&mut self) -> Result<Timestamp, KvError> {
         self.state.check_size()?;
-        if self.core.alone {
-            let changes = self.lock_and_take().await?;
-            return match self.commit_here(changes, None).await {
-                Ok(ts) => Ok(ts),
-                Err(CommitError::Refused(error)) => Err(error),
-                Err(CommitError::Moved | CommitError::Unknown(_)) => Err(KvError::Ambiguous),
-            };
+        if !self.core.alone || !self.core.ranges.is_single() {
+            let unlocked = self.state.unlocked_writes().into_iter().collect();
+            let changes = self.take_changes(unlocked);
+            return Box::pin(self.commit_somewhere(changes)).await;
         }
-        Box::pin(self.commit_somewhere()).await
+        let mut changes = self.lock_and_take().await?;
+        match self.commit_here(self.core.ranges.first().clone(), &mut changes, None).await {
+            Ok(ts) => Ok(ts),
+            Err(CommitError::Refused(error)) => Err(error),
+            // The range is splitting, or has split.
+            Err(CommitError::Moved) => Box::pin(self.commit_somewhere(changes)).await,
+            Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous),
+        }
     }
 
     /// Locks what isn't locked yet, here, and takes the changes out of the buffer.
@@ -121,7 +134,14 @@ impl Txn {
         Changes { writes: self.state.take_writes(), runs, unlocked, verify }
     }
 
-    async fn commit_here(&mut self, changes: Changes, origin: Option<Origin>) -> Outcome {
+    /// Commits in a range that this node leads. What was certainly not sequenced is in `changes` again, and
+    /// its locks are kept.
+    async fn commit_here(
+        &mut self,
+        range: Arc<Range>,
+        changes: &mut Changes,
+        origin: Option<Origin>,
+    ) -> Outcome {
         let owner = self.state.owner();
         // The locks leave the state under the sequencer's mutex, when the commit is sure to fly.
         let rows = self.state.take_locks();
@@ -129,17 +149,24 @@ impl Txn {
         let request = CommitRequest {
             isolation: self.state.isolation(),
             read_ts: self.state.read_ts(),
-            writes: changes.writes,
-            runs: changes.runs,
+            writes: std::mem::take(&mut changes.writes),
+            runs: std::mem::take(&mut changes.runs),
             reads: self.state.reads(),
             origin,
         };
         let submission = Submission { request, owner };
         let core = &self.core;
-        let flying = core.pipeline.submit(core, submission, || std::mem::take(&mut locks));
+        let flying = range.pipeline.submit(core, submission, || std::mem::take(&mut locks));
         let outcome = match flying {
             Ok(outcome) => outcome,
-            Err(error) => {
+            Err(NotTaken { error, submission: Some(submission) }) => {
+                let CommitRequest { writes, runs, .. } = submission.request;
+                (changes.writes, changes.runs) = (writes, runs);
+                self.state.put_back(locks.rows);
+                self.claimed = locks.runs;
+                return Err(error);
+            }
+            Err(NotTaken { error, submission: None }) => {
                 locks.release(core, owner);
                 return Err(error);
             }
@@ -149,19 +176,22 @@ impl Txn {
     }
 
     /// Commits at the leaseholder, wherever that is by then.
-    async fn commit_somewhere(&mut self) -> Result<Timestamp, KvError> {
-        let unlocked = self.state.unlocked_writes().into_iter().collect();
-        let mut changes = self.take_changes(unlocked);
+    async fn commit_somewhere(&mut self, mut changes: Changes) -> Result<Timestamp, KvError> {
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         loop {
             self.reach_all_nodes().await?;
             let this = Try::new(id, self.core.hlc.now());
-            let outcome = match self.core.lease.home(self.core.node, &self.core.hlc) {
-                Home::Here(epoch) => self.commit_copy_here(&mut changes, this, epoch).await,
-                Home::There(node) => self.commit_there(&changes, this, node).await,
-                Home::Nowhere => Err(CommitError::Moved),
+            let outcome = match self.range_of_changes(&changes) {
+                None => self.commit_over(&mut changes, this).await,
+                Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
+                    Home::Here(epoch) => {
+                        self.commit_copy_here(range, &mut changes, this, epoch).await
+                    }
+                    Home::There(node) => self.commit_there(&changes, this, node).await,
+                    Home::Nowhere => Err(CommitError::Moved),
+                },
             };
             match outcome {
                 Ok(ts) => return Ok(ts),
@@ -178,8 +208,26 @@ impl Txn {
         }
     }
 
+    /// The range in which all that a commit is about lies; `None`: there are several.
+    fn range_of_changes(&self, changes: &Changes) -> Option<Arc<Range>> {
+        if self.core.ranges.is_single() {
+            return Some(Arc::clone(self.core.first()));
+        }
+        let range = Arc::clone(&self.core.range_of(&changes.any_key()?));
+        let span = range.span();
+        let reads = self.state.reads();
+        let inside = changes.lie_in(&span) && reads.is_none_or(|reads| reads.is_within(&span));
+        inside.then_some(range)
+    }
+
     /// As [`Txn::commit_here`], keeping the changes for another try.
-    async fn commit_copy_here(&mut self, changes: &mut Changes, this: Try, epoch: u64) -> Outcome {
+    async fn commit_copy_here(
+        &mut self,
+        range: Arc<Range>,
+        changes: &mut Changes,
+        this: Try,
+        epoch: u64,
+    ) -> Outcome {
         if let Some(cluster) = self.core.cluster() {
             cluster.check_locked(&self.locked_nodes())?;
         }
@@ -190,17 +238,28 @@ impl Txn {
                 changes.writes[at].expect = VersionTag::Newest(newest);
             }
         }
-        let lost = self.locks_lost || self.locked_in.is_some_and(|locked| locked != epoch);
+        let mut leases = self.locked_in.iter();
+        let lost = self.locks_lost || leases.any(|lease| *lease != (range.id, epoch));
+        if lost && !changes.runs.is_empty() {
+            // Their keys were claimed under a lease that is over.
+            return Err(KvError::CONCURRENT_UPDATE.into());
+        }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
         let origin = Origin { txn: id, sent, deadline, verify };
-        let copy = Changes {
+        let mut copy = Changes {
             writes: changes.writes.clone(),
             runs: changes.runs.clone(),
             unlocked: BTreeSet::new(),
             verify: Vec::new(),
         };
-        self.commit_here(copy, Some(origin)).await
+        self.commit_here(range, &mut copy, Some(origin)).await
+    }
+
+    /// Commits in several ranges at once.
+    async fn commit_over(&mut self, _changes: &mut Changes, _this: Try) -> Outcome {
+        let reason = "commits over several ranges are not supported yet".to_owned();
+        Err(CommitError::Refused(KvError::Unavailable { reason }))
     }
 
     pub(super) fn end(&mut self) {
@@ -210,10 +269,10 @@ impl Txn {
         let (rows, runs) = (self.state.take_locks(), std::mem::take(&mut self.claimed));
         Locks { rows, runs }.release(&self.core, owner);
         self.sent.clear();
-        if let Some(node) = self.lodging.take()
+        if !self.lodgings.is_empty()
             && let Some(cluster) = self.core.cluster()
         {
-            cluster.end_at(node, owner);
+            self.lodgings.drain(..).for_each(|node| cluster.end_at(node, owner));
         }
         self.leave_snapshot(Snapshot::Ended);
     }

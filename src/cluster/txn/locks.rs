@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use meridian_base::NodeId;
+use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 use meridian_kv::range::Newest;
@@ -28,7 +28,15 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Locked, KvError> {
-        let Some(term) = self.core.lease.here(&self.core.hlc) else {
+        if !self.core.ranges.is_single() {
+            // Whether the row has changed is a question of the snapshot.
+            Box::pin(self.asked_snapshot()).await?;
+        }
+        let (id, epoch) = {
+            let range = self.core.range_of(key);
+            (range.id, range.lease.here(&self.core.hlc))
+        };
+        let Some(epoch) = epoch else {
             return Box::pin(self.lock_away(key, strength, wait)).await;
         };
         let held = self.state.locked(key).map_or(0, |locked| locked.modes);
@@ -39,21 +47,25 @@ impl Txn {
             };
         }
         // A lock that was waited for while the lease went away is none.
-        if !self.core.alone && self.core.lease.here(&self.core.hlc) != Some(term) {
+        if !self.core.alone && !self.is_led_here(key, id, epoch) {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
-        self.note_term(term);
+        self.note_lease(id, epoch);
         self.read_locked(key, strength, held == 0)
     }
 
-    /// Locks are good under one lease.
-    pub(crate) fn note_term(&mut self, term: u64) {
-        match self.locked_in {
-            None => self.locked_in = Some(term),
-            Some(before) if before != term => {
-                (self.locked_in, self.locks_lost) = (Some(term), true);
-            }
+    /// Does the key still lie in this range, under this lease?
+    fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
+        let range = self.core.range_of(key);
+        range.id == id && range.lease.here(&self.core.hlc) == Some(epoch)
+    }
+
+    /// Locks in a range are good under one lease.
+    pub(crate) fn note_lease(&mut self, range: RangeId, epoch: u64) {
+        match self.locked_in.iter_mut().find(|(known, _)| *known == range) {
+            None => self.locked_in.push((range, epoch)),
+            Some((_, before)) if *before != epoch => (*before, self.locks_lost) = (epoch, true),
             Some(_) => {}
         }
     }
@@ -213,7 +225,7 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
-        let held = match self.core.lease.here(&self.core.hlc) {
+        let held = match self.core.first().lease.here(&self.core.hlc) {
             None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
             Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
                 Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,

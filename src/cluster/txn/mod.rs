@@ -14,15 +14,17 @@ mod locks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, TableLockMode, Timestamp};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{SavepointId, TxnState};
+use smallvec::SmallVec;
 
 use crate::CancelToken;
 use crate::core::Core;
 use crate::locking::WaitLimits;
-use crate::scan::Scan;
+use crate::scan::{At, Scan};
 use crate::snapshots::SnapshotSlot;
 
 pub(crate) use commit::{Changes, Try};
@@ -83,7 +85,7 @@ pub(crate) struct HeldTable {
     pub(crate) mode: TableLockMode,
     before: ModeSet,
     /// Of a strong lock: the other nodes where it is held, with the modes to go back to.
-    pub(crate) elsewhere: Vec<(meridian_base::NodeId, ModeSet)>,
+    pub(crate) elsewhere: Vec<(NodeId, ModeSet)>,
 }
 
 /// A transaction on a store.
@@ -95,12 +97,14 @@ pub struct Txn {
     /// Runs that the leaseholder, another node, has been sent, with their numbers there.
     pub(crate) sent: Vec<(Arc<Run>, u64)>,
     pub(crate) snapshot: Snapshot,
-    /// The lease under which row locks were taken.
-    pub(crate) locked_in: Option<u64>,
+    /// All nodes were asked for the snapshot.
+    pub(crate) whole: bool,
+    /// The leases under which row locks were taken.
+    pub(crate) locked_in: SmallVec<[(RangeId, u64); 1]>,
     /// Some of them were lost with a lease.
     pub(crate) locks_lost: bool,
-    /// The node that knows this transaction's row locks, if that isn't this one.
-    pub(crate) lodging: Option<meridian_base::NodeId>,
+    /// The other nodes that may know row locks of this transaction.
+    pub(crate) lodgings: SmallVec<[NodeId; 1]>,
     read_only: bool,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
@@ -110,16 +114,19 @@ pub struct Txn {
 
 impl Txn {
     pub(crate) fn begin(core: Arc<Core>, options: TxnOptions) -> Txn {
-        let slot = core.snapshots.enter(|| core.applied());
+        let slot = core.snapshots.enter(|| core.newest());
         let owner = Owner::on_node(core.node, core.next_txn_id(), options.backend);
+        let began =
+            if core.alone { Timestamp::MIN } else { Timestamp::from_micros(core.hlc.reading()) };
         let mut txn = Txn {
             state: TxnState::new(owner, options.isolation, slot.ts()),
             snapshot: Snapshot::Here(slot),
-            locked_in: None,
+            whole: true,
+            locked_in: SmallVec::new(),
             locks_lost: false,
-            lodging: None,
+            lodgings: SmallVec::new(),
             read_only: options.read_only,
-            limits: WaitLimits { database: options.database, ..WaitLimits::default() },
+            limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
@@ -131,12 +138,19 @@ impl Txn {
         txn
     }
 
-    /// A snapshot taken here is good if the lease was still good after it had been taken.
+    /// A snapshot taken here is good if the lease was still good after it had been taken, and it was that of
+    /// everything.
     #[inline]
     pub(crate) fn check_lease(&mut self) {
-        if self.core.lease.here(&self.core.hlc).is_none() {
+        if !self.leads_everything() {
             self.leave_snapshot(Snapshot::Away(None));
         }
+    }
+
+    /// Is there one range only, which this node leads?
+    #[inline]
+    fn leads_everything(&self) -> bool {
+        self.core.first().lease.here(&self.core.hlc).is_some() && self.core.ranges.is_single()
     }
 
     pub(crate) fn leave_snapshot(&mut self, next: Snapshot) {
@@ -155,15 +169,15 @@ impl Txn {
         }
         match &mut self.snapshot {
             Snapshot::Here(slot) => {
-                self.core.snapshots.renew(slot, || self.core.applied());
+                self.core.snapshots.renew(slot, || self.core.newest());
                 self.state.begin_statement(slot.ts());
             }
             Snapshot::Away(_) => {
-                let slot = self.core.snapshots.enter(|| self.core.applied());
+                let slot = self.core.snapshots.enter(|| self.core.newest());
                 let ts = slot.ts();
                 self.leave_snapshot(Snapshot::Here(slot));
                 // Unless the lease is here, it may be older than what was read before.
-                let here = self.core.lease.here(&self.core.hlc).is_some();
+                let here = self.leads_everything();
                 self.state.begin_statement(if here { ts } else { self.state.read_ts() });
             }
             Snapshot::Ended => return,
@@ -174,11 +188,12 @@ impl Txn {
     /// Would a read now be answered from here, without asking anybody?
     #[inline]
     pub fn reads_here(&self) -> bool {
-        match &self.snapshot {
-            Snapshot::Here(_) => true,
-            Snapshot::Away(Some(slot)) => slot.ts() <= self.core.applied(),
-            Snapshot::Away(None) | Snapshot::Ended => false,
-        }
+        self.core.ranges.is_single()
+            && match &self.snapshot {
+                Snapshot::Here(_) => true,
+                Snapshot::Away(Some(slot)) => slot.ts() <= self.core.applied(),
+                Snapshot::Away(None) | Snapshot::Ended => false,
+            }
     }
 
     /// The snapshot that reads use now.
@@ -248,7 +263,8 @@ impl Txn {
         if self.reads_here() {
             return Ok(Scan::new(&self.core, span, own, reverse, ts));
         }
-        Ok(Scan::away(&self.core, span, own, reverse, ts, self.limits.clone()))
+        let limits = self.limits.clone();
+        Ok(Scan::away(&self.core, span, own, reverse, At { ts, whole: self.whole }, limits))
     }
 
     /// Buffers a row; own reads see it at once, others after the commit.
@@ -289,8 +305,8 @@ impl Txn {
         for (key, remains) in &released {
             self.core.locks.release_row(key, self.state.owner(), *remains);
         }
-        if let Some(node) = self.lodging {
-            self.unlock_away(node, released, sent);
+        if !self.lodgings.is_empty() {
+            self.unlock_away(&released, &sent);
         }
         self.marks.truncate(at + 1);
         self.release_tables(mark.tables);

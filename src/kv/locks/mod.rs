@@ -34,6 +34,9 @@ use meridian_base::NodeId;
 pub use modes::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 pub use table::{Acquire, Grant, Held, LockTable, Queued, WaiterId};
 
+/// Where a transaction's number says which node began it.
+pub const NODE_SHIFT: u32 = 48;
+
 /// Who holds or waits. Two requests belong together when `id` is equal; `session` says whose task
 /// stands still while it waits, which is what a deadlock is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +77,14 @@ impl Owner {
     /// The process id that PostgreSQL would show.
     pub fn process(self) -> u32 {
         u32::try_from(self.session & u64::from(u32::MAX)).expect("masked to 32 bits")
+    }
+}
+
+/// The node where a session is: it knows what the session waits for.
+pub fn home_of(session: u64) -> NodeId {
+    match session & Owner::NAMELESS {
+        0 => NodeId((session >> 32) + 1),
+        _ => NodeId(((session & !Owner::NAMELESS) >> NODE_SHIFT) + 1),
     }
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! 0, 1  a commit ([`super::command`])           4  collected markers: ts | n × (key, txn)
 //! 2  a record or a marker ([`super::record`])   3  a resolution: ts of the record | marker | writes
+//! 5  a split ([`super::descriptor`])
 //! ```
 
 use bytes::Bytes;
@@ -14,12 +15,14 @@ use meridian_storage::mvcc;
 use super::command::{
     COMMIT, Command, CommandError, CommandWrite, Cursor, NAMED_COMMIT, put_bytes, put_writes,
 };
+use super::descriptor::Split;
 use super::record::{Marker, Outcome, Record, Stored, put_u64};
 use crate::api::{Key, Timestamp, TxnId};
 
 const STORE: u8 = 2;
 const RESOLVE: u8 = 3;
 const COLLECT: u8 = 4;
+const SPLIT: u8 = 5;
 
 /// The outcome of a prepared transaction and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub enum LogEntry {
     Resolve(Resolve),
     /// Markers go.
     Collect(Collect),
+    /// The range becomes two.
+    Split(Split),
 }
 
 impl LogEntry {
@@ -81,6 +86,10 @@ impl LogEntry {
                     put_u64(out, txn.0);
                 }
             }
+            LogEntry::Split(split) => {
+                out.push(SPLIT);
+                split.encode(out);
+            }
         }
     }
 
@@ -109,6 +118,7 @@ impl LogEntry {
                 }
                 Ok(LogEntry::Collect(Collect { ts, markers }))
             }
+            SPLIT => Ok(LogEntry::Split(Split::take(&mut cursor)?)),
             _ => Err(CommandError),
         }
     }
@@ -126,7 +136,7 @@ impl LogEntry {
             LogEntry::Resolve(resolve) => {
                 200 + resolve.writes.iter().map(CommandWrite::size).sum::<usize>()
             }
-            LogEntry::Mark(_) => 200,
+            LogEntry::Mark(_) | LogEntry::Split(_) => 200,
             LogEntry::Collect(collect) => 16 * (1 + collect.markers.len()),
         }
     }
@@ -142,7 +152,7 @@ impl LogEntry {
                 Outcome::Committed(ts) => Some(ts),
                 Outcome::Aborted => None,
             },
-            LogEntry::Mark(_) => None,
+            LogEntry::Mark(_) | LogEntry::Split(_) => None,
         }
     }
 
@@ -169,6 +179,7 @@ impl LogEntry {
         };
         match self {
             LogEntry::Commit(_) => {}
+            LogEntry::Split(split) => split.ops(out),
             LogEntry::Prepare(record) => store(Stored::Record(record.clone())),
             LogEntry::Mark(marker) | LogEntry::Resolve(Resolve { marker, .. }) => {
                 store(Stored::Marker(marker.clone()));

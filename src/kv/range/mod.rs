@@ -31,6 +31,7 @@
 //! of the lease; a transaction has a record or a marker, never both.
 
 mod command;
+mod descriptor;
 mod entry;
 mod outcomes;
 mod pieces;
@@ -52,6 +53,7 @@ use crate::api::{Isolation, Key, KvError, RetryReason, Span, Timestamp, TxnId};
 use crate::txn::{ReadSet, VersionTag, Write};
 pub(crate) use command::put_new_row;
 pub use command::{Command, CommandError, CommandWrite};
+pub use descriptor::{Descriptor, Split};
 pub use entry::{Collect, LogEntry, Resolve};
 pub use meridian_storage::mvcc::Version;
 pub use outcomes::Outcomes;
@@ -405,6 +407,7 @@ impl Sequencer {
             let newest = old.as_ref().map_or(Timestamp::MIN, |version| version.ts);
             let unexpected = match write.expect {
                 VersionTag::Blind => false,
+                VersionTag::Absent => old.as_ref().is_some_and(|old| old.row.is_some()),
                 VersionTag::Newest(expected) => self.changed(old.as_ref(), expected),
             };
             let too_new = isolation != Isolation::ReadCommitted && newest > read_ts;

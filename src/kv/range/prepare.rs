@@ -357,6 +357,11 @@ impl Sequencer {
                 self.prepared.markers.retain(|_, kept| !gone(kept));
                 self.applied_to(collect.ts);
             }
+            // The right half is loaded anew by whoever comes to lead it.
+            LogEntry::Split(split) if self.quiet().is_ok() => {
+                drop(self.split(&split.right.span.start));
+            }
+            LogEntry::Split(_) => {}
         }
     }
 
@@ -381,6 +386,7 @@ impl Sequencer {
                     held.resolving = false;
                 }
             }
+            LogEntry::Split(_) => self.freeze(false),
         }
     }
 }

@@ -28,6 +28,11 @@ impl Sequencer {
         self.frozen = frozen;
     }
 
+    /// Is it frozen?
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
     /// May it split or merge now?
     pub fn quiet(&self) -> Result<(), Busy> {
         if !self.frozen {

@@ -45,6 +45,8 @@ pub use reads::ReadSet;
 pub enum VersionTag {
     /// Nothing was looked at: the write replaces whatever is there.
     Blind,
+    /// There was no row, deleted or not.
+    Absent,
     /// The newest version that was seen under the lock; [`Timestamp::MIN`] = no version at all.
     Newest(Timestamp),
 }
@@ -77,6 +79,8 @@ pub struct SavepointId(pub u32);
 struct Buffered {
     value: Option<Row>,
     generation: u32,
+    /// It comes from a run: its key was claimed, not locked by itself.
+    claimed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -223,15 +227,17 @@ impl TxnState {
     pub fn put(&mut self, key: Key, value: Option<Row>) {
         let bytes = |entry: &Option<Row>| entry.as_ref().map_or(0, Row::len);
         let added = key.len() + bytes(&value) + ENTRY_OVERHEAD_BYTES;
-        let generation = self.generation;
+        let (generation, claimed) = (self.generation, false);
         self.buffer_bytes += added;
         if self.savepoints.is_empty() {
-            if let Some(old) = self.buffer.insert(key.clone(), Buffered { value, generation }) {
+            if let Some(old) =
+                self.buffer.insert(key.clone(), Buffered { value, generation, claimed })
+            {
                 self.buffer_bytes -= key.len() + bytes(&old.value) + ENTRY_OVERHEAD_BYTES;
             }
             return;
         }
-        let before = self.buffer.insert(key.clone(), Buffered { value, generation });
+        let before = self.buffer.insert(key.clone(), Buffered { value, generation, claimed });
         match before {
             Some(old) if old.generation == generation => {
                 self.buffer_bytes -= key.len() + bytes(&old.value) + ENTRY_OVERHEAD_BYTES;
@@ -448,6 +454,7 @@ impl TxnState {
             .map(|(key, buffered)| {
                 let expect = match self.locks.get(&key) {
                     Some(locked) => VersionTag::Newest(locked.newest),
+                    None if buffered.claimed => VersionTag::Absent,
                     None => VersionTag::Blind,
                 };
                 Write { key, value: buffered.value, expect }
@@ -465,11 +472,16 @@ impl TxnState {
         for run in runs {
             for at in 0..run.len() {
                 let (value, generation) = (Some(run.row(at)), self.generation);
-                let write = Buffered { value, generation };
+                let write = Buffered { value, generation, claimed: true };
                 self.buffer.entry(run.shared_key(at)).or_insert(write);
             }
         }
         Vec::new()
+    }
+
+    /// The locks are the transaction's again: its commit was not sequenced.
+    pub fn put_back(&mut self, locks: BTreeMap<Key, LockedKey>) {
+        self.locks = locks;
     }
 
     /// The locked keys, to be released; the transaction holds none afterwards.

@@ -5,6 +5,7 @@ mod elections;
 mod faults;
 mod membership;
 mod snapshots;
+mod splits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

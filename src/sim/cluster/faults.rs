@@ -320,7 +320,7 @@ impl World {
             LogEntry::Collect(collect) => {
                 self.figures.collected += u32::try_from(collect.markers.len()).expect("few");
             }
-            LogEntry::Prepare(_) => {}
+            LogEntry::Prepare(_) | LogEntry::Split(_) => {}
         }
     }
 }

@@ -138,7 +138,7 @@ impl Range {
             LogEntry::Commit(command) => command.txn,
             LogEntry::Resolve(resolve) => Some(resolve.marker.header.txn),
             LogEntry::Mark(marker) => Some(marker.header.txn),
-            LogEntry::Prepare(_) | LogEntry::Collect(_) => None,
+            LogEntry::Prepare(_) | LogEntry::Collect(_) | LogEntry::Split(_) => None,
         };
         let mut grants = Vec::new();
         if let Some(txn) = ended {
