@@ -58,6 +58,12 @@ fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
 }
 
+/// The transaction has ended here, or its node was given up while it waited. If it still wants what it
+/// asked for, it asks again.
+fn given_up() -> Stop {
+    Stop(Answer::NotHere(0))
+}
+
 fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
     WaitPolicy::decode(patience.policy).ok_or_else(|| unknown("policy"))
 }
@@ -109,7 +115,9 @@ impl Cluster {
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 // Without a listener there is nothing that could be old.
-                let _ = self.catalog_changed(change.bytes);
+                if let Some(heard) = self.catalog_changed(change.bytes) {
+                    heard.await;
+                }
                 Ok(Answer::Done(At::default()))
             }
             Op::Refreshed(Epoch { epoch }) => {
@@ -252,6 +260,7 @@ impl Cluster {
             term: lodged.epoch,
             applied: lodged.range.applied().0,
             taken: 0,
+            guest: guest.number(),
             range: lodged.range.id.0,
         }))
     }
@@ -275,7 +284,7 @@ impl Cluster {
         };
         if !guest.note_row(key, before | strength.bit()) {
             core.locks.release_row(key, owner, 0);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         Ok(Some(Taken { before, already: false }))
     }
@@ -308,7 +317,7 @@ impl Cluster {
             if sent.claim {
                 core.locks.release_run(guest.owner(), &run);
             }
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         self.still_here(run.first(), &lodged)?;
         if sent.claim {
@@ -326,6 +335,7 @@ impl Cluster {
             applied: lodged.range.applied().0,
             taken,
             range: lodged.range.id.0,
+            guest: guest.number(),
             ..WireLocked::default()
         }))
     }
@@ -470,7 +480,7 @@ impl Cluster {
             };
         if !guest.note_table(lock.table, mode) {
             core.locks.release_table(lock.table, guest.owner(), before);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         let before = u32::from(before);
         Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))

@@ -11,7 +11,7 @@ use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPol
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 use meridian_kv::range::Newest;
 
-use super::{HeldTable, Locked, Txn};
+use super::{HeldTable, Locked, LockedIn, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
 
@@ -39,6 +39,9 @@ impl Txn {
         let Some(epoch) = epoch else {
             return Box::pin(self.lock_away(key, strength, wait)).await;
         };
+        if self.note_lease(LockedIn { range: id, epoch, guest: 0 }) {
+            Box::pin(self.regain_locks()).await?;
+        }
         let held = self.state.locked(key).map_or(0, |locked| locked.modes);
         if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
             return match wait {
@@ -51,23 +54,13 @@ impl Txn {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
-        self.note_lease(id, epoch);
         self.read_locked(key, strength, held == 0)
     }
 
     /// Does the key still lie in this range, under this lease?
-    fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
+    pub(super) fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
         let range = self.core.range_of(key);
         range.id == id && range.lease.here(&self.core.hlc) == Some(epoch)
-    }
-
-    /// Locks in a range are good under one lease.
-    pub(crate) fn note_lease(&mut self, range: RangeId, epoch: u64) {
-        match self.locked_in.iter_mut().find(|(known, _)| *known == range) {
-            None => self.locked_in.push((range, epoch)),
-            Some((_, before)) if *before != epoch => (*before, self.locks_lost) = (epoch, true),
-            Some(_) => {}
-        }
     }
 
     /// Takes the lock here; false when it isn't free and the policy is not to wait.
