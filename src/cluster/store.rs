@@ -421,7 +421,7 @@ fn new_core(
     let shape = Shape { span: Span::all(), generation: 1 };
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
+    let read = ReadPath { engine, cache, barren: Arc::default() };
     Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
 }
 

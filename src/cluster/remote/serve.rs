@@ -14,7 +14,6 @@ use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
-use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
 use super::guests::Guest;
@@ -28,7 +27,6 @@ use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
-use crate::read::storage_error;
 use crate::txn::Try;
 use crate::{counters, txn};
 
@@ -234,13 +232,13 @@ impl Cluster {
             false => (span.end != asked.end).then(|| span.end.clone()),
             true => (span.start != asked.start).then(|| span.start.clone()),
         };
-        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < rows_max && bytes < PAGE_BYTES {
             let before = rows.len();
             let step = (rows_max - before).min(128);
-            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            more = core.read.next_batch(&mut scan, step, &mut rows)?;
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
