@@ -102,20 +102,21 @@ impl Flight {
     }
 }
 
-struct Ordered {
-    sequencer: Sequencer,
+/// What the pipeline's mutex guards.
+pub(crate) struct Ordered {
+    pub(crate) sequencer: Sequencer,
     /// Commits with a name that were applied here, whoever led: what this node tells of them when it leads.
-    outcomes: Outcomes,
-    queue: VecDeque<LogEntry>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
     /// Where the range lies: nothing else is sequenced here.
     bounds: Span,
     /// When this node's lease began.
     begun: Timestamp,
     /// The term in which this node leads; proposals are good in no other.
-    term: u64,
+    pub(crate) term: u64,
     /// Why no commit is accepted now.
-    closed: Option<CommitError>,
+    pub(crate) closed: Option<CommitError>,
 }
 
 /// Named commits that a node remembers: what a range does in some seconds, so that a gateway that has lost
@@ -124,9 +125,9 @@ const OUTCOMES_MAX: usize = 20_000;
 
 /// Sequencer, queue and the commits in flight.
 pub(crate) struct CommitPipeline {
-    ordered: Mutex<Ordered>,
-    ring_len: usize,
-    work: Notify,
+    pub(crate) ordered: Mutex<Ordered>,
+    pub(crate) ring_len: usize,
+    pub(crate) work: Notify,
     drained: Notify,
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, Span, Timestamp};
-use meridian_kv::range::{Header, Outcome as Decided, Target};
+use meridian_kv::range::{Descriptor, Header, Outcome as Decided, Target};
 use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{CommitError, CommitPipeline};
@@ -30,6 +30,12 @@ const BLOCKED: Duration = Duration::from_millis(1);
 pub(crate) struct Shape {
     pub(crate) span: Span,
     pub(crate) generation: u64,
+}
+
+impl Shape {
+    pub(crate) fn of(range: &Descriptor) -> Shape {
+        Shape { span: range.span.clone(), generation: range.generation }
+    }
 }
 
 /// A range, as one node knows it.

@@ -92,6 +92,7 @@ impl Cluster {
                 Home::Here(_) => return Ok(Asked::Here),
                 Home::There(node) => node,
                 Home::Nowhere => {
+                    self.core.look_elsewhere(key, None);
                     search.pause().await?;
                     continue;
                 }
@@ -101,7 +102,7 @@ impl Cluster {
                 Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
-                Tried::NotDone | Tried::Unknown => {}
+                Tried::NotDone | Tried::Unknown => self.core.look_elsewhere(key, Some(node)),
             }
             search.pause().await?;
         }

@@ -12,7 +12,10 @@ use super::watch::{Watch, Watched};
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 40")]
+    #[prost(
+        oneof = "Op",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 31, 40"
+    )]
     pub(crate) op: Option<Op>,
 }
 
@@ -59,6 +62,12 @@ pub(crate) enum Op {
     /// What time is it there?
     #[prost(message, tag = "17")]
     Clock(Empty),
+    /// Keep a replica of this range (its descriptor).
+    #[prost(message, tag = "30")]
+    Adopt(Opaque),
+    /// Have a range begin there.
+    #[prost(message, tag = "31")]
+    Split(SplitAt),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -99,6 +108,12 @@ pub(crate) struct At {
 pub(crate) struct Opaque {
     #[prost(bytes = "bytes", tag = "1")]
     pub(crate) bytes: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct SplitAt {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
 }
 
 /// A transaction: its number and its session.

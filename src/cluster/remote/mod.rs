@@ -15,6 +15,7 @@
 mod ask;
 mod guests;
 mod messages;
+mod ranges;
 mod serve;
 mod txn;
 mod waits;
@@ -36,7 +37,7 @@ use guests::Guests;
 use waits::Waits;
 
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
 
 /// The service number of requests about keys.
 pub(crate) const SERVICE: u8 = 2;

@@ -33,7 +33,7 @@ use crate::txn::Try;
 use crate::{counters, txn};
 
 /// What stops a request: the answer to give instead.
-pub(super) struct Stop(Answer);
+pub(super) struct Stop(pub(super) Answer);
 
 impl From<KvError> for Stop {
     fn from(error: KvError) -> Stop {
@@ -41,7 +41,7 @@ impl From<KvError> for Stop {
     }
 }
 
-type Served = Result<Answer, Stop>;
+pub(super) type Served = Result<Answer, Stop>;
 
 /// The range of a key that this node leads, and the lease.
 pub(super) struct Lodged {
@@ -119,6 +119,8 @@ impl Cluster {
                 Ok(Answer::Done(At::default()))
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
+            Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
@@ -340,7 +342,10 @@ impl Cluster {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
-        self.guests.end_rows(&self.core, txn);
+        // It is tried again when the range has moved, with the locks that are still good.
+        if outcome != Err(CommitError::Moved) {
+            self.guests.end_rows(&self.core, txn);
+        }
         match outcome {
             Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
             Err(CommitError::Refused(error)) => Err(error.into()),
