@@ -192,6 +192,7 @@ impl EntryApplier {
         for (key, value) in &prepared.records {
             core.read.cache.applied(key, Some(value));
         }
+        core.read.barren.written(prepared.records.iter().map(|(key, _)| &key[..]));
         // After a restart the log repeats what the engine already holds: nothing to announce.
         let applied = range.applied();
         let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
@@ -238,6 +239,7 @@ impl Applier for EntryApplier {
         let core = Arc::clone(&self.core);
         let kept = self.loads.keep(piece.len(), core.read.cache.room());
         let mut load = Load::default();
+        let mut reach: Option<(Bytes, Bytes)> = None;
         while !piece.is_empty() {
             let command = Command::decode(&mut piece)
                 .map_err(|error| StorageError::Corruption(error.to_string()))?;
@@ -247,10 +249,18 @@ impl Applier for EntryApplier {
                 let value = op.value.as_ref().filter(|_| kept.is_some());
                 let fresh = value.map(|value| (op.key.slice(1..), value.clone()));
                 core.read.cache.note(&op.key[1..], fresh, &mut load);
+                let key = op.key.slice(1..);
+                reach = Some(match reach {
+                    None => (key.clone(), key),
+                    Some((first, last)) => (first.min(key.clone()), last.max(key)),
+                });
             }
         }
         Ok(Box::new(move || {
             core.read.cache.loaded(load);
+            if let Some((first, last)) = &reach {
+                core.read.barren.written_between(first, last);
+            }
             drop(kept);
         }))
     }
@@ -263,6 +273,7 @@ impl Applier for EntryApplier {
     fn installed(&self) -> Result<(), StorageError> {
         let core = &self.core;
         core.read.cache.clear();
+        core.read.barren.clear();
         let applied = recovered_commit_ts(core.read.engine.as_ref(), self.range.id)?;
         self.range.pipeline.installed(applied);
         self.range.reset_applied(applied);

@@ -33,7 +33,8 @@ use crate::core::Core;
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 
-/// Between two attempts to lead what has just been split off.
+/// After the first attempt to lead what has just been split off: the others may not have begun yet. Then
+/// doubling, since an attempt ends the one before.
 const CAMPAIGN_AGAIN: Duration = Duration::from_millis(20);
 /// For so long the left half's leader tries; afterwards whoever keeps leases takes care.
 const CAMPAIGN: Duration = Duration::from_secs(2);
@@ -336,6 +337,7 @@ async fn begin_all(replicas: Weak<Replicas>, mut born: mpsc::UnboundedReceiver<B
 /// Campaigns until somebody leads what has been split off.
 async fn lead_on(replicas: Weak<Replicas>, me: NodeId, group: RaftGroup) {
     let (mut roles, since) = (group.role(), Instant::now());
+    let mut pause = CAMPAIGN_AGAIN;
     while since.elapsed() < CAMPAIGN {
         let role = *roles.borrow_and_update();
         if role.is_leader {
@@ -347,9 +349,14 @@ async fn lead_on(replicas: Weak<Replicas>, me: NodeId, group: RaftGroup) {
             Some(_) => {}
             None => group.campaign(),
         }
-        if let Ok(Err(_)) = tokio::time::timeout(CAMPAIGN_AGAIN, roles.changed()).await {
-            return; // it is being closed
+        let until = Instant::now() + pause;
+        while until > Instant::now() && !roles.borrow().is_leader {
+            match tokio::time::timeout(until.since(Instant::now()), roles.changed()).await {
+                Ok(Err(_)) => return, // it is being closed
+                Ok(Ok(())) | Err(_) => {}
+            }
         }
+        pause *= 2;
     }
     let role = *roles.borrow();
     let Some(replicas) = replicas.upgrade().filter(|_| role.is_leader) else { return };

@@ -99,7 +99,7 @@ impl CommitPipeline {
             return Err(CommitError::Moved);
         }
         split.applied = ordered.sequencer.applied();
-        ordered.queue.push_back(LogEntry::Split(split));
+        ordered.queue.push_back(LogEntry::Split(Box::new(split)));
         drop(ordered);
         self.work.notify_one();
         Ok(())
@@ -156,13 +156,18 @@ fn unavailable(reason: &str) -> CommitError {
 /// A number that no range has had.
 async fn next_id(core: &Arc<Core>) -> Result<RangeId, KvError> {
     let number = loop {
-        if core.first().lease.here(&core.hlc).is_some() {
-            break counters::increment(core, RANGE_COUNTER, 1).await?;
+        let here = core.first().lease.here(&core.hlc).is_some();
+        let counted = match core.cluster().filter(|_| !here) {
+            None => counters::increment(core, RANGE_COUNTER, 1).await.map(Some),
+            Some(cluster) => cluster.counter(RANGE_COUNTER, 1, None).await,
+        };
+        match counted {
+            Ok(Some(number)) => break number,
+            // A number may be left out.
+            Ok(None) | Err(KvError::Ambiguous) => {}
+            Err(error) => return Err(error),
         }
-        let cluster = core.cluster().ok_or(KvError::Ambiguous)?;
-        if let Some(number) = cluster.counter(RANGE_COUNTER, 1, None).await? {
-            break number;
-        }
+        tokio::time::sleep(LOOK).await;
     };
     let used_up = |_| KvError::Storage { reason: "all range numbers are used up".into() };
     Ok(RangeId(u64::try_from(number).map_err(used_up)? + 1))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 #[cfg(test)]
 use meridian_base::RangeId;
 use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
@@ -123,8 +124,21 @@ impl Store {
         }
     }
 
-    /// Hears of changes to the catalog that other nodes announce.
-    pub fn on_announcement(&self, heard: impl Fn(Bytes) + Send + Sync + 'static) {
+    /// Waits until everything is applied that any leaseholder had begun to commit before, known or not.
+    ///
+    /// # Errors
+    /// No leaseholder can be found.
+    pub async fn settle(&self) -> Result<(), KvError> {
+        // A commit, behind all others; as a counter, which nodes may set that may write nothing else.
+        self.set_counter(SETTLED, 0).await
+    }
+
+    /// Hears of changes to the catalog that other nodes announce (empty: there may be some). What `heard`
+    /// answers ends when they are known here.
+    pub fn on_announcement(
+        &self,
+        heard: impl Fn(Bytes) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
         if let Some(among) = &self.among {
             among.cluster.on_catalog_change(Box::new(heard));
         }
@@ -343,7 +357,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn forget_guests_of(&self, node: NodeId) {
         let among = self.among.as_ref().expect("a member");
-        among.cluster.guests.end_of_node(&self.core, node);
+        let _ = among.cluster.guests.end_of_node(&self.core, node);
     }
 
     #[cfg(test)]
@@ -389,6 +403,9 @@ impl Store {
     }
 }
 
+/// The counter of [`Store::settle`].
+const SETTLED: &[u8] = b"settled";
+
 /// How long opening may take: redo of the log included.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -408,7 +425,7 @@ fn new_core(
     let shape = Shape { span: Span::all(), generation: 1 };
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
+    let read = ReadPath { engine, cache, barren: Arc::default() };
     let core = Core::new(CoreParts { node, alone, config, hlc, read, gc, first });
     core.restore_ranges()?;
     Ok(core)

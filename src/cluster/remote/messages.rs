@@ -445,6 +445,9 @@ pub(crate) struct WireLocked {
     /// The range that the lock belongs to.
     #[prost(uint64, tag = "9")]
     pub(crate) range: u64,
+    /// Which guest of the leaseholder the transaction is: another one if it was given up meanwhile.
+    #[prost(uint64, tag = "10")]
+    pub(crate) guest: u64,
 }
 
 /// A [`KvError`].

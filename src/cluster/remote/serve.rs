@@ -14,7 +14,6 @@ use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
-use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
 use super::guests::Guest;
@@ -28,7 +27,6 @@ use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
-use crate::read::storage_error;
 use crate::txn::Try;
 use crate::{counters, txn};
 
@@ -58,6 +56,12 @@ fn owner(who: &Who) -> Owner {
 
 fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
+}
+
+/// The transaction has ended here, or its node was given up while it waited. If it still wants what it
+/// asked for, it asks again.
+fn given_up() -> Stop {
+    Stop(Answer::NotHere(0))
 }
 
 fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
@@ -111,7 +115,9 @@ impl Cluster {
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 // Without a listener there is nothing that could be old.
-                let _ = self.catalog_changed(change.bytes);
+                if let Some(heard) = self.catalog_changed(change.bytes) {
+                    heard.await;
+                }
                 Ok(Answer::Done(At::default()))
             }
             Op::Refreshed(Epoch { epoch }) => {
@@ -223,13 +229,13 @@ impl Cluster {
             false => (span.end != asked.end).then(|| span.end.clone()),
             true => (span.start != asked.start).then(|| span.start.clone()),
         };
-        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < rows_max && bytes < PAGE_BYTES {
             let before = rows.len();
             let step = (rows_max - before).min(128);
-            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            more = core.read.next_batch(&mut scan, step, &mut rows)?;
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
@@ -256,6 +262,7 @@ impl Cluster {
             term: lodged.epoch,
             applied: lodged.range.applied().0,
             taken: 0,
+            guest: guest.number(),
             range: lodged.range.id.0,
         }))
     }
@@ -279,7 +286,7 @@ impl Cluster {
         };
         if !guest.note_row(key, before | strength.bit()) {
             core.locks.release_row(key, owner, 0);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         Ok(Some(Taken { before, already: false }))
     }
@@ -312,7 +319,7 @@ impl Cluster {
             if sent.claim {
                 core.locks.release_run(guest.owner(), &run);
             }
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         self.still_here(run.first(), &lodged)?;
         if sent.claim {
@@ -330,6 +337,7 @@ impl Cluster {
             applied: lodged.range.applied().0,
             taken,
             range: lodged.range.id.0,
+            guest: guest.number(),
             ..WireLocked::default()
         }))
     }
@@ -477,7 +485,7 @@ impl Cluster {
             };
         if !guest.note_table(lock.table, mode) {
             core.locks.release_table(lock.table, guest.owner(), before);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         let before = u32::from(before);
         Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))

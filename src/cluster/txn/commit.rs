@@ -15,7 +15,7 @@ use meridian_kv::range::{CommitRequest, Gateway, Header, Newest, Origin, Verify}
 use meridian_kv::run::Run;
 use meridian_kv::txn::{VersionTag, Write};
 
-use super::{Snapshot, Txn};
+use super::{LockedIn, Snapshot, Txn};
 use crate::commit::{CommitError, Locks, NotTaken, Outcome, Submission};
 use crate::lease::Home;
 use crate::range::Range;
@@ -182,7 +182,8 @@ impl Txn {
         let mut id = self.state.owner().id;
         loop {
             self.reach_all_nodes().await?;
-            let this = Try::new(id, self.core.hlc.now());
+            let mut this = Try::new(id, self.core.hlc.now());
+            this.deadline = this.deadline.min(self.tables_locked_until()?);
             let outcome = match self.range_of_changes(&changes) {
                 None => self.commit_over(&mut changes, this).await,
                 Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
@@ -239,7 +240,8 @@ impl Txn {
             }
         }
         let mut leases = self.locked_in.iter();
-        let lost = self.locks_lost || leases.any(|lease| *lease != (range.id, epoch));
+        let other = |lease: &LockedIn| (lease.range, lease.epoch) != (range.id, epoch);
+        let lost = self.locks_lost || leases.any(other);
         if lost && !changes.runs.is_empty() {
             // Their keys were claimed under a lease that is over.
             return Err(KvError::CONCURRENT_UPDATE.into());
