@@ -5,7 +5,7 @@
 //! version that the lock protected, and its next statement's snapshot contains it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use meridian_base::keys::{range_state_key, txn_span};
 use meridian_base::{RangeId, Span, Timestamp};
@@ -96,6 +96,8 @@ pub(crate) struct EntryApplier {
     range: Arc<Range>,
     pub(crate) holds: Arc<Holds>,
     loads: Loads,
+    /// The newest timestamp that any entry has brought.
+    newest: AtomicU64,
 }
 
 /// Bytes of loads under way that the cache is to remember: as much as it has room for.
@@ -135,7 +137,9 @@ impl EntryApplier {
     pub(crate) fn new(core: Arc<Core>, range: Arc<Range>) -> Result<EntryApplier, StorageError> {
         let holds = Holds::default();
         holds.set(Holds::read(core.read.engine.as_ref(), range.id)?);
-        Ok(EntryApplier { core, range, holds: Arc::new(holds), loads: Loads::default() })
+        let newest = AtomicU64::new(range.applied().0);
+        let (holds, loads) = (Arc::new(holds), Loads::default());
+        Ok(EntryApplier { core, range, holds, loads, newest })
     }
 
     /// The first entries of a log that is played from its beginning: only the first range has such a one.
@@ -157,25 +161,29 @@ impl EntryApplier {
             while !entry.is_empty() {
                 let entry = LogEntry::decode(&mut entry)
                     .map_err(|error| StorageError::Corruption(error.to_string()))?;
-                let LogEntry::Commit(command) = entry else {
-                    entry.ops(ops);
-                    if let LogEntry::Split(split) = &entry {
-                        ops.push(commit_ts_op(split.right.id, split.applied));
-                    }
-                    prepared.landed.push(Landed::Other(entry));
-                    continue;
-                };
-                for write in &command.writes {
+                let (ts, writes) = entry.writes().unwrap_or((Timestamp::MIN, &[]));
+                for write in writes {
                     let (old, new) = (write.old.as_ref(), write.value.as_deref());
                     let before = ops.len();
-                    mvcc::write_ops(&write.key, old, new, command.ts, ops);
+                    mvcc::write_ops(&write.key, old, new, ts, ops);
                     // The last of a key's writes is the one in `cur`; a deletion of nothing has none.
                     let cur = ops[before..].last().and_then(|op| op.value.clone());
                     prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
                 }
-                prepared.newest = Some(command.ts);
-                prepared.landed.push(Landed::Commit(command.ts, command.txn));
+                entry.state_ops(ops);
+                if let LogEntry::Split(split) = &entry {
+                    ops.push(commit_ts_op(split.right.id, split.applied));
+                }
+                prepared.newest = prepared.newest.max(entry.ts());
+                prepared.landed.push(match entry {
+                    LogEntry::Commit(command) => Landed::Commit(command.ts, command.txn),
+                    other => Landed::Other(other),
+                });
             }
+        }
+        // The end of a transaction over several ranges may be older than what came before it here.
+        if let Some(newest) = &mut prepared.newest {
+            *newest = Timestamp(self.newest.fetch_max(newest.0, Ordering::Relaxed)).max(*newest);
         }
         Ok(prepared)
     }
@@ -198,9 +206,11 @@ impl EntryApplier {
         let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
         let known = prepared.landed.iter().take_while(|landed| old(landed)).count();
         let show = |landed: &[Landed]| {
-            for flight in range.pipeline.applied(range, landed) {
+            let (flights, ends) = range.pipeline.applied(range, landed);
+            for flight in flights {
                 flight.finish(core, Ok(()));
             }
+            ends.finish(core);
         };
         let is_split = |landed: &Landed| matches!(landed, Landed::Other(LogEntry::Split(_)));
         let mut rest = &prepared.landed[known..];
@@ -275,6 +285,7 @@ impl Applier for EntryApplier {
         core.read.cache.clear();
         core.read.barren.clear();
         let applied = recovered_commit_ts(core.read.engine.as_ref(), self.range.id)?;
+        self.newest.store(applied.0, Ordering::Relaxed);
         self.range.pipeline.installed(applied);
         self.range.reset_applied(applied);
         let shape = Holds::read(core.read.engine.as_ref(), self.range.id)?;

@@ -22,10 +22,12 @@
 
 mod advisory;
 mod apply;
+mod batcher;
 mod bulk;
 mod cancel;
 mod commit;
 mod config;
+mod coordinator;
 mod core;
 mod counters;
 mod directory;
@@ -33,6 +35,7 @@ mod lease;
 pub mod liveness;
 mod locking;
 pub mod member;
+mod parts;
 mod proposer;
 mod range;
 mod read;
@@ -74,6 +77,8 @@ mod figures;
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::apply::{EntryApplier, FIRST, Holds, parts_of, recovered_commit_ts};
-use crate::commit::run_batcher;
+use crate::batcher::run_batcher;
 use crate::core::Core;
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
@@ -351,9 +351,9 @@ async fn lead_on(replicas: Weak<Replicas>, me: NodeId, group: RaftGroup) {
         }
         let until = Instant::now() + pause;
         while until > Instant::now() && !roles.borrow().is_leader {
-            match tokio::time::timeout(until.since(Instant::now()), roles.changed()).await {
-                Ok(Err(_)) => return, // it is being closed
-                Ok(Ok(())) | Err(_) => {}
+            let changed = tokio::time::timeout(until.since(Instant::now()), roles.changed());
+            if let Ok(Err(_)) = changed.await {
+                return; // it is being closed
             }
         }
         pause *= 2;

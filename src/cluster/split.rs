@@ -281,7 +281,7 @@ impl Store {
             let reason = "the system's keys stay in one range".to_owned();
             return Err(KvError::Unavailable { reason });
         }
-        let (core, limits) = (self.shared_core(), WaitLimits::default());
+        let (core, limits) = (Arc::clone(self.core()), WaitLimits::default());
         let since = Instant::now();
         loop {
             let asked = Op::Split(SplitAt { key: key.clone() });
@@ -308,7 +308,7 @@ impl Store {
 
     /// All ranges, as this node knows them.
     pub fn ranges(&self) -> Vec<RangeInfo> {
-        let core = self.shared_core();
+        let core = Arc::clone(self.core());
         let info = |(range, span): (Arc<Range>, Span)| {
             let leaseholder = match range.lease.home(core.node, &core.hlc) {
                 Home::Here(_) => Some(core.node),

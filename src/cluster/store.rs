@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::advisory::Level;
 use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
 use crate::config::{StoreConfig, StoreError};
+use crate::coordinator::run_recovery;
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
 use crate::locking::LockInfo;
@@ -159,11 +160,6 @@ impl Store {
             run_housekeeping(Arc::clone(&core), Arc::clone(&proposer), Arc::clone(&stop));
         let tasks = Mutex::new(vec![tokio::spawn(housekeeping)]);
         Arc::new(Store { core, proposer, stop, tasks, replicas, among })
-    }
-
-    /// What the store's parts share.
-    pub(crate) fn shared_core(&self) -> Arc<Core> {
-        Arc::clone(&self.core)
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -366,7 +362,7 @@ impl Store {
         group.map_or(0, |group| group.members().all_voters().len())
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -377,6 +373,7 @@ impl Store {
             Some(_) => counters::flush(&self.core).await,
             None => Ok(()),
         };
+        self.core.coordinators.rest(REST).await;
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
@@ -402,6 +399,10 @@ impl Store {
         flushed
     }
 }
+
+/// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
+/// that, too.
+const REST: Duration = Duration::from_secs(2);
 
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
@@ -518,12 +519,19 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
 }
 
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = run_checkpoints(&core, &proposer, &stop) => {}
+        () = run_recovery(&core) => {}
+    }
+}
+
+async fn run_checkpoints(core: &Arc<Core>, proposer: &Arc<dyn Proposer>, stop: &Notify) {
     loop {
         tokio::select! {
             () = stop.notified() => return,
             () = tokio::time::sleep(core.config.checkpoint_interval) => {}
         }
-        if let Err(error) = checkpoint(&core, &proposer).await {
+        if let Err(error) = checkpoint(core, proposer).await {
             tracing::error!(%error, "checkpoint failed");
         }
     }

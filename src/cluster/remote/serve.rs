@@ -54,7 +54,7 @@ fn owner(who: &Who) -> Owner {
     Owner { id: who.txn, session: who.session }
 }
 
-fn unknown(what: &str) -> Stop {
+pub(super) fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
 }
 
@@ -92,7 +92,11 @@ impl Cluster {
     }
 
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        let changes = matches!(op, Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_));
+        let changes = match &op {
+            Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_) => true,
+            Op::Part(part) => part.prepares(),
+            _ => false,
+        };
         if changes && !self.may_write(from) {
             return Ok(Answer::NotHere(0));
         }
@@ -104,6 +108,7 @@ impl Cluster {
             Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
             Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
             Op::Commit(commit) => Box::pin(self.serve_commit(commit)).await,
+            Op::Part(part) => Box::pin(self.serve_part(part)).await,
             Op::End(who) => {
                 self.guests.end_rows(&self.core, who.txn);
                 Ok(Answer::Done(At::default()))
@@ -206,7 +211,7 @@ impl Cluster {
             };
         }
         core.hlc.raise(ts);
-        match range.await_readable(target, ts, whole).await {
+        match range.await_readable(&self.core, target, ts, whole).await {
             Ok(()) => Ok(()),
             Err(CommitError::Refused(error)) => Err(error.into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Err(self.not_here(first)),
