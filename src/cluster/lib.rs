@@ -78,6 +78,8 @@ mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
 #[cfg(test)]
+mod parts_member_tests;
+#[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
 mod split_tests;
