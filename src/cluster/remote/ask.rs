@@ -229,12 +229,11 @@ impl Core {
 
     /// A row at the newest snapshot of its range, with that; `None` if this node does not lead the range.
     pub(crate) async fn get_newest(
-        &self,
+        self: &Arc<Self>,
         key: &[u8],
     ) -> Result<Option<(Timestamp, Option<Bytes>)>, KvError> {
         let range = Arc::clone(&self.range_of(key));
-        let span = Span::point(key);
-        let ts = match range.await_snapshot(Some(&span)).await {
+        let ts = match range.await_snapshot(self, key).await {
             Ok(ts) => ts,
             Err(CommitError::Refused(error)) => return Err(error),
             Err(CommitError::Moved | CommitError::Unknown(_)) => return Ok(None),

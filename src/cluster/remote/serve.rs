@@ -179,7 +179,7 @@ impl Cluster {
         let core = &*self.core;
         if read.narrow {
             self.here(&read.key)?;
-            let found = core.get_newest(&read.key).await?;
+            let found = self.core.get_newest(&read.key).await?;
             let (ts, row) = found.ok_or_else(|| self.not_here(&read.key))?;
             return Ok(Answer::Row(RowAt { ts: ts.0, row }));
         }

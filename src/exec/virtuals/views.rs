@@ -260,7 +260,8 @@ fn pg_stat_database(source: &Source<'_>) -> Vec<Vec<Datum>> {
 
 /// The log of this node since its start: commits, what they took, how often it was written and synced.
 fn pg_stat_wal(source: &Source<'_>) -> Vec<Vec<Datum>> {
-    let columns = ["wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"];
+    let columns =
+        ["wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"];
     let mut rows = Rows::new(source.desc, &columns);
     let stats = source.ctx.node.store().stats();
     let count = |n: u64| Datum::Int8(i64::try_from(n).unwrap_or(i64::MAX));
