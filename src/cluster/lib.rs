@@ -74,6 +74,8 @@ mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
 #[cfg(test)]
+mod parts_member_tests;
+#[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
 mod tests;
