@@ -207,6 +207,23 @@ async fn a_commit_over_ranges_is_seen_as_a_whole_and_gives_its_locks_back() {
 }
 
 #[tokio::test]
+async fn a_read_of_one_key_sees_all_that_was_acknowledged() {
+    let db = Divided::new();
+    for n in 0..100 {
+        let row = n.to_string();
+        db.put(&[("a", &row), ("k", &row), ("z", &row)]).await.expect("commits");
+        // The outcome may still be on its way to some of the ranges.
+        for key in [b"z", b"k", b"a"] {
+            let mut txn = db.begin(Isolation::ReadCommitted);
+            let found = txn.get_alone(key).await.expect("reads");
+            assert_eq!(found.as_deref(), Some(row.as_bytes()));
+        }
+    }
+    db.settled().await;
+    db.store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_refusal_in_one_range_undoes_the_others() {
     let db = Divided::new();
     db.put(&[("a", "1"), ("z", "1")]).await.unwrap();

@@ -139,6 +139,9 @@ pub(crate) struct Read {
     /// A snapshot over several ranges for which not all nodes were asked.
     #[prost(bool, tag = "3")]
     pub(crate) partial: bool,
+    /// Nothing else will be read at the newest snapshot: that of the key's range will do.
+    #[prost(bool, tag = "4")]
+    pub(crate) narrow: bool,
 }
 
 /// A page of rows of a span.

@@ -179,6 +179,12 @@ impl Cluster {
 
     async fn serve_read(&self, read: &Read) -> Served {
         let core = &*self.core;
+        if read.narrow {
+            self.here(&read.key)?;
+            let found = self.core.get_newest(&read.key).await?;
+            let (ts, row) = found.ok_or_else(|| self.not_here(&read.key))?;
+            return Ok(Answer::Row(RowAt { ts: ts.0, row }));
+        }
         let ts = match read.ts {
             0 => core.applied(),
             ts => Timestamp(ts),
