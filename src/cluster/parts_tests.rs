@@ -92,8 +92,9 @@ impl Divided {
             };
             ranges.push((range, shape));
         }
-        for (at, (range, _)) in ranges[1..].iter().enumerate() {
-            let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(range));
+        for (at, (range, shape)) in ranges[1..].iter().enumerate() {
+            let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(range)).expect("memory");
+            applier.holds.set(Some(shape.clone()));
             let inner = Unlogged { core: Arc::clone(&core), applier };
             let log = Arc::new(Faulty { inner, at, faults: Arc::clone(&faults) });
             tokio::spawn(run_batcher(Arc::clone(&core), Arc::clone(range), log));
@@ -201,6 +202,23 @@ async fn a_commit_over_ranges_is_seen_as_a_whole_and_gives_its_locks_back() {
     db.put(&[("a", "3")]).await.expect("commits");
     assert_eq!(db.get("a").await, "3");
     drop(old);
+    db.settled().await;
+    db.store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_of_one_key_sees_all_that_was_acknowledged() {
+    let db = Divided::new();
+    for n in 0..100 {
+        let row = n.to_string();
+        db.put(&[("a", &row), ("k", &row), ("z", &row)]).await.expect("commits");
+        // The outcome may still be on its way to some of the ranges.
+        for key in [b"z", b"k", b"a"] {
+            let mut txn = db.begin(Isolation::ReadCommitted);
+            let found = txn.get_alone(key).await.expect("reads");
+            assert_eq!(found.as_deref(), Some(row.as_bytes()));
+        }
+    }
     db.settled().await;
     db.store.shutdown().await.unwrap();
 }
