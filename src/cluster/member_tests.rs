@@ -99,7 +99,7 @@ pub(crate) async fn three() -> Vec<Node> {
     for row in &rows[1..] {
         nodes[0].store().register_node(row.clone()).await;
     }
-    eventually("three voters", || nodes[0].store().voters() == 3).await;
+    eventually("three voters", || nodes.iter().all(|node| node.store().voters() == 3)).await;
     nodes
 }
 

@@ -342,6 +342,19 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(crate) async fn hand_over(&self) {
+        self.among.as_ref().expect("a member").register.hand_over().await;
+    }
+
+    /// Reaches no other node any more, and is reached by none, but lives.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self) {
+        let among = self.among.as_ref().expect("a member");
+        among.switchboard.unplug();
+        among.rpc.shutdown();
+    }
+
+    #[cfg(test)]
     pub(crate) fn voters(&self) -> usize {
         self.among.as_ref().expect("a member").register.voters()
     }

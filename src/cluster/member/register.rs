@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, Key, Span};
+use meridian_kv::api::{Bytes, Key, KvError, Span};
 use meridian_replication::{ChangeError, Members, RaftGroup};
 use meridian_rpc::Rpc;
+use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
+use crate::read::storage_error;
 use crate::remote::{Cluster, Epoch, Op};
 use crate::txn::{Txn, TxnOptions};
 
@@ -133,6 +135,16 @@ pub(crate) struct Register {
     followed: Mutex<BTreeMap<NodeId, u64>>,
 }
 
+/// All nodes that are registered, as this node's copy of the first range has it.
+pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
+    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
+    let mut rows = Vec::new();
+    while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
+    let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
+    Ok(rows.map(|row| NodeId(row.id)).collect())
+}
+
 impl Register {
     pub(crate) fn new(
         core: Arc<Core>,
@@ -210,9 +222,11 @@ impl Register {
         Ok(JoinReply { node: id, nodes, ..JoinReply::of_cluster(self.name) })
     }
 
+    /// How many nodes vote; none while that is being changed.
     #[cfg(test)]
     pub(crate) fn voters(&self) -> usize {
-        self.group.members().all_voters().len()
+        let members = self.group.members();
+        if members.voters.len() == 1 { members.all_voters().len() } else { 0 }
     }
 
     /// Notes nodes that are known from elsewhere: from a file, or from whoever let this node in.

@@ -8,16 +8,16 @@ use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy,
 };
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::locks::{ModeSet, Owner};
 use meridian_kv::range::{Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
-use super::ask::{Tried, encode, nobody_leads, unexpected};
+use super::ask::{Tried, encode, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience,
-    Put, Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience, Put,
+    Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
@@ -29,7 +29,7 @@ fn who(owner: Owner) -> Who {
     Who { txn: owner.id, session: owner.session }
 }
 
-fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
+pub(super) fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
     let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
     Patience { policy: policy.code(), timeout_ms, database: limits.database, began: limits.began.0 }
 }
@@ -439,39 +439,10 @@ impl Txn {
         }
         Ok(())
     }
-
-    pub(crate) async fn advisory_lock_away(
-        &mut self,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-        policy: WaitPolicy,
-    ) -> Result<bool, KvError> {
-        let cluster = self.cluster()?;
-        let limits = self.limits.clone();
-        let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
-        match cluster.ask(FIRST_KEY, Op::Advisory(request), &limits).await? {
-            Asked::Answer(Answer::Flag(held)) => Ok(held),
-            Asked::Answer(_) => Err(unexpected()),
-            Asked::Here => Err(nobody_leads()),
-        }
-    }
 }
 
 fn modes(code: u32) -> ModeSet {
     ModeSet::try_from(code).unwrap_or(0)
-}
-
-fn named(owner: Owner, key: AdvisoryKey, mode: AdvisoryMode) -> Advisory {
-    Advisory {
-        who: who(owner),
-        classid: key.classid,
-        objid: key.objid,
-        objsubid: key.objsubid,
-        shared: mode == AdvisoryMode::Shared,
-        unlock: false,
-        patience: Patience { database: key.database, ..Patience::default() },
-    }
 }
 
 impl Cluster {
@@ -523,18 +494,5 @@ impl Cluster {
     /// A transaction of this node has ended that has row locks on another one.
     pub(crate) fn end_at(self: &Arc<Self>, node: NodeId, owner: Owner) {
         self.tell(node, Op::End(who(owner)));
-    }
-
-    pub(crate) fn unlock_advisory(
-        self: &Arc<Self>,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-    ) {
-        let Some(node) = self.core.first().lease.leader().filter(|node| *node != self.core.node)
-        else {
-            return;
-        };
-        self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));
     }
 }
