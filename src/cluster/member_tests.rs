@@ -254,3 +254,30 @@ async fn a_row_lock_that_was_dropped_is_verified_at_the_commit() {
     assert_eq!(refused, Err(KvError::CONCURRENT_UPDATE), "the row is not as it was");
     end(&mut nodes).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_that_were_lost_are_taken_again_or_end_the_transaction() {
+    let mut nodes = three().await;
+    add(&nodes[0], 1).await.expect("adds");
+    let lock = |n| (key(n), Strength::Update, WaitPolicy::Block);
+    let mut txn = nodes[1].begin();
+    let (row, strength, wait) = lock(1);
+    let locked = txn.lock(&row, strength, wait).await.expect("locks");
+    let Locked::Held { newest: Some((_, seen)), .. } = locked else { panic!("the row is there") };
+    nodes[0].store().forget_guests_of(nodes[1].id);
+    // The next lock brings the first one back …
+    let (other, strength, wait) = lock(2);
+    txn.lock(&other, strength, wait).await.expect("locks");
+    let mut third = nodes[2].begin();
+    let busy = third.lock(&row, Strength::Update, WaitPolicy::NoWait).await;
+    assert_eq!(busy.err(), Some(KvError::LockNotAvailable));
+    third.rollback();
+    // … unless the row has been changed: what was seen under the lock must not be written over it.
+    nodes[0].store().forget_guests_of(nodes[1].id);
+    add(&nodes[2], 1).await.expect("nothing holds the row any more");
+    txn.begin_statement();
+    let again = txn.lock(&row, strength, wait).await;
+    assert_eq!(again.err(), Some(KvError::CONCURRENT_UPDATE), "it was {seen:?}");
+    txn.rollback();
+    end(&mut nodes).await;
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
@@ -22,8 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::advisory::Level;
 use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
-use crate::commit::run_batcher;
+use crate::batcher::run_batcher;
 use crate::config::{StoreConfig, StoreError};
+use crate::coordinator::run_recovery;
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
 use crate::locking::LockInfo;
@@ -116,8 +118,21 @@ impl Store {
         }
     }
 
-    /// Hears of changes to the catalog that other nodes announce.
-    pub fn on_announcement(&self, heard: impl Fn(Bytes) + Send + Sync + 'static) {
+    /// Waits until everything is applied that any leaseholder had begun to commit before, known or not.
+    ///
+    /// # Errors
+    /// No leaseholder can be found.
+    pub async fn settle(&self) -> Result<(), KvError> {
+        // A commit, behind all others; as a counter, which nodes may set that may write nothing else.
+        self.set_counter(SETTLED, 0).await
+    }
+
+    /// Hears of changes to the catalog that other nodes announce (empty: there may be some). What `heard`
+    /// answers ends when they are known here.
+    pub fn on_announcement(
+        &self,
+        heard: impl Fn(Bytes) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
         if let Some(among) = &self.among {
             among.cluster.on_catalog_change(Box::new(heard));
         }
@@ -338,7 +353,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn forget_guests_of(&self, node: NodeId) {
         let among = self.among.as_ref().expect("a member");
-        among.cluster.guests.end_of_node(&self.core, node);
+        let _ = among.cluster.guests.end_of_node(&self.core, node);
     }
 
     #[cfg(test)]
@@ -359,7 +374,7 @@ impl Store {
         self.among.as_ref().expect("a member").register.voters()
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -370,6 +385,7 @@ impl Store {
             Some(_) => counters::flush(&self.core).await,
             None => Ok(()),
         };
+        self.core.coordinators.rest(REST).await;
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
@@ -395,6 +411,13 @@ impl Store {
     }
 }
 
+/// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
+/// that, too.
+const REST: Duration = Duration::from_secs(2);
+
+/// The counter of [`Store::settle`].
+const SETTLED: &[u8] = b"settled";
+
 /// How long opening may take: redo of the log included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -411,7 +434,7 @@ fn new_core(
     let shape = Shape { span: Span::all(), generation: 1 };
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
+    let read = ReadPath { engine, cache, barren: Arc::default() };
     Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
 }
 
@@ -494,12 +517,19 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
 }
 
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = run_checkpoints(&core, &proposer, &stop) => {}
+        () = run_recovery(&core) => {}
+    }
+}
+
+async fn run_checkpoints(core: &Arc<Core>, proposer: &Arc<dyn Proposer>, stop: &Notify) {
     loop {
         tokio::select! {
             () = stop.notified() => return,
             () = tokio::time::sleep(core.config.checkpoint_interval) => {}
         }
-        if let Err(error) = checkpoint(&core, &proposer).await {
+        if let Err(error) = checkpoint(core, proposer).await {
             tracing::error!(%error, "checkpoint failed");
         }
     }

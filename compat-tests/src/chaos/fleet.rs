@@ -59,7 +59,7 @@ fn signal(pid: u32, name: &str) -> Result<()> {
 impl Fleet {
     /// Starts all nodes on empty directories and waits until they serve.
     pub fn start(shape: Shape) -> Result<Fleet> {
-        let net = Net::make(shape.nodes);
+        let net = Net::make(shape.nodes)?;
         let dir = TempDir::make("chaos")?;
         let mut fleet = Fleet { net, dir, nodes: Vec::new(), shape };
         for node in 0..fleet.shape.nodes {
@@ -339,6 +339,5 @@ impl Drop for Fleet {
                 unmount(disk);
             }
         }
-        Net::remove(self.nodes.len());
     }
 }

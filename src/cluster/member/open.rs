@@ -111,6 +111,7 @@ fn connect(
         Arc::clone(&liveness),
         (Arc::clone(&rpc), membership.cluster),
     );
+    cluster.rely_on(Arc::clone(&liveness));
     switchboard.plug(SwitchParts {
         raft: Arc::clone(&raft.0),
         cluster: Arc::clone(&cluster),

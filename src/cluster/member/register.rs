@@ -22,7 +22,7 @@ use prost::Message;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
 use crate::read::storage_error;
-use crate::remote::{Cluster, Epoch, Op};
+use crate::remote::{Cluster, Op};
 use crate::txn::{Txn, TxnOptions};
 
 /// First byte of a node's row.
@@ -293,20 +293,17 @@ impl Register {
     }
 
     /// When another node has given this one up meanwhile, changes of the catalog may have been announced
-    /// without it: it is read again. The leaseholder is told how fresh it is, time and again, since it may
-    /// have become the leaseholder just now.
+    /// without it: it is read again, and the others are told how fresh it is.
     fn notice_absence(&self) {
         let now = self.epochs();
         let before = std::mem::replace(&mut *self.followed.lock(), now.clone());
-        if before != now && !self.cluster.catalog_changed(Bytes::new()) {
-            self.cluster.catalog_read(now);
+        if before != now {
+            match self.cluster.catalog_changed(Bytes::new()) {
+                Some(reading) => drop(tokio::spawn(reading)),
+                None => self.cluster.catalog_read(now),
+            }
         }
-        let leader = self.core.first().lease.leader().filter(|leader| *leader != self.core.node);
-        if let Some(leader) = leader
-            && let Some(epoch) = self.cluster.read_in(leader)
-        {
-            self.cluster.tell(leader, Op::Refreshed(Epoch { epoch }));
-        }
+        self.cluster.tell_freshness();
     }
 
     /// Tells the others which snapshots are in use here.

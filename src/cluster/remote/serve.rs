@@ -14,7 +14,6 @@ use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
-use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
 use super::guests::Guest;
@@ -29,7 +28,6 @@ use crate::commit::{CommitError, Submission};
 use crate::counters;
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
-use crate::read::storage_error;
 use crate::txn::Try;
 
 /// What stops a request: the answer to give instead.
@@ -41,7 +39,7 @@ impl From<KvError> for Stop {
     }
 }
 
-type Served = Result<Answer, Stop>;
+pub(super) type Served = Result<Answer, Stop>;
 
 /// The range of a key that this node leads, and the lease.
 pub(super) struct Lodged {
@@ -56,8 +54,14 @@ fn owner(who: &Who) -> Owner {
     Owner { id: who.txn, session: who.session }
 }
 
-fn unknown(what: &str) -> Stop {
+pub(super) fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
+}
+
+/// The transaction has ended here, or its node was given up while it waited. If it still wants what it
+/// asked for, it asks again.
+fn given_up() -> Stop {
+    Stop(Answer::NotHere(0))
 }
 
 fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
@@ -88,7 +92,11 @@ impl Cluster {
     }
 
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        let changes = matches!(op, Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_));
+        let changes = match &op {
+            Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_) => true,
+            Op::Part(part) => part.prepares(),
+            _ => false,
+        };
         if changes && !self.may_write(from) {
             return Ok(Answer::NotHere(0));
         }
@@ -100,6 +108,7 @@ impl Cluster {
             Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
             Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
             Op::Commit(commit) => Box::pin(self.serve_commit(commit)).await,
+            Op::Part(part) => Box::pin(self.serve_part(part)).await,
             Op::End(who) => {
                 self.guests.end_rows(&self.core, who.txn);
                 Ok(Answer::Done(At::default()))
@@ -111,7 +120,9 @@ impl Cluster {
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 // Without a listener there is nothing that could be old.
-                let _ = self.catalog_changed(change.bytes);
+                if let Some(heard) = self.catalog_changed(change.bytes) {
+                    heard.await;
+                }
                 Ok(Answer::Done(At::default()))
             }
             Op::Refreshed(Epoch { epoch }) => {
@@ -198,7 +209,7 @@ impl Cluster {
             };
         }
         core.hlc.raise(ts);
-        match range.await_readable(target, ts, whole).await {
+        match range.await_readable(&self.core, target, ts, whole).await {
             Ok(()) => Ok(()),
             Err(CommitError::Refused(error)) => Err(error.into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Err(self.not_here(first)),
@@ -221,13 +232,13 @@ impl Cluster {
             false => (span.end != asked.end).then(|| span.end.clone()),
             true => (span.start != asked.start).then(|| span.start.clone()),
         };
-        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < rows_max && bytes < PAGE_BYTES {
             let before = rows.len();
             let step = (rows_max - before).min(128);
-            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            more = core.read.next_batch(&mut scan, step, &mut rows)?;
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
@@ -254,6 +265,7 @@ impl Cluster {
             term: lodged.epoch,
             applied: lodged.range.applied().0,
             taken: 0,
+            guest: guest.number(),
             range: lodged.range.id.0,
         }))
     }
@@ -277,7 +289,7 @@ impl Cluster {
         };
         if !guest.note_row(key, before | strength.bit()) {
             core.locks.release_row(key, owner, 0);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         Ok(Some(Taken { before, already: false }))
     }
@@ -310,7 +322,7 @@ impl Cluster {
             if sent.claim {
                 core.locks.release_run(guest.owner(), &run);
             }
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         self.still_here(run.first(), &lodged)?;
         if sent.claim {
@@ -328,6 +340,7 @@ impl Cluster {
             applied: lodged.range.applied().0,
             taken,
             range: lodged.range.id.0,
+            guest: guest.number(),
             ..WireLocked::default()
         }))
     }
@@ -463,7 +476,7 @@ impl Cluster {
             };
         if !guest.note_table(lock.table, mode) {
             core.locks.release_table(lock.table, guest.owner(), before);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         let before = u32::from(before);
         Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))
