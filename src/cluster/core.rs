@@ -15,11 +15,13 @@ use crate::advisory::{AdvisoryCounts, Level};
 use crate::config::StoreConfig;
 use crate::coordinator::Coordinators;
 use crate::counters::CounterCache;
+use crate::directory::Directory;
 use crate::lease::epoch_of;
 use crate::locking::LockManager;
 use crate::range::{Found, Range, Ranges};
 use crate::read::ReadPath;
 use crate::remote::Cluster;
+use crate::replicas::Replicas;
 use crate::snapshots::ActiveSnapshots;
 use crate::stats::Counters;
 
@@ -45,6 +47,10 @@ pub(crate) struct Core {
     next_txn: AtomicU64,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
+    /// The replicas of this node. The store owns them.
+    replicas: OnceLock<Weak<Replicas>>,
+    /// What the directory's rows say.
+    pub(crate) directory: Directory,
 }
 
 /// The parts that differ from store to store.
@@ -96,6 +102,8 @@ impl Core {
             gc,
             next_txn: AtomicU64::new(next_txn),
             cluster: OnceLock::new(),
+            replicas: OnceLock::new(),
+            directory: Directory::default(),
             config,
         })
     }
@@ -127,6 +135,16 @@ impl Core {
     /// The other nodes; `None` when there are none, or the store is being closed.
     pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
         self.cluster.get()?.upgrade()
+    }
+
+    /// The replicas of this node; `None` before the store is open, and when it is being closed.
+    pub(crate) fn replicas(&self) -> Option<Arc<Replicas>> {
+        self.replicas.get()?.upgrade()
+    }
+
+    pub(crate) fn keep(&self, replicas: &Arc<Replicas>) {
+        let first = self.replicas.set(Arc::downgrade(replicas)).is_ok();
+        debug_assert!(first, "a store has one set of replicas");
     }
 
     pub(crate) fn join(&self, cluster: &Arc<Cluster>) {

@@ -30,6 +30,7 @@ mod config;
 mod coordinator;
 mod core;
 mod counters;
+mod directory;
 mod lease;
 pub mod liveness;
 mod locking;
@@ -39,9 +40,11 @@ mod proposer;
 mod range;
 mod read;
 mod remote;
+mod replicas;
 mod scan;
 mod sessions;
 mod snapshots;
+mod split;
 mod stats;
 mod store;
 mod txn;
@@ -57,6 +60,7 @@ pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
 pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
+pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
@@ -76,6 +80,10 @@ mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
 #[cfg(test)]
+mod parts_member_tests;
+#[cfg(test)]
 mod parts_tests;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

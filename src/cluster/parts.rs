@@ -22,7 +22,7 @@ use meridian_kv::commit::{Answer, Message};
 use meridian_kv::locks::{LockMode, Owner};
 use meridian_kv::range::{
     Header, LogEntry, Outcome as Decided, PrepareAnswer, PrepareRequest, QueryAnswer, Record,
-    Refused, Stored, Target, Verify,
+    Refused, Snapshot, Stored, Target, Verify,
 };
 use meridian_kv::txn::LockedKey;
 use tokio::sync::oneshot;
@@ -362,6 +362,15 @@ impl CommitPipeline {
         records.filter(wanted).cloned().collect()
     }
 
+    fn snapshot(&self, key: &[u8]) -> Result<Snapshot, CommitError> {
+        let ordered = self.ordered.lock();
+        // A pipeline that takes no commits any more may still be read.
+        if ordered.closed == Some(CommitError::Moved) {
+            return Err(CommitError::Moved);
+        }
+        Ok(ordered.sequencer.snapshot(Some(&Span::point(key))))
+    }
+
     /// The newest versions of keys in ascending order, for [`Prefetched`].
     fn newest_of<'a>(
         &self,
@@ -402,6 +411,33 @@ impl Range {
                 return Ok(());
             }
             self.look_after(core, &blockers.records);
+            let _ = tokio::time::timeout(LOOK_AFTER, moved).await;
+        }
+    }
+
+    /// The newest snapshot of this range alone, for who reads this key only; it has to pass
+    /// [`Range::await_readable`] like any other. Every commit that was acknowledged before is at or below it.
+    pub(crate) async fn await_snapshot(
+        &self,
+        core: &Arc<Core>,
+        key: &[u8],
+    ) -> Result<Timestamp, CommitError> {
+        let mut records = match self.pipeline.snapshot(key)? {
+            Snapshot::At(applied) => return Ok(applied),
+            Snapshot::Await(records) => records,
+        };
+        loop {
+            let mut moved = pin!(self.pipeline.moved.notified());
+            moved.as_mut().enable();
+            {
+                let ordered = self.pipeline.ordered.lock();
+                ordered.is_open()?;
+                records.retain(|txn| ordered.sequencer.is_open(*txn));
+                if records.is_empty() {
+                    return Ok(ordered.sequencer.applied());
+                }
+            }
+            self.look_after(core, &records);
             let _ = tokio::time::timeout(LOOK_AFTER, moved).await;
         }
     }

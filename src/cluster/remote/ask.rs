@@ -92,6 +92,7 @@ impl Cluster {
                 Home::Here(_) => return Ok(Asked::Here),
                 Home::There(node) => node,
                 Home::Nowhere => {
+                    self.core.look_elsewhere(key, None);
                     search.pause().await?;
                     continue;
                 }
@@ -101,7 +102,7 @@ impl Cluster {
                 Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
-                Tried::NotDone | Tried::Unknown => {}
+                Tried::NotDone | Tried::Unknown => self.core.look_elsewhere(key, Some(node)),
             }
             search.pause().await?;
         }
@@ -225,6 +226,24 @@ impl Core {
             search.pause().await?;
         }
         Ok(Asked::Here)
+    }
+
+    /// A row at the newest snapshot of its range, with that; `None` if this node does not lead the range.
+    pub(crate) async fn get_newest(
+        self: &Arc<Self>,
+        key: &[u8],
+    ) -> Result<Option<(Timestamp, Option<Bytes>)>, KvError> {
+        let range = Arc::clone(&self.range_of(key));
+        let ts = match range.await_snapshot(self, key).await {
+            Ok(ts) => ts,
+            Err(CommitError::Refused(error)) => return Err(error),
+            Err(CommitError::Moved | CommitError::Unknown(_)) => return Ok(None),
+        };
+        let _protection = self.snapshots.guard(ts);
+        if !self.await_readable(key, Target::Key(key), (ts, true)).await? {
+            return Ok(None);
+        }
+        Ok(Some((ts, self.read.get(key, ts)?)))
     }
 
     /// Waits until `target`, whose first key is `key`, can be read here at a snapshot over several ranges;

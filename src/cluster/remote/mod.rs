@@ -17,6 +17,7 @@ mod ask;
 mod guests;
 mod messages;
 mod parts;
+mod ranges;
 mod serve;
 mod tables;
 mod txn;
@@ -44,7 +45,7 @@ use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
 pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.

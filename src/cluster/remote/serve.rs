@@ -31,7 +31,7 @@ use crate::range::Range;
 use crate::txn::Try;
 
 /// What stops a request: the answer to give instead.
-pub(super) struct Stop(Answer);
+pub(super) struct Stop(pub(super) Answer);
 
 impl From<KvError> for Stop {
     fn from(error: KvError) -> Stop {
@@ -130,6 +130,8 @@ impl Cluster {
                 Ok(Answer::Done(At::default()))
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
+            Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
@@ -177,6 +179,12 @@ impl Cluster {
 
     async fn serve_read(&self, read: &Read) -> Served {
         let core = &*self.core;
+        if read.narrow {
+            self.here(&read.key)?;
+            let found = self.core.get_newest(&read.key).await?;
+            let (ts, row) = found.ok_or_else(|| self.not_here(&read.key))?;
+            return Ok(Answer::Row(RowAt { ts: ts.0, row }));
+        }
         let ts = match read.ts {
             0 => core.applied(),
             ts => Timestamp(ts),
@@ -353,7 +361,10 @@ impl Cluster {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
-        self.guests.end_rows(&self.core, txn);
+        // It is tried again when the range has moved, with the locks that are still good.
+        if outcome != Err(CommitError::Moved) {
+            self.guests.end_rows(&self.core, txn);
+        }
         match outcome {
             Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
             Err(CommitError::Refused(error)) => Err(error.into()),

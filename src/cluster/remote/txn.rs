@@ -76,7 +76,7 @@ impl Txn {
                 Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
-            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false };
+            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
             match self.core.ask(key, Op::Read(read), &self.limits).await? {
                 Asked::Here if ts == 0 => self.snapshot_here(),
                 // It has been applied here before this node could lead.
@@ -99,12 +99,39 @@ impl Txn {
         let mut search = Search::new(&limits);
         loop {
             let key = Bytes::copy_from_slice(key);
-            let read = Read { key: key.clone(), ts: ts.0, partial: !self.whole };
+            let partial = !self.whole;
+            let read = Read { key: key.clone(), ts: ts.0, partial, narrow: false };
             match self.core.ask(&key, Op::Read(read), &limits).await? {
                 Asked::Here => {
                     let at = (ts, self.whole);
                     if self.core.await_readable(&key, Target::Key(&key), at).await? {
                         return self.core.read.get(&key, ts);
+                    }
+                }
+                Asked::Answer(Answer::Row(found)) => return Ok(found.row),
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+            search.pause().await?;
+        }
+    }
+
+    /// A row at the newest snapshot of its range alone.
+    pub(crate) async fn get_narrow(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if let Some(own) = self.state.own(key) {
+            return Ok(own);
+        }
+        if self.state.isolation() != Isolation::ReadCommitted {
+            return self.get(key).await;
+        }
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        loop {
+            let key = Bytes::copy_from_slice(key);
+            let read = Read { key: key.clone(), ts: 0, partial: false, narrow: true };
+            match self.core.ask(&key, Op::Read(read), &limits).await? {
+                Asked::Here => {
+                    if let Some((_, row)) = self.core.get_newest(&key).await? {
+                        return Ok(row);
                     }
                 }
                 Asked::Answer(Answer::Row(found)) => return Ok(found.row),
