@@ -31,7 +31,8 @@ async fn divided() -> Vec<Node> {
         core.ranges.put(vec![(Arc::clone(core.first()), left), (Arc::clone(&range), right)]);
         range.lease.note_leader(Some(NodeId(2)));
         if node.id == NodeId(2) {
-            let applier = EntryApplier::new(Arc::clone(core), Arc::clone(&range));
+            let applier = EntryApplier::new(Arc::clone(core), Arc::clone(&range)).expect("reads");
+            applier.holds.set(Some(range.shape()));
             let log = Arc::new(Unlogged { core: Arc::clone(core), applier });
             core.lead(&range, 1, None).expect("nothing is stored there");
             tokio::spawn(run_batcher(Arc::clone(core), range, log));
