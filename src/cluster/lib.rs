@@ -67,6 +67,8 @@ pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
 #[cfg(test)]
+mod advisory_tests;
+#[cfg(test)]
 mod bulk_tests;
 #[cfg(test)]
 mod deadlock_tests;
