@@ -43,6 +43,7 @@ mod remote;
 mod replicas;
 mod scan;
 mod sessions;
+mod sizes;
 mod snapshots;
 mod split;
 mod stats;
