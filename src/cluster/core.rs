@@ -160,15 +160,17 @@ impl Core {
         mode: AdvisoryMode,
         level: Level,
     ) -> bool {
-        self.advisory.remove(owner, key, mode, level, || {
-            let held = self.locks.advisory_held(key, owner);
-            self.locks.release_advisory(key, owner, held & !mode.bit());
-            if held & mode.bit() == 0
-                && let Some(cluster) = self.cluster()
-            {
-                cluster.unlock_advisory(owner, key, mode);
+        let holding = (owner, key, mode);
+        let Some(last) = self.advisory.remove(&holding, level) else { return false };
+        match self.cluster() {
+            Some(cluster) if last => cluster.unlock_advisory(holding),
+            None if last => {
+                let held = self.locks.advisory_held(key, owner);
+                self.locks.release_advisory(key, owner, held & !mode.bit());
             }
-        })
+            _ => {}
+        }
+        true
     }
 
     /// This node leads a range in `term`, alone or with a quorum's support until `until` (µs of the clock),

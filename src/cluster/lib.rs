@@ -13,7 +13,8 @@
 //! **Invariants**
 //! * What was acknowledged is in the log, synced.
 //! * A row lock taken by a transaction that commits is released after its writes are visible and
-//!   before its task wakes; of one that rolls back, at once.
+//!   before its task wakes; of one that rolls back, at once. A commit over several ranges
+//!   ([`coordinator`]) wakes its task when it has been decided, and the next to lock a row finds its write.
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
@@ -66,6 +67,8 @@ pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
+#[cfg(test)]
+mod advisory_tests;
 #[cfg(test)]
 mod bulk_tests;
 #[cfg(test)]

@@ -107,7 +107,8 @@ pub(crate) async fn three() -> Vec<Node> {
     for row in &rows[1..] {
         nodes[0].store().register_node(row.clone()).await;
     }
-    eventually("three voters", || nodes[0].store().voters(RangeId(1)) == 3).await;
+    let voters = |node: &Node| node.store().voters(RangeId(1));
+    eventually("three voters", || nodes.iter().all(|node| voters(node) == 3)).await;
     nodes
 }
 

@@ -359,9 +359,25 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(crate) async fn hand_over(&self) {
+        self.among.as_ref().expect("a member").register.hand_over().await;
+    }
+
+    /// Reaches no other node any more, and is reached by none, but lives.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self) {
+        let among = self.among.as_ref().expect("a member");
+        among.switchboard.unplug();
+        among.rpc.shutdown();
+    }
+
+    /// How many nodes vote; none while that is being changed.
+    #[cfg(test)]
     pub(crate) fn voters(&self, range: RangeId) -> usize {
         let group = self.replicas.get(range).and_then(|replica| replica.group.clone());
-        group.map_or(0, |group| group.members().all_voters().len())
+        let members = group.map(|group| group.members());
+        let settled = members.filter(|members| members.voters.len() == 1);
+        settled.map_or(0, |members| members.all_voters().len())
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -16,6 +16,7 @@ use meridian_kv::api::{Bytes, Key, KvError, Span};
 use meridian_kv::range::Descriptor;
 use meridian_replication::{ChangeError, Members, RaftGroup};
 use meridian_rpc::Rpc;
+use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -23,6 +24,7 @@ use crate::apply::FIRST;
 use crate::core::Core;
 use crate::directory;
 use crate::liveness::NodeLiveness;
+use crate::read::storage_error;
 use crate::remote::{Cluster, FIRST_KEY, Op};
 use crate::replicas::{Replica, Replicas};
 use crate::txn::{Txn, TxnOptions};
@@ -136,6 +138,16 @@ pub(crate) struct Register {
     away: Mutex<BTreeMap<NodeId, Instant>>,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
+}
+
+/// All nodes that are registered, as this node's copy of the first range has it.
+pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
+    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
+    let mut rows = Vec::new();
+    while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
+    let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
+    Ok(rows.map(|row| NodeId(row.id)).collect())
 }
 
 impl Register {

@@ -270,7 +270,8 @@ impl Core {
 /// The search for a leaseholder that answers.
 pub(crate) struct Search<'a> {
     limits: &'a WaitLimits,
-    since: Option<Instant>,
+    /// Since when all tries have been in vain, and the last of them.
+    since: Option<(Instant, Instant)>,
 }
 
 impl<'a> Search<'a> {
@@ -280,8 +281,12 @@ impl<'a> Search<'a> {
 
     /// Waits a little before the next try.
     pub(crate) async fn pause(&mut self) -> Result<(), KvError> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > PATIENCE {
+        let now = Instant::now();
+        // A try that took long was one that waited for a lock: somebody led meanwhile.
+        let fresh = self.since.filter(|(_, last)| now.since(*last) < PATIENCE / 4);
+        let first = fresh.map_or(now, |(first, _)| first);
+        self.since = Some((first, now));
+        if now.since(first) > PATIENCE {
             return Err(nobody_leads());
         }
         self.unless_cancelled(tokio::time::sleep(PAUSE)).await

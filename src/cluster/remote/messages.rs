@@ -339,6 +339,9 @@ pub(crate) struct Advisory {
     pub(crate) unlock: bool,
     #[prost(message, required, tag = "7")]
     pub(crate) patience: Patience,
+    /// Names this start of the session's node.
+    #[prost(fixed64, tag = "8")]
+    pub(crate) start: u64,
 }
 
 /// Locks a table on one node.

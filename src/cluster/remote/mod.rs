@@ -12,6 +12,7 @@
 //! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
 //! all commits up to an applied one are applied before it.
 
+mod advisory;
 mod ask;
 mod guests;
 mod messages;
@@ -38,6 +39,7 @@ use parking_lot::Mutex;
 use crate::commit::CommitError;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
+use advisory::Roll;
 use guests::Guests;
 use waits::Waits;
 
@@ -82,11 +84,13 @@ pub(crate) struct Cluster {
     /// Which of that each of them has heard.
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
+    roll: Roll,
     on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
+        let start = core.hlc.now().0;
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
             absent: AtomicBool::new(false),
@@ -102,10 +106,12 @@ impl Cluster {
             gone: Mutex::default(),
             told: Mutex::default(),
             waits: Waits::default(),
+            roll: Roll::new(start),
             on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
+        tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
         cluster
     }
 
@@ -221,6 +227,9 @@ impl Cluster {
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);
+        if span.contains(FIRST_KEY) {
+            self.advisory_lease_lost();
+        }
     }
 
     /// Hears of changes to the catalog from now on.

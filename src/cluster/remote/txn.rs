@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Strength, Timestamp, WaitPolicy};
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::locks::{ModeSet, Owner};
 use meridian_kv::range::{Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
-use super::ask::{Tried, encode, nobody_leads, unexpected};
+use super::ask::{Tried, encode, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read,
-    SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read, SendRun,
+    Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
@@ -423,57 +423,15 @@ impl Txn {
             search.pause().await.map_err(|_| KvError::Ambiguous)?;
         }
     }
-
-    pub(crate) async fn advisory_lock_away(
-        &mut self,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-        policy: WaitPolicy,
-    ) -> Result<bool, KvError> {
-        let cluster = self.cluster()?;
-        let limits = self.limits.clone();
-        let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
-        match cluster.ask(FIRST_KEY, Op::Advisory(request), &limits).await? {
-            Asked::Answer(Answer::Flag(held)) => Ok(held),
-            Asked::Answer(_) => Err(unexpected()),
-            Asked::Here => Err(nobody_leads()),
-        }
-    }
 }
 
 pub(super) fn modes(code: u32) -> ModeSet {
     ModeSet::try_from(code).unwrap_or(0)
 }
 
-fn named(owner: Owner, key: AdvisoryKey, mode: AdvisoryMode) -> Advisory {
-    Advisory {
-        who: who(owner),
-        classid: key.classid,
-        objid: key.objid,
-        objsubid: key.objsubid,
-        shared: mode == AdvisoryMode::Shared,
-        unlock: false,
-        patience: Patience { database: key.database, ..Patience::default() },
-    }
-}
-
 impl Cluster {
     /// A transaction of this node has ended that has row locks on another one.
     pub(crate) fn end_at(self: &Arc<Self>, node: NodeId, owner: Owner) {
         self.tell(node, Op::End(who(owner)));
-    }
-
-    pub(crate) fn unlock_advisory(
-        self: &Arc<Self>,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-    ) {
-        let Some(node) = self.core.first().lease.leader().filter(|node| *node != self.core.node)
-        else {
-            return;
-        };
-        self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));
     }
 }
