@@ -22,23 +22,29 @@
 
 mod advisory;
 mod apply;
+mod batcher;
 mod bulk;
 mod cancel;
 mod commit;
 mod config;
+mod coordinator;
 mod core;
 mod counters;
+mod directory;
 mod lease;
 pub mod liveness;
 mod locking;
 pub mod member;
+mod parts;
 mod proposer;
 mod range;
 mod read;
 mod remote;
+mod replicas;
 mod scan;
 mod sessions;
 mod snapshots;
+mod split;
 mod stats;
 mod store;
 mod txn;
@@ -54,10 +60,13 @@ pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
 pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
+pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
+#[cfg(test)]
+mod advisory_tests;
 #[cfg(test)]
 mod bulk_tests;
 #[cfg(test)]
@@ -70,5 +79,11 @@ mod figures;
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
+#[cfg(test)]
+mod parts_member_tests;
+#[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

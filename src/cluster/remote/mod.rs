@@ -12,9 +12,12 @@
 //! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
 //! all commits up to an applied one are applied before it.
 
+mod advisory;
 mod ask;
 mod guests;
 mod messages;
+mod parts;
+mod ranges;
 mod serve;
 mod tables;
 mod txn;
@@ -36,12 +39,13 @@ use parking_lot::Mutex;
 use crate::commit::CommitError;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
+use advisory::Roll;
 use guests::Guests;
 use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
 pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.
@@ -75,14 +79,18 @@ pub(crate) struct Cluster {
     fresh: Mutex<BTreeMap<NodeId, u64>>,
     /// The epochs in which the others supported this node when it last began to read the catalog, and did.
     read_in: Mutex<BTreeMap<NodeId, u64>>,
+    /// When nodes were given up last: what they coordinated before has nobody any more.
+    gone: Mutex<BTreeMap<NodeId, Timestamp>>,
     /// Which of that each of them has heard.
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
+    roll: Roll,
     on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
+        let start = core.hlc.now().0;
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
             absent: AtomicBool::new(false),
@@ -95,12 +103,15 @@ impl Cluster {
             stale: Mutex::default(),
             fresh: Mutex::default(),
             read_in: Mutex::default(),
+            gone: Mutex::default(),
             told: Mutex::default(),
             waits: Waits::default(),
+            roll: Roll::new(start),
             on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
+        tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
         cluster
     }
 
@@ -144,6 +155,7 @@ impl Cluster {
     pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId, epoch: u64) {
         self.set_absent(true);
         self.stale.lock().insert(node, epoch);
+        self.gone.lock().insert(node, self.core.hlc.now());
         let definers = self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
         if definers.is_empty() {
@@ -156,6 +168,11 @@ impl Cluster {
             }
             definers.iter().for_each(|definer| definer.release_tables(&cluster.core));
         });
+    }
+
+    /// Was this node given up at that time or later?
+    pub(crate) fn is_gone_since(&self, node: NodeId, ts: Timestamp) -> bool {
+        self.gone.lock().get(&node).is_some_and(|gone| *gone >= ts)
     }
 
     /// A node has read the catalog, while this one supported it in that epoch.
@@ -210,6 +227,9 @@ impl Cluster {
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);
+        if span.contains(FIRST_KEY) {
+            self.advisory_lease_lost();
+        }
     }
 
     /// Hears of changes to the catalog from now on.

@@ -218,23 +218,23 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
-        let held = match self.core.first().lease.here(&self.core.hlc) {
-            None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
-            Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
-                Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,
-                Ok(Acquired::Unavailable) => false,
-                Err(queued) => queued.wait(&self.limits).await.map(|_| true)?,
-            },
-        };
-        if !held {
-            return Ok(false);
-        }
         let level = if session { Level::Session } else { Level::Transaction };
-        self.core.advisory.add(owner, key, mode, level);
-        if !session {
+        let held = match self.core.alone {
+            false => Box::pin(self.advisory_in_cluster((owner, key, mode), policy, level)).await?,
+            true => {
+                match self.core.locks.try_advisory(key, owner, mode, policy) {
+                    Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
+                    Ok(Acquired::Unavailable) => return Ok(false),
+                    Err(queued) => drop(queued.wait(&self.limits).await?),
+                }
+                self.core.advisory.add((owner, key, mode), level);
+                true
+            }
+        };
+        if held && !session {
             self.advisory.push((key, mode));
         }
-        Ok(true)
+        Ok(held)
     }
 
     /// Gives back one session-level advisory lock; false when the session doesn't hold it.
