@@ -65,10 +65,12 @@ INSERT INTO d VALUES (4);
 INSERT INTO d VALUES (2) ON CONFLICT (i) DO NOTHING;
 --> 55000 ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters
 INSERT INTO d VALUES (9) ON CONFLICT DO NOTHING;
+--> 55000 ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters
 CREATE TABLE f (i int REFERENCES d (i));
+--> 55000 cannot use a deferrable unique constraint for referenced table "d"
 CREATE TABLE e (i int PRIMARY KEY DEFERRABLE);
 CREATE TABLE f (i int REFERENCES e);
---> 55000 cannot use a deferrable unique constraint for referenced table "d"
+--> 55000 cannot use a deferrable primary key for referenced table "e"
 -- Who may ask for a checkpoint.
 CREATE ROLE nobody_in_particular;
 SET ROLE nobody_in_particular;

@@ -143,20 +143,33 @@ impl DdlContext<'_> {
             Ddl::Comment { kind, name, sub, text } => {
                 self.comment(*kind, name, sub.as_deref(), text.clone()).await?
             }
-            Ddl::Maintain { tag: tag @ "CHECKPOINT", .. } => {
-                self.checkpoint().await?;
-                tag
-            }
-            Ddl::Maintain { tag, names } => {
-                names.iter().try_for_each(|name| self.relation(name).map(drop))?;
-                tag
-            }
+            Ddl::Maintain { tag, names } => self.maintain(tag, names).await?,
             Ddl::Analyze { tag, names } => self.analyze(tag, names).await?,
             Ddl::Unsupported(what) => {
                 return Err(PgError::unsupported(format!("{what} is not supported yet")).into());
             }
         };
         Ok(tag.to_owned())
+    }
+
+    async fn maintain(
+        &mut self,
+        tag: &'static str,
+        names: &[Name],
+    ) -> Result<&'static str, ExecError> {
+        for name in names {
+            match tag {
+                "VACUUM" => drop(self.table_to_tend(name, "vacuum").await?),
+                "CLUSTER" => {
+                    self.locked_relation(name, false, TableLockMode::AccessExclusive).await?;
+                }
+                _ => drop(self.locked_relation(name, false, TableLockMode::Share).await?),
+            }
+        }
+        if tag == "CHECKPOINT" {
+            self.checkpoint().await?;
+        }
+        Ok(tag)
     }
 
     /// CHECKPOINT: what this node has applied is durable in its engine, and its log is purged.
