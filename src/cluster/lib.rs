@@ -13,7 +13,8 @@
 //! **Invariants**
 //! * What was acknowledged is in the log, synced.
 //! * A row lock taken by a transaction that commits is released after its writes are visible and
-//!   before its task wakes; of one that rolls back, at once.
+//!   before its task wakes; of one that rolls back, at once. A commit over several ranges
+//!   ([`coordinator`]) wakes its task when it has been decided, and the next to lock a row finds its write.
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
@@ -43,6 +44,7 @@ mod remote;
 mod replicas;
 mod scan;
 mod sessions;
+mod sizes;
 mod snapshots;
 mod split;
 mod stats;
