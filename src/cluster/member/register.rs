@@ -31,6 +31,11 @@ const REPLICAS: usize = 3;
 const AWAY_MAX: Duration = Duration::from_secs(300);
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long transactions may take to end before their locks are lost with the lease: longer than those of
+/// busy applications, shorter than anybody waits for a restart.
+const GUESTS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a founder may take to write its own row.
+const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
 const NODE_COUNTER: &[u8] = b"node";
 
 /// A request of a node that is no member, or to a node that is none.
@@ -175,10 +180,26 @@ impl Register {
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
     }
 
+    /// Reads all rows, when this node's is among them: a founder takes requests before it has written it, and
+    /// who comes then would never hear of the founder.
+    async fn read_with_own(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+        let since = Instant::now();
+        loop {
+            let known = self.read().await?;
+            if known.contains_key(&self.core.node) {
+                return Ok(known);
+            }
+            if since.elapsed() > OWN_ROW_LIMIT {
+                return Err("this node is not among those of the cluster".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Takes a new node in.
     pub(crate) async fn admit(&self, request: &JoinRequest) -> Result<JoinReply, String> {
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let known = self.read().await?;
+        let known = self.read_with_own().await?;
         if let Some(row) = known.values().find(|row| row.address == request.address) {
             return Err(format!(
                 "node {} is at {} already; start it with its own data directory, or decommission it \
@@ -404,6 +425,7 @@ impl Register {
         let me = self.core.node;
         let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
         let Some(heir) = heir else { return };
+        self.cluster.finish_guests(GUESTS_LIMIT).await;
         if let Err(error) = self.group.transfer_leader(heir, Duration::from_secs(2)).await {
             tracing::warn!(%error, "the lease could not be handed over");
         }

@@ -79,6 +79,8 @@ pub(crate) struct Cluster {
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
     on_signal: OnceLock<waits::OnSignal>,
+    /// The leases are about to go elsewhere.
+    closing: AtomicBool,
 }
 
 impl Cluster {
@@ -98,6 +100,7 @@ impl Cluster {
             told: Mutex::default(),
             waits: Waits::default(),
             on_signal: OnceLock::new(),
+            closing: AtomicBool::new(false),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
@@ -205,6 +208,20 @@ impl Cluster {
         let mut live = self.live();
         live.retain(|node| self.may_write(*node) && !locked.contains(node));
         if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Before the leases go elsewhere: row locks don't move with them. Transactions that have some here may
+    /// get more, and end; others wait, and find the next leaseholder. So those that are short lose nothing.
+    pub(crate) async fn finish_guests(&self, limit: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
+        let since = Instant::now();
+        while self.guests.any_rows() && since.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The range that lies there is led elsewhere.

@@ -98,6 +98,14 @@ impl Cluster {
         if changes && !self.may_write(from) {
             return Ok(Answer::NotHere(0));
         }
+        let locks_for = match &op {
+            Op::Lock(lock) => Some(lock.who.txn),
+            Op::Run(run) => Some(run.who.txn),
+            _ => None,
+        };
+        if self.is_closing() && locks_for.is_some_and(|txn| !self.guests.holds_rows(txn)) {
+            return Ok(Answer::NotHere(0));
+        }
         match op {
             Op::Snapshot(Empty {}) => self.serve_snapshot(),
             Op::Read(read) => Box::pin(self.serve_read(&read)).await,
