@@ -5,7 +5,7 @@
 //! version that the lock protected, and its next statement's snapshot contains it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use meridian_base::keys::{range_state_key, txn_span};
 use meridian_base::{RangeId, Timestamp};
@@ -46,6 +46,8 @@ pub(crate) struct EntryApplier {
     core: Arc<Core>,
     range: Arc<Range>,
     loads: Loads,
+    /// The newest timestamp that any entry has brought.
+    newest: AtomicU64,
 }
 
 /// Bytes of loads under way that the cache is to remember: as much as it has room for.
@@ -83,7 +85,8 @@ struct Prepared {
 
 impl EntryApplier {
     pub(crate) fn new(core: Arc<Core>, range: Arc<Range>) -> EntryApplier {
-        EntryApplier { core, range, loads: Loads::default() }
+        let newest = AtomicU64::new(range.applied().0);
+        EntryApplier { core, range, loads: Loads::default(), newest }
     }
 
     /// Turns entries into engine writes.
@@ -93,22 +96,26 @@ impl EntryApplier {
             while !entry.is_empty() {
                 let entry = LogEntry::decode(&mut entry)
                     .map_err(|error| StorageError::Corruption(error.to_string()))?;
-                let LogEntry::Commit(command) = entry else {
-                    entry.ops(ops);
-                    prepared.landed.push(Landed::Other(entry));
-                    continue;
-                };
-                for write in &command.writes {
+                let (ts, writes) = entry.writes().unwrap_or((Timestamp::MIN, &[]));
+                for write in writes {
                     let (old, new) = (write.old.as_ref(), write.value.as_deref());
                     let before = ops.len();
-                    mvcc::write_ops(&write.key, old, new, command.ts, ops);
+                    mvcc::write_ops(&write.key, old, new, ts, ops);
                     // The last of a key's writes is the one in `cur`; a deletion of nothing has none.
                     let cur = ops[before..].last().and_then(|op| op.value.clone());
                     prepared.records.extend(cur.map(|value| (write.key.clone(), value)));
                 }
-                prepared.newest = Some(command.ts);
-                prepared.landed.push(Landed::Commit(command.ts, command.txn));
+                entry.state_ops(ops);
+                prepared.newest = prepared.newest.max(entry.ts());
+                prepared.landed.push(match entry {
+                    LogEntry::Commit(command) => Landed::Commit(command.ts, command.txn),
+                    other => Landed::Other(other),
+                });
             }
+        }
+        // The end of a transaction over several ranges may be older than what came before it here.
+        if let Some(newest) = &mut prepared.newest {
+            *newest = Timestamp(self.newest.fetch_max(newest.0, Ordering::Relaxed)).max(*newest);
         }
         Ok(prepared)
     }
@@ -130,13 +137,16 @@ impl EntryApplier {
         for (key, value) in &prepared.records {
             core.read.cache.applied(key, Some(value));
         }
+        core.read.barren.written(prepared.records.iter().map(|(key, _)| &key[..]));
         // After a restart the log repeats what the engine already holds: nothing to announce.
         let applied = range.applied();
         let old = |landed: &Landed| matches!(landed, Landed::Commit(ts, _) if *ts <= applied);
         let known = prepared.landed.iter().take_while(|landed| old(landed)).count();
-        for flight in range.pipeline.applied(range, &prepared.landed[known..]) {
+        let (flights, ends) = range.pipeline.applied(range, &prepared.landed[known..]);
+        for flight in flights {
             flight.finish(core, Ok(()));
         }
+        ends.finish(core);
     }
 
     /// Applies entries from start to end, without a log.
@@ -156,6 +166,7 @@ impl Applier for EntryApplier {
         let core = Arc::clone(&self.core);
         let kept = self.loads.keep(piece.len(), core.read.cache.room());
         let mut load = Load::default();
+        let mut reach: Option<(Bytes, Bytes)> = None;
         while !piece.is_empty() {
             let command = Command::decode(&mut piece)
                 .map_err(|error| StorageError::Corruption(error.to_string()))?;
@@ -165,10 +176,18 @@ impl Applier for EntryApplier {
                 let value = op.value.as_ref().filter(|_| kept.is_some());
                 let fresh = value.map(|value| (op.key.slice(1..), value.clone()));
                 core.read.cache.note(&op.key[1..], fresh, &mut load);
+                let key = op.key.slice(1..);
+                reach = Some(match reach {
+                    None => (key.clone(), key),
+                    Some((first, last)) => (first.min(key.clone()), last.max(key)),
+                });
             }
         }
         Ok(Box::new(move || {
             core.read.cache.loaded(load);
+            if let Some((first, last)) = &reach {
+                core.read.barren.written_between(first, last);
+            }
             drop(kept);
         }))
     }
@@ -185,7 +204,9 @@ impl Applier for EntryApplier {
     fn installed(&self) -> Result<(), StorageError> {
         let core = &self.core;
         core.read.cache.clear();
+        core.read.barren.clear();
         let applied = recovered_commit_ts(core.read.engine.as_ref(), self.range.id)?;
+        self.newest.store(applied.0, Ordering::Relaxed);
         self.range.pipeline.installed(applied);
         self.range.reset_applied(applied);
         Ok(())

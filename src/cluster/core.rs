@@ -13,6 +13,7 @@ use meridian_storage::{GcHandle, StorageError};
 
 use crate::advisory::{AdvisoryCounts, Level};
 use crate::config::StoreConfig;
+use crate::coordinator::Coordinators;
 use crate::counters::CounterCache;
 use crate::lease::epoch_of;
 use crate::locking::LockManager;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) advisory: AdvisoryCounts,
     pub(crate) snapshots: ActiveSnapshots,
     pub(crate) counters: CounterCache,
+    pub(crate) coordinators: Coordinators,
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
     next_txn: AtomicU64,
@@ -78,6 +80,7 @@ impl Core {
         first.set_replicates(alone);
         let ranges = Ranges::new(first);
         let next_txn = first_txn(node, alone, hlc.reading());
+        let coordinators = Coordinators::new(first_txn(node, false, hlc.reading()));
         Arc::new(Core {
             node,
             alone,
@@ -88,6 +91,7 @@ impl Core {
             advisory: AdvisoryCounts::default(),
             snapshots: ActiveSnapshots::new(),
             counters: CounterCache::default(),
+            coordinators,
             stats: Counters::default(),
             gc,
             next_txn: AtomicU64::new(next_txn),
@@ -166,7 +170,7 @@ impl Core {
                 self.counters.forget();
             }
             let stored = self.stored_transactions(range)?;
-            range.pipeline.lead(term, self.hlc.now(), end, stored);
+            range.pipeline.lead(self, term, self.hlc.now(), end, stored);
             range.lease.note_leader(Some(self.node));
         } else {
             range.pipeline.extend(term, end);

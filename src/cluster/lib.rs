@@ -22,16 +22,19 @@
 
 mod advisory;
 mod apply;
+mod batcher;
 mod bulk;
 mod cancel;
 mod commit;
 mod config;
+mod coordinator;
 mod core;
 mod counters;
 mod lease;
 pub mod liveness;
 mod locking;
 pub mod member;
+mod parts;
 mod proposer;
 mod range;
 mod read;
@@ -70,5 +73,7 @@ mod figures;
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod tests;

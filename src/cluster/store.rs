@@ -23,8 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::advisory::Level;
 use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
-use crate::commit::run_batcher;
+use crate::batcher::run_batcher;
 use crate::config::{StoreConfig, StoreError};
+use crate::coordinator::run_recovery;
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
 use crate::locking::LockInfo;
@@ -360,7 +361,7 @@ impl Store {
         self.among.as_ref().expect("a member").register.voters()
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -371,6 +372,7 @@ impl Store {
             Some(_) => counters::flush(&self.core).await,
             None => Ok(()),
         };
+        self.core.coordinators.rest(REST).await;
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
@@ -396,6 +398,10 @@ impl Store {
     }
 }
 
+/// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
+/// that, too.
+const REST: Duration = Duration::from_secs(2);
+
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
 
@@ -415,7 +421,7 @@ fn new_core(
     let shape = Shape { span: Span::all(), generation: 1 };
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
+    let read = ReadPath { engine, cache, barren: Arc::default() };
     Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
 }
 
@@ -498,12 +504,19 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
 }
 
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = run_checkpoints(&core, &proposer, &stop) => {}
+        () = run_recovery(&core) => {}
+    }
+}
+
+async fn run_checkpoints(core: &Arc<Core>, proposer: &Arc<dyn Proposer>, stop: &Notify) {
     loop {
         tokio::select! {
             () = stop.notified() => return,
             () = tokio::time::sleep(core.config.checkpoint_interval) => {}
         }
-        if let Err(error) = checkpoint(&core, &proposer).await {
+        if let Err(error) = checkpoint(core, proposer).await {
             tracing::error!(%error, "checkpoint failed");
         }
     }

@@ -230,7 +230,7 @@ impl Core {
     /// Waits until `target`, whose first key is `key`, can be read here at a snapshot over several ranges;
     /// false if this node does not lead all of it.
     pub(crate) async fn await_readable(
-        &self,
+        self: &Arc<Self>,
         key: &[u8],
         target: Target<'_>,
         (r, whole): (Timestamp, bool),
@@ -240,7 +240,7 @@ impl Core {
             return Ok(false);
         }
         self.hlc.raise(r);
-        match range.await_readable(target, r, whole).await {
+        match range.await_readable(self, target, r, whole).await {
             Ok(()) => Ok(true),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(false),
             Err(CommitError::Refused(error)) => Err(error),

@@ -79,6 +79,14 @@ impl Guest {
         !held.rows.is_empty() || !held.runs.is_empty()
     }
 
+    /// Is this key certainly locked?
+    pub(crate) fn holds_key(&self, key: &[u8]) -> bool {
+        let held = self.held.lock();
+        let mut runs = held.runs.values().filter(|(_, locked)| *locked);
+        held.rows.get(key).is_some_and(|modes| *modes != 0)
+            || runs.any(|(run, _)| run.find(key).is_some())
+    }
+
     /// Keeps a run, locked or not; false when the transaction is over.
     pub(crate) fn note_run(&self, number: u64, run: Arc<Run>, locked: bool) -> bool {
         let mut held = self.held.lock();

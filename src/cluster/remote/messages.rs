@@ -7,12 +7,16 @@
 use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
+use super::parts::{PartMessage, PartReply};
 use super::watch::{Watch, Watched};
 
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 40")]
+    #[prost(
+        oneof = "Op",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 40"
+    )]
     pub(crate) op: Option<Op>,
 }
 
@@ -59,6 +63,9 @@ pub(crate) enum Op {
     /// What time is it there?
     #[prost(message, tag = "17")]
     Clock(Empty),
+    /// About a part of a commit over several ranges.
+    #[prost(message, tag = "30")]
+    Part(PartMessage),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -345,7 +352,7 @@ pub(crate) struct UnlockTable {
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 40")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 30, 40")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -369,6 +376,8 @@ pub(crate) enum Answer {
     Number(i64),
     #[prost(bool, tag = "8")]
     Flag(bool),
+    #[prost(message, tag = "30")]
+    Part(PartReply),
     #[prost(message, tag = "40")]
     Watched(Watched),
 }

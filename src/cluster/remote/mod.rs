@@ -15,6 +15,7 @@
 mod ask;
 mod guests;
 mod messages;
+mod parts;
 mod serve;
 mod tables;
 mod txn;
@@ -75,6 +76,8 @@ pub(crate) struct Cluster {
     fresh: Mutex<BTreeMap<NodeId, u64>>,
     /// The epochs in which the others supported this node when it last began to read the catalog, and did.
     read_in: Mutex<BTreeMap<NodeId, u64>>,
+    /// When nodes were given up last: what they coordinated before has nobody any more.
+    gone: Mutex<BTreeMap<NodeId, Timestamp>>,
     /// Which of that each of them has heard.
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
@@ -97,6 +100,7 @@ impl Cluster {
             stale: Mutex::default(),
             fresh: Mutex::default(),
             read_in: Mutex::default(),
+            gone: Mutex::default(),
             told: Mutex::default(),
             waits: Waits::default(),
             on_signal: OnceLock::new(),
@@ -147,6 +151,7 @@ impl Cluster {
     pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId, epoch: u64) {
         self.set_absent(true);
         self.stale.lock().insert(node, epoch);
+        self.gone.lock().insert(node, self.core.hlc.now());
         let definers = self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
         if definers.is_empty() {
@@ -159,6 +164,11 @@ impl Cluster {
             }
             definers.iter().for_each(|definer| definer.release_tables(&cluster.core));
         });
+    }
+
+    /// Was this node given up at that time or later?
+    pub(crate) fn is_gone_since(&self, node: NodeId, ts: Timestamp) -> bool {
+        self.gone.lock().get(&node).is_some_and(|gone| *gone >= ts)
     }
 
     /// A node has read the catalog, while this one supported it in that epoch.

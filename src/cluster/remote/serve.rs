@@ -14,7 +14,6 @@ use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
-use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
 use super::guests::Guest;
@@ -28,7 +27,6 @@ use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
-use crate::read::storage_error;
 use crate::txn::Try;
 use crate::{counters, txn};
 
@@ -41,7 +39,7 @@ impl From<KvError> for Stop {
     }
 }
 
-type Served = Result<Answer, Stop>;
+pub(super) type Served = Result<Answer, Stop>;
 
 /// The range of a key that this node leads, and the lease.
 pub(super) struct Lodged {
@@ -56,7 +54,7 @@ fn owner(who: &Who) -> Owner {
     Owner { id: who.txn, session: who.session }
 }
 
-fn unknown(what: &str) -> Stop {
+pub(super) fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
 }
 
@@ -94,7 +92,11 @@ impl Cluster {
     }
 
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        let changes = matches!(op, Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_));
+        let changes = match &op {
+            Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_) => true,
+            Op::Part(part) => part.prepares(),
+            _ => false,
+        };
         if changes && !self.may_write(from) {
             return Ok(Answer::NotHere(0));
         }
@@ -114,6 +116,7 @@ impl Cluster {
             Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
             Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
             Op::Commit(commit) => Box::pin(self.serve_commit(commit)).await,
+            Op::Part(part) => Box::pin(self.serve_part(part)).await,
             Op::End(who) => {
                 self.guests.end_rows(&self.core, who.txn);
                 Ok(Answer::Done(At::default()))
@@ -214,7 +217,7 @@ impl Cluster {
             };
         }
         core.hlc.raise(ts);
-        match range.await_readable(target, ts, whole).await {
+        match range.await_readable(&self.core, target, ts, whole).await {
             Ok(()) => Ok(()),
             Err(CommitError::Refused(error)) => Err(error.into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Err(self.not_here(first)),
@@ -237,13 +240,13 @@ impl Cluster {
             false => (span.end != asked.end).then(|| span.end.clone()),
             true => (span.start != asked.start).then(|| span.start.clone()),
         };
-        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < rows_max && bytes < PAGE_BYTES {
             let before = rows.len();
             let step = (rows_max - before).min(128);
-            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            more = core.read.next_batch(&mut scan, step, &mut rows)?;
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();

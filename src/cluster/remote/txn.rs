@@ -166,10 +166,11 @@ impl Txn {
         if self.note_lease(locked_in(&locked)) {
             Box::pin(self.regain_locks()).await?;
         }
-        if !locked.reentrant || self.state.locked(&key).is_none() {
+        let first = self.state.locked(&key).is_none();
+        if !locked.reentrant || first {
             self.state.note_lock(&key, strength, modes(locked.before));
         }
-        Ok(self.read_of(&key, locked))
+        self.read_of(&key, (strength, first), locked)
     }
 
     /// Asks the leaseholder for a row lock. `None`: this node is the leaseholder.
@@ -196,18 +197,26 @@ impl Txn {
         Ok(Some(locked))
     }
 
-    fn read_of(&mut self, key: &Key, locked: WireLocked) -> Locked {
+    fn read_of(
+        &mut self,
+        key: &Key,
+        (strength, first): (Strength, bool),
+        locked: WireLocked,
+    ) -> Result<Locked, KvError> {
         if matches!(self.snapshot, Snapshot::Away(None)) {
             self.fix_snapshot(Timestamp(locked.applied));
         }
         let (read_ts, version) = (self.state.read_ts(), Timestamp(locked.version));
         if let Some(own) = self.state.own(key) {
-            return Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false };
+            if first {
+                self.note_overwritten(key, version)?;
+            }
+            return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
-        self.state.note_read(key);
+        self.note_locked_read(key, strength);
         self.state.note_newest(key, version);
         let newest = locked.row.map(|row| (version, row));
-        Locked::Held { newest, changed: version > read_ts }
+        Ok(Locked::Held { newest, changed: version > read_ts })
     }
 
     /// Notes that the leaseholder of a key, if that is another node, may know this transaction.

@@ -54,7 +54,7 @@ impl Txn {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
-        self.read_locked(key)
+        self.read_locked(key, strength, held == 0)
     }
 
     /// Does the key still lie in this range, under this lease?
@@ -84,12 +84,21 @@ impl Txn {
         Ok(true)
     }
 
-    fn read_locked(&mut self, key: &[u8]) -> Result<Locked, KvError> {
+    fn read_locked(
+        &mut self,
+        key: &[u8],
+        strength: Strength,
+        first: bool,
+    ) -> Result<Locked, KvError> {
         let read_ts = self.state.read_ts();
         if let Some(own) = self.state.own(key) {
+            if first {
+                let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |v| v.ts);
+                self.note_overwritten(key, newest)?;
+            }
             return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
-        self.state.note_read(key);
+        self.note_locked_read(key, strength);
         let Some(version) = self.core.read.newest(key)? else {
             self.state.note_newest(key, Timestamp::MIN);
             return Ok(Locked::Held { newest: None, changed: false });
@@ -97,6 +106,27 @@ impl Txn {
         self.state.note_newest(key, version.ts);
         let newest = version.row.map(|row| (version.ts, row));
         Ok(Locked::Held { newest, changed: version.ts > read_ts })
+    }
+
+    /// A key that was written without a lock has got one: this is the version that the write replaces.
+    pub(crate) fn note_overwritten(
+        &mut self,
+        key: &[u8],
+        newest: Timestamp,
+    ) -> Result<(), KvError> {
+        if self.state.conflicts_with(newest) {
+            return Err(KvError::CONCURRENT_UPDATE);
+        }
+        self.state.note_newest(key, newest);
+        Ok(())
+    }
+
+    /// A key lock says by itself that the row is there and keeps its key, which is all that its owner
+    /// wants to know of it: a change of the rest is no conflict. Who reads the row says so by a read.
+    pub(crate) fn note_locked_read(&mut self, key: &[u8], strength: Strength) {
+        if strength != Strength::KeyShare {
+            self.state.note_read(key);
+        }
     }
 
     fn holds_table(&self, table: u32, mode: TableLockMode) -> bool {

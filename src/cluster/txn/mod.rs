@@ -10,6 +10,7 @@
 
 mod commit;
 mod locks;
+mod over;
 mod regain;
 
 use std::collections::BTreeMap;

@@ -79,6 +79,7 @@ impl PrepareRequest {
 }
 
 /// The answer to a prepare that isn't refused.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrepareAnswer {
     /// To be proposed; the range is prepared when it has been applied.
@@ -322,6 +323,11 @@ impl Sequencer {
             .filter(move |kept| kept.durable && !kept.settled && kept.header.deadline <= since)
             .map(|kept| (kept.header.clone(), kept.own, Some(kept.outcome)));
         records.chain(markers)
+    }
+
+    /// The record of a part, once it has been applied.
+    pub fn record(&self, part: (TxnId, usize)) -> Option<&Record> {
+        self.prepared.get(part).filter(|held| held.durable).map(|held| &held.record)
     }
 
     /// The records that are held here: their locks are the first that a new leaseholder takes.
