@@ -171,7 +171,8 @@ impl Register {
 
     /// Reads all rows.
     async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
-        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let options = TxnOptions { system: true, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
         let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
         let mut rows = Vec::new();

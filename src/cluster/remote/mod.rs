@@ -234,6 +234,16 @@ impl Cluster {
         }
     }
 
+    /// This node was refused as one that may know old forms of tables. What its sessions have begun is over,
+    /// unless it has only just started, and what they know is what it has just read.
+    fn is_refused(&self, by: NodeId) -> bool {
+        let known = self.told.lock().contains_key(&by);
+        if known {
+            self.core.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        known
+    }
+
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);

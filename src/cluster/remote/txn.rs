@@ -13,8 +13,8 @@ use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, nobody_leads, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read,
-    SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
+    Advisory, Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put,
+    Read, STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
@@ -129,9 +129,10 @@ impl Txn {
         if !self.core.ranges.is_single() {
             return self.asked_snapshot().await.map(drop);
         }
-        let cluster = self.cluster()?;
+        let (cluster, system) = (self.cluster()?, self.system);
         while matches!(self.snapshot, Snapshot::Away(None)) {
-            match cluster.ask(FIRST_KEY, Op::Snapshot(Empty {}), &self.limits).await? {
+            match cluster.ask(FIRST_KEY, Op::Snapshot(AskSnapshot { system }), &self.limits).await?
+            {
                 Asked::Here => self.snapshot_here(),
                 Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
                 Asked::Answer(_) => return Err(unexpected()),
@@ -180,6 +181,7 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Option<WireLocked>, KvError> {
+        self.check_not_refused()?;
         let op = Op::Lock(LockRow {
             who: who(self.state.owner()),
             key: key.clone(),
@@ -309,6 +311,9 @@ impl Txn {
         self.lodge_at(Some(node));
         match cluster.try_at(node, encode(op), Class::Kv).await {
             Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
+            Tried::Answer(Answer::NotHere(STALE)) if cluster.is_refused(node) => {
+                Err(KvError::CONCURRENT_UPDATE.into())
+            }
             Tried::Answer(Answer::NotHere(leader)) => {
                 cluster.follow(&key, node, leader);
                 Err(CommitError::Moved)

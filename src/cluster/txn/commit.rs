@@ -188,6 +188,7 @@ impl Txn {
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         loop {
+            self.check_not_refused()?;
             self.reach_all_nodes().await?;
             let mut this = Try::new(id, self.core.hlc.now());
             this.deadline = this.deadline.min(self.tables_locked_until()?);

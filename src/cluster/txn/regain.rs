@@ -6,6 +6,8 @@
 //! read there under a lock is not so any more. It would overwrite what it should have waited for, or be
 //! told that a key is taken which it had every right to.
 
+use std::sync::atomic::Ordering;
+
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
 use meridian_kv::range::Newest;
@@ -40,6 +42,15 @@ impl Txn {
         *known = new;
         self.locks_lost |= changed;
         changed
+    }
+
+    /// Fails if the leaseholder has given this node up since this transaction began: others may have changed
+    /// the tables that it uses, in spite of its table locks.
+    pub(crate) fn check_not_refused(&self) -> Result<(), KvError> {
+        match self.core.refused.load(Ordering::Relaxed) == self.refused || self.system {
+            true => Ok(()),
+            false => Err(KvError::CONCURRENT_UPDATE),
+        }
     }
 
     /// Takes all row locks again.
