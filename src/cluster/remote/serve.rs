@@ -404,7 +404,18 @@ impl Cluster {
             }
         }
         let mut writes = Vec::with_capacity(commit.puts.len());
+        let at_once = Patience { policy: WaitPolicy::NoWait.code(), ..commit.patience };
         for put in commit.puts {
+            // A lock that was lost is taken again: as long as the commit is on its way nobody else may get
+            // it, and read under it what is about to change.
+            if put.expect.is_some() && !guest.holds_key(&put.key) {
+                let weak = put.row.is_some() && put.expect != Some(ABSENT);
+                let strength = if weak { Strength::NoKeyUpdate } else { Strength::Update };
+                let locked = self.acquire(&guest, &put.key, strength, &at_once).await;
+                if locked.map_err(refused)?.is_none() {
+                    return Err(KvError::CONCURRENT_UPDATE.into());
+                }
+            }
             let expect = match put.expect {
                 Some(ABSENT) => VersionTag::Absent,
                 Some(ts) => VersionTag::Newest(Timestamp(ts)),

@@ -216,6 +216,7 @@ impl Txn {
             return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
         self.note_locked_read(key, strength);
+        self.check_kept(key, version)?;
         self.state.note_newest(key, version);
         let newest = locked.row.map(|row| (version, row));
         Ok(Locked::Held { newest, changed: version > read_ts })

@@ -254,6 +254,10 @@ impl Txn {
             // Their keys were claimed under a lease that is over.
             return Err(KvError::CONCURRENT_UPDATE.into());
         }
+        if lost {
+            // As long as the commit is on its way nobody else may get them.
+            self.lock_writes_again(&changes.writes)?;
+        }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
         let origin = Origin { txn: id, sent, deadline, verify };

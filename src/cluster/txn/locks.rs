@@ -103,6 +103,7 @@ impl Txn {
             self.state.note_newest(key, Timestamp::MIN);
             return Ok(Locked::Held { newest: None, changed: false });
         };
+        self.check_kept(key, version.ts)?;
         self.state.note_newest(key, version.ts);
         let newest = version.row.map(|row| (version.ts, row));
         Ok(Locked::Held { newest, changed: version.ts > read_ts })

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
+use meridian_kv::locks::LockMode;
 use meridian_kv::range::Newest;
+use meridian_kv::txn::Write;
 
 use super::Txn;
 use crate::locking::Acquired;
@@ -72,6 +74,31 @@ impl Txn {
             return Ok(());
         }
         Err(KvError::CONCURRENT_UPDATE)
+    }
+
+    /// Takes the locks of writes again, here, if they are free.
+    pub(crate) fn lock_writes_again(&mut self, writes: &[Write]) -> Result<(), KvError> {
+        for write in writes {
+            let held = self.state.locked(&write.key).map_or(0, |locked| locked.modes);
+            let weak = write.value.is_some() && !Strength::Update.covered_by(held);
+            let strength = if weak { Strength::NoKeyUpdate } else { Strength::Update };
+            let (key, owner) = (&write.key, self.state.owner());
+            match self.core.locks.try_row(key, owner, strength, WaitPolicy::NoWait) {
+                Ok(Acquired::Granted { before }) => self.state.note_lock(key, strength, before),
+                Ok(Acquired::Reentrant) => {}
+                Ok(Acquired::Unavailable) | Err(_) => return Err(KvError::CONCURRENT_UPDATE),
+            }
+        }
+        Ok(())
+    }
+
+    /// A lock is held already, and so the newest version is the one that was seen. If it is another one,
+    /// the lock was lost for a while, and nobody noticed.
+    pub(crate) fn check_kept(&self, key: &[u8], newest: Timestamp) -> Result<(), KvError> {
+        let Some(locked) = self.state.locked(key) else { return Ok(()) };
+        let kept = Strength::Share.covered_by(locked.modes);
+        let seen = locked.newest > Timestamp::MIN;
+        if kept && seen && newest > locked.newest { Err(KvError::CONCURRENT_UPDATE) } else { Ok(()) }
     }
 
     /// Takes one lock again, which must be free; and the row's newest version.
