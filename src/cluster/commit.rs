@@ -106,7 +106,7 @@ impl Flight {
 pub(crate) struct Ordered {
     pub(crate) sequencer: Sequencer,
     /// Commits with a name that were applied here, whoever led: what this node tells of them when it leads.
-    outcomes: Outcomes,
+    pub(crate) outcomes: Outcomes,
     pub(crate) queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
     /// Who waits for parts of transactions over several ranges, and what they have locked.
@@ -116,7 +116,7 @@ pub(crate) struct Ordered {
     /// When this node's lease began.
     begun: Timestamp,
     /// The term in which this node leads; proposals are good in no other.
-    term: u64,
+    pub(crate) term: u64,
     /// Why no commit is accepted now.
     pub(crate) closed: Option<CommitError>,
 }
@@ -128,7 +128,7 @@ const OUTCOMES_MAX: usize = 20_000;
 /// Sequencer, queue and the commits in flight.
 pub(crate) struct CommitPipeline {
     pub(crate) ordered: Mutex<Ordered>,
-    ring_len: usize,
+    pub(crate) ring_len: usize,
     /// Something has been queued.
     pub(crate) work: Notify,
     drained: Notify,

@@ -96,13 +96,13 @@ impl Proposer for Unlogged {
     }
 }
 
-/// The raft group of the store's range. The directory's lock lives and dies with it. Fields are
+/// The raft group of a range. The directory's lock lives and dies with all of them. Fields are
 /// dropped in this order.
 pub(crate) struct Logged {
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
     pub(crate) log: Arc<SegLog>,
-    pub(crate) _dir: DataDirLock,
+    pub(crate) _dir: Arc<DataDirLock>,
 }
 
 impl Proposer for Logged {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, Span, Timestamp};
-use meridian_kv::range::{Header, Outcome as Decided};
+use meridian_kv::range::{Descriptor, Header, Outcome as Decided};
 use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{CommitError, CommitPipeline};
@@ -27,6 +27,12 @@ use crate::lease::Lease;
 pub(crate) struct Shape {
     pub(crate) span: Span,
     pub(crate) generation: u64,
+}
+
+impl Shape {
+    pub(crate) fn of(range: &Descriptor) -> Shape {
+        Shape { span: range.span.clone(), generation: range.generation }
+    }
 }
 
 /// A range, as one node knows it.

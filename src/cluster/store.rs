@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+#[cfg(test)]
+use meridian_base::RangeId;
 use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
@@ -23,7 +25,6 @@ use tokio::task::JoinHandle;
 
 use crate::advisory::Level;
 use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
-use crate::batcher::run_batcher;
 use crate::config::{StoreConfig, StoreError};
 use crate::coordinator::run_recovery;
 use crate::core::{Core, CoreParts};
@@ -33,6 +34,7 @@ use crate::member::{Among, NodeRow};
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 use crate::read::ReadPath;
+use crate::replicas::{Ground, Replica, Replicas};
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -43,6 +45,8 @@ pub struct Store {
     proposer: Arc<dyn Proposer>,
     pub(crate) stop: Arc<Notify>,
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// The replicas of this node's ranges.
+    pub(crate) replicas: Arc<Replicas>,
     /// The other nodes, if there may be others.
     among: Option<Among>,
 }
@@ -60,9 +64,12 @@ impl Store {
             None => open_in_memory(config),
             Some(dir) => open_directory(config, &dir),
         });
-        let (core, proposer) =
+        let (core, first, ground) =
             opened.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
-        Ok(Store::start(core, proposer))
+        let replicas = Replicas::new(Arc::clone(&core), ground);
+        let store = Store::start(core, replicas, first, None);
+        store.replicas.open_stored().await?;
+        Ok(store)
     }
 
     /// Waits until some node leads the range.
@@ -139,29 +146,20 @@ impl Store {
     }
 
     /// Starts the background tasks of a store over any log.
-    fn start(core: Arc<Core>, proposer: Arc<dyn Proposer>) -> Arc<Store> {
-        Store::start_among(core, proposer, None)
-    }
-
-    pub(crate) fn start_among(
+    pub(crate) fn start(
         core: Arc<Core>,
-        proposer: Arc<dyn Proposer>,
+        replicas: Arc<Replicas>,
+        (first, proposer): First,
         among: Option<Among>,
     ) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
-        let tasks = vec![
-            tokio::spawn(run_batcher(
-                Arc::clone(&core),
-                Arc::clone(core.first()),
-                Arc::clone(&proposer),
-            )),
-            tokio::spawn(run_housekeeping(
-                Arc::clone(&core),
-                Arc::clone(&proposer),
-                Arc::clone(&stop),
-            )),
-        ];
-        Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks), among })
+        let is_replica = core.first().replicates();
+        replicas.add(first, Arc::clone(&proposer));
+        core.first().set_replicates(is_replica);
+        let housekeeping =
+            run_housekeeping(Arc::clone(&core), Arc::clone(&proposer), Arc::clone(&stop));
+        let tasks = Mutex::new(vec![tokio::spawn(housekeeping)]);
+        Arc::new(Store { core, proposer, stop, tasks, replicas, among })
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -324,15 +322,17 @@ impl Store {
     /// A store in memory whose log is what the test makes of the usual one.
     #[cfg(test)]
     pub(crate) fn over(log: impl FnOnce(Arc<dyn Proposer>) -> Arc<dyn Proposer>) -> Arc<Store> {
-        let (core, unlogged) = open_in_memory(StoreConfig::in_memory()).expect("opens");
-        Store::start(core, log(unlogged))
+        let (core, (first, unlogged), ground) =
+            open_in_memory(StoreConfig::in_memory()).expect("opens");
+        let replicas = Replicas::new(Arc::clone(&core), ground);
+        Store::start(core, replicas, (first, log(unlogged)), None)
     }
 
     /// Ends as a crash does: nothing more is sent, written or answered.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
+        for task in tasks.into_iter().chain(self.replicas.end()) {
             task.abort();
             let _ = task.await;
         }
@@ -357,8 +357,25 @@ impl Store {
     }
 
     #[cfg(test)]
-    pub(crate) fn voters(&self) -> usize {
-        self.among.as_ref().expect("a member").register.voters()
+    pub(crate) async fn hand_over(&self) {
+        self.among.as_ref().expect("a member").register.hand_over().await;
+    }
+
+    /// Reaches no other node any more, and is reached by none, but lives.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self) {
+        let among = self.among.as_ref().expect("a member");
+        among.switchboard.unplug();
+        among.rpc.shutdown();
+    }
+
+    /// How many nodes vote; none while that is being changed.
+    #[cfg(test)]
+    pub(crate) fn voters(&self, range: RangeId) -> usize {
+        let group = self.replicas.get(range).and_then(|replica| replica.group.clone());
+        let members = group.map(|group| group.members());
+        let settled = members.filter(|members| members.voters.len() == 1);
+        settled.map_or(0, |members| members.all_voters().len())
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -376,14 +393,15 @@ impl Store {
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
-        for range in self.core.ranges.all() {
-            range.pipeline.drain().await;
+        let batchers = self.replicas.end();
+        for replica in self.replicas.all() {
+            replica.range.pipeline.drain().await;
         }
         // Each of the tasks takes one.
         self.stop.notify_waiters();
         self.stop.notify_one();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
+        for task in tasks.into_iter().chain(batchers) {
             // A task that panicked has logged it; shutting down goes on.
             let _ = task.await;
         }
@@ -406,9 +424,12 @@ const REST: Duration = Duration::from_secs(2);
 const SETTLED: &[u8] = b"settled";
 
 /// How long opening may take: redo of the log included.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
-type Opened = (Arc<Core>, Arc<dyn Proposer>);
+/// The replica of the first range, with its way into the log.
+pub(crate) type First = (Replica, Arc<dyn Proposer>);
+
+type Opened = (Arc<Core>, First, Ground);
 
 fn new_core(
     config: StoreConfig,
@@ -422,7 +443,9 @@ fn new_core(
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
     let read = ReadPath { engine, cache, barren: Arc::default() };
-    Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
+    let core = Core::new(CoreParts { node, alone, config, hlc, read, gc, first });
+    core.restore_ranges()?;
+    Ok(core)
 }
 
 /// A clock that follows no other node's.
@@ -434,10 +457,12 @@ fn own_clock() -> Arc<Hlc> {
 fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let engine = Arc::new(MemEngine::new());
     let core = new_core(config, ALONE, own_clock(), engine, GcHandle::new())?;
-    let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(core.first()));
+    let range = Arc::clone(core.first());
+    let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?;
+    let holds = Arc::clone(&applier.holds);
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
-    core.lead(core.first(), 1, None)?;
-    Ok((core, proposer))
+    core.lead(&range, 1, None)?;
+    Ok((core, (Replica { range, holds, group: None, begun: None }, proposer), Ground::Memory))
 }
 
 /// The node of a database without others.
@@ -478,14 +503,20 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
         open_dir(config, dir, ALONE, own_clock())?;
     let raft_config =
         NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
-    let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
+    let range = Arc::clone(core.first());
+    let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
+    let holds = Arc::clone(&applier.holds);
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let (network, authority) = (Arc::new(Alone), Arc::new(Alone));
     let raft = MultiRaft::start(raft_config, raft_log, engine, network, authority)?;
     let group = futures::executor::block_on(raft.open_alone(FIRST, applier, OPEN_TIMEOUT))?;
     let term = group.role().borrow().term;
-    core.lead(core.first(), term, None)?;
-    Ok((core, Arc::new(Logged { raft, group, log, _dir: lock })))
+    core.lead(&range, term, None)?;
+    let dir = Arc::new(lock);
+    let ground =
+        Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
+    let replica = Replica { range, holds, group: Some(group.clone()), begun: None };
+    Ok((core, (replica, Arc::new(Logged { raft, group, log, _dir: dir })), ground))
 }
 
 async fn blocking(
@@ -524,7 +555,7 @@ async fn run_checkpoints(core: &Arc<Core>, proposer: &Arc<dyn Proposer>, stop: &
 
 impl Drop for Store {
     fn drop(&mut self) {
-        for task in self.tasks.lock().drain(..) {
+        for task in self.tasks.lock().drain(..).chain(self.replicas.end()) {
             task.abort();
         }
     }

@@ -103,7 +103,13 @@ fn main() -> Result<()> {
         "{:28} {:>10} {:>10} {:>7} {:>7}  {:>12} {:>12}",
         "workload", "meridian", "postgres", "ratio", "target", "us cpu/op", "us cpu/op pg"
     );
+    let log = "SELECT wal_records, wal_sync FROM pg_stat_wal";
+    let log = || -> Result<Vec<f64>> {
+        let row = pgbench::psql(&sides[0].urls[fleet.leaseholder()?], log)?;
+        row.split('|').map(|number| Ok(number.parse()?)).collect()
+    };
     for (name, target, args) in WORKLOADS {
+        let before = log()?;
         let mut figures = [vec![], vec![]];
         // The first round warms caches on both sides and is not counted.
         for round in 0..=rounds {
@@ -122,6 +128,11 @@ fn main() -> Result<()> {
             cpu[0],
             cpu[1]
         );
+        let after = log()?;
+        if after[1] > before[1] && !args.contains(&"-S") {
+            let commits = (after[0] - before[0]) / (after[1] - before[1]);
+            println!("{:28} {commits:>10.1} commits per fsync at the leaseholder", "");
+        }
     }
     let holder = fleet.leaseholder()?;
     let mut urls = fleet.urls();

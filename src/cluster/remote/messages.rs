@@ -15,7 +15,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 40"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -66,6 +66,12 @@ pub(crate) enum Op {
     /// About a part of a commit over several ranges.
     #[prost(message, tag = "30")]
     Part(PartMessage),
+    /// Keep a replica of this range (its descriptor).
+    #[prost(message, tag = "32")]
+    Adopt(Opaque),
+    /// Have a range begin there.
+    #[prost(message, tag = "33")]
+    Split(SplitAt),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -108,6 +114,12 @@ pub(crate) struct Opaque {
     pub(crate) bytes: Bytes,
 }
 
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct SplitAt {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
+}
+
 /// A transaction: its number and its session.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Who {
@@ -127,6 +139,9 @@ pub(crate) struct Read {
     /// A snapshot over several ranges for which not all nodes were asked.
     #[prost(bool, tag = "3")]
     pub(crate) partial: bool,
+    /// Nothing else will be read at the newest snapshot: that of the key's range will do.
+    #[prost(bool, tag = "4")]
+    pub(crate) narrow: bool,
 }
 
 /// A page of rows of a span.
@@ -324,6 +339,9 @@ pub(crate) struct Advisory {
     pub(crate) unlock: bool,
     #[prost(message, required, tag = "7")]
     pub(crate) patience: Patience,
+    /// Names this start of the session's node.
+    #[prost(fixed64, tag = "8")]
+    pub(crate) start: u64,
 }
 
 /// Locks a table on one node.

@@ -12,10 +12,12 @@
 //! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
 //! all commits up to an applied one are applied before it.
 
+mod advisory;
 mod ask;
 mod guests;
 mod messages;
 mod parts;
+mod ranges;
 mod serve;
 mod tables;
 mod txn;
@@ -37,12 +39,13 @@ use parking_lot::Mutex;
 use crate::commit::CommitError;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
+use advisory::Roll;
 use guests::Guests;
 use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
 pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.
@@ -81,6 +84,7 @@ pub(crate) struct Cluster {
     /// Which of that each of them has heard.
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
+    roll: Roll,
     on_signal: OnceLock<waits::OnSignal>,
     /// The leases are about to go elsewhere.
     closing: AtomicBool,
@@ -88,6 +92,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
+        let start = core.hlc.now().0;
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
             absent: AtomicBool::new(false),
@@ -103,11 +108,13 @@ impl Cluster {
             gone: Mutex::default(),
             told: Mutex::default(),
             waits: Waits::default(),
+            roll: Roll::new(start),
             on_signal: OnceLock::new(),
             closing: AtomicBool::new(false),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
+        tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
         cluster
     }
 
@@ -247,6 +254,9 @@ impl Cluster {
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);
+        if span.contains(FIRST_KEY) {
+            self.advisory_lease_lost();
+        }
     }
 
     /// Hears of changes to the catalog from now on.

@@ -25,13 +25,13 @@ use super::messages::{
 use super::txn::ABSENT;
 use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
+use crate::counters;
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
 use crate::txn::Try;
-use crate::{counters, txn};
 
 /// What stops a request: the answer to give instead.
-pub(super) struct Stop(Answer);
+pub(super) struct Stop(pub(super) Answer);
 
 impl From<KvError> for Stop {
     fn from(error: KvError) -> Stop {
@@ -132,7 +132,7 @@ impl Cluster {
             }
             Op::Outcome(asked) => Box::pin(self.serve_outcome(asked)).await,
             Op::Counter(counter) => Box::pin(self.serve_counter(counter)).await,
-            Op::Advisory(advisory) => Box::pin(self.serve_advisory(advisory)).await,
+            Op::Advisory(advisory) => Box::pin(self.serve_advisory_lock(from, advisory)).await,
             Op::LockTable(lock) => Box::pin(self.serve_lock_table(lock)).await,
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
@@ -147,12 +147,14 @@ impl Cluster {
                 Ok(Answer::Done(At::default()))
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
+            Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
             Op::Watch(watch) => {
-                let watched = self.serve_watch(watch).ok_or_else(|| unknown("question"))?;
+                let watched = self.serve_watch(from, watch).ok_or_else(|| unknown("question"))?;
                 Ok(Answer::Watched(watched))
             }
         }
@@ -194,6 +196,12 @@ impl Cluster {
 
     async fn serve_read(&self, read: &Read) -> Served {
         let core = &*self.core;
+        if read.narrow {
+            self.here(&read.key)?;
+            let found = self.core.get_newest(&read.key).await?;
+            let (ts, row) = found.ok_or_else(|| self.not_here(&read.key))?;
+            return Ok(Answer::Row(RowAt { ts: ts.0, row }));
+        }
         let ts = match read.ts {
             0 => core.applied(),
             ts => Timestamp(ts),
@@ -370,7 +378,10 @@ impl Cluster {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
-        self.guests.end_rows(&self.core, txn);
+        // It is tried again when the range has moved, with the locks that are still good.
+        if outcome != Err(CommitError::Moved) {
+            self.guests.end_rows(&self.core, txn);
+        }
         match outcome {
             Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
             Err(CommitError::Refused(error)) => Err(error.into()),
@@ -480,23 +491,14 @@ impl Cluster {
         }
     }
 
-    async fn serve_advisory(&self, asked: Advisory) -> Served {
-        self.here(FIRST_KEY)?;
-        let core = &*self.core;
-        let owner = owner(&asked.who);
-        let names = (asked.classid, asked.objid, asked.objsubid);
-        let (key, mode) = txn::advisory(asked.patience.database, names, asked.shared);
-        if asked.unlock {
-            let remains = core.locks.advisory_held(key, owner) & !mode.bit();
-            core.locks.release_advisory(key, owner, remains);
-            return Ok(Answer::Flag(true));
+    async fn serve_advisory_lock(self: &Arc<Self>, from: NodeId, asked: Advisory) -> Served {
+        let how = (policy(&asked.patience)?, limits(&asked.patience));
+        match self.serve_advisory(from, &asked, how).await? {
+            Some((held, term)) => {
+                Ok(Answer::Locked(WireLocked { held, term, ..WireLocked::default() }))
+            }
+            None => Err(self.not_here(FIRST_KEY)),
         }
-        match core.locks.try_advisory(key, owner, mode, policy(&asked.patience)?) {
-            Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
-            Ok(Acquired::Unavailable) => return Ok(Answer::Flag(false)),
-            Err(queued) => drop(queued.wait(&limits(&asked.patience)).await?),
-        }
-        Ok(Answer::Flag(true))
     }
 
     async fn serve_lock_table(&self, lock: LockTable) -> Served {

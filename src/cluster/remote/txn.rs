@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Strength, Timestamp, WaitPolicy};
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::locks::{ModeSet, Owner};
 use meridian_kv::range::{Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
-use super::ask::{Tried, encode, nobody_leads, unexpected};
+use super::ask::{Tried, encode, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put,
-    Read, STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put, Read,
+    STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
@@ -76,7 +76,7 @@ impl Txn {
                 Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
-            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false };
+            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
             match self.core.ask(key, Op::Read(read), &self.limits).await? {
                 Asked::Here if ts == 0 => self.snapshot_here(),
                 // It has been applied here before this node could lead.
@@ -99,12 +99,39 @@ impl Txn {
         let mut search = Search::new(&limits);
         loop {
             let key = Bytes::copy_from_slice(key);
-            let read = Read { key: key.clone(), ts: ts.0, partial: !self.whole };
+            let partial = !self.whole;
+            let read = Read { key: key.clone(), ts: ts.0, partial, narrow: false };
             match self.core.ask(&key, Op::Read(read), &limits).await? {
                 Asked::Here => {
                     let at = (ts, self.whole);
                     if self.core.await_readable(&key, Target::Key(&key), at).await? {
                         return self.core.read.get(&key, ts);
+                    }
+                }
+                Asked::Answer(Answer::Row(found)) => return Ok(found.row),
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+            search.pause().await?;
+        }
+    }
+
+    /// A row at the newest snapshot of its range alone.
+    pub(crate) async fn get_narrow(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if let Some(own) = self.state.own(key) {
+            return Ok(own);
+        }
+        if self.state.isolation() != Isolation::ReadCommitted {
+            return self.get(key).await;
+        }
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        loop {
+            let key = Bytes::copy_from_slice(key);
+            let read = Read { key: key.clone(), ts: 0, partial: false, narrow: true };
+            match self.core.ask(&key, Op::Read(read), &limits).await? {
+                Asked::Here => {
+                    if let Some((_, row)) = self.core.get_newest(&key).await? {
+                        return Ok(row);
                     }
                 }
                 Asked::Answer(Answer::Row(found)) => return Ok(found.row),
@@ -167,7 +194,9 @@ impl Txn {
         if self.note_lease(locked_in(&locked)) {
             Box::pin(self.regain_locks()).await?;
         }
-        let first = self.state.locked(&key).is_none();
+        let before = self.state.locked(&key);
+        self.check_kept(before, Timestamp(locked.version))?;
+        let first = before.is_none();
         if !locked.reentrant || first {
             self.state.note_lock(&key, strength, modes(locked.before));
         }
@@ -216,7 +245,6 @@ impl Txn {
             return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
         self.note_locked_read(key, strength);
-        self.check_kept(key, version)?;
         self.state.note_newest(key, version);
         let newest = locked.row.map(|row| (version, row));
         Ok(Locked::Held { newest, changed: version > read_ts })
@@ -402,57 +430,15 @@ impl Txn {
             search.pause().await.map_err(|_| KvError::Ambiguous)?;
         }
     }
-
-    pub(crate) async fn advisory_lock_away(
-        &mut self,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-        policy: WaitPolicy,
-    ) -> Result<bool, KvError> {
-        let cluster = self.cluster()?;
-        let limits = self.limits.clone();
-        let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
-        match cluster.ask(FIRST_KEY, Op::Advisory(request), &limits).await? {
-            Asked::Answer(Answer::Flag(held)) => Ok(held),
-            Asked::Answer(_) => Err(unexpected()),
-            Asked::Here => Err(nobody_leads()),
-        }
-    }
 }
 
 pub(super) fn modes(code: u32) -> ModeSet {
     ModeSet::try_from(code).unwrap_or(0)
 }
 
-fn named(owner: Owner, key: AdvisoryKey, mode: AdvisoryMode) -> Advisory {
-    Advisory {
-        who: who(owner),
-        classid: key.classid,
-        objid: key.objid,
-        objsubid: key.objsubid,
-        shared: mode == AdvisoryMode::Shared,
-        unlock: false,
-        patience: Patience { database: key.database, ..Patience::default() },
-    }
-}
-
 impl Cluster {
     /// A transaction of this node has ended that has row locks on another one.
     pub(crate) fn end_at(self: &Arc<Self>, node: NodeId, owner: Owner) {
         self.tell(node, Op::End(who(owner)));
-    }
-
-    pub(crate) fn unlock_advisory(
-        self: &Arc<Self>,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-    ) {
-        let Some(node) = self.core.first().lease.leader().filter(|node| *node != self.core.node)
-        else {
-            return;
-        };
-        self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));
     }
 }

@@ -42,7 +42,8 @@ impl Txn {
         if self.note_lease(LockedIn { range: id, epoch, guest: 0 }) {
             Box::pin(self.regain_locks()).await?;
         }
-        let held = self.state.locked(key).map_or(0, |locked| locked.modes);
+        let before = self.state.locked(key);
+        let held = before.map_or(0, |locked| locked.modes);
         if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
             return match wait {
                 WaitPolicy::Skip => Ok(Locked::Skipped),
@@ -53,6 +54,10 @@ impl Txn {
         if !self.core.alone && !self.is_led_here(key, id, epoch) {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
+        }
+        if held != 0 && !self.core.alone {
+            let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |found| found.ts);
+            self.check_kept(before, newest)?;
         }
         self.read_locked(key, strength, held == 0)
     }
@@ -103,7 +108,6 @@ impl Txn {
             self.state.note_newest(key, Timestamp::MIN);
             return Ok(Locked::Held { newest: None, changed: false });
         };
-        self.check_kept(key, version.ts)?;
         self.state.note_newest(key, version.ts);
         let newest = version.row.map(|row| (version.ts, row));
         Ok(Locked::Held { newest, changed: version.ts > read_ts })
@@ -219,23 +223,23 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
-        let held = match self.core.first().lease.here(&self.core.hlc) {
-            None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
-            Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
-                Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,
-                Ok(Acquired::Unavailable) => false,
-                Err(queued) => queued.wait(&self.limits).await.map(|_| true)?,
-            },
-        };
-        if !held {
-            return Ok(false);
-        }
         let level = if session { Level::Session } else { Level::Transaction };
-        self.core.advisory.add(owner, key, mode, level);
-        if !session {
+        let held = match self.core.alone {
+            false => Box::pin(self.advisory_in_cluster((owner, key, mode), policy, level)).await?,
+            true => {
+                match self.core.locks.try_advisory(key, owner, mode, policy) {
+                    Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
+                    Ok(Acquired::Unavailable) => return Ok(false),
+                    Err(queued) => drop(queued.wait(&self.limits).await?),
+                }
+                self.core.advisory.add((owner, key, mode), level);
+                true
+            }
+        };
+        if held && !session {
             self.advisory.push((key, mode));
         }
-        Ok(true)
+        Ok(held)
     }
 
     /// Gives back one session-level advisory lock; false when the session doesn't hold it.

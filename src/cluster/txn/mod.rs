@@ -265,6 +265,17 @@ impl Txn {
         Box::pin(self.get_away(key)).await
     }
 
+    /// As [`Txn::get`], for a statement that reads nothing else: then a snapshot of the key's range is
+    /// enough, and no other node has to be asked for its clock.
+    #[inline]
+    pub async fn get_alone(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let unknown = matches!(self.snapshot, Snapshot::Away(None));
+        if unknown && !self.core.ranges.is_single() && !self.state.keeps_snapshot() {
+            return Box::pin(self.get_narrow(key)).await;
+        }
+        self.get(key).await
+    }
+
     /// The rows of a span at the snapshot, own writes so far included.
     pub async fn scan(&mut self, span: Span, reverse: bool) -> Result<Scan, KvError> {
         if !self.reads_here() {

@@ -12,7 +12,7 @@ use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
 use meridian_kv::locks::LockMode;
 use meridian_kv::range::Newest;
-use meridian_kv::txn::Write;
+use meridian_kv::txn::{LockedKey, Write};
 
 use super::Txn;
 use crate::locking::Acquired;
@@ -94,11 +94,17 @@ impl Txn {
 
     /// A lock is held already, and so the newest version is the one that was seen. If it is another one,
     /// the lock was lost for a while, and nobody noticed.
-    pub(crate) fn check_kept(&self, key: &[u8], newest: Timestamp) -> Result<(), KvError> {
-        let Some(locked) = self.state.locked(key) else { return Ok(()) };
-        let kept = Strength::Share.covered_by(locked.modes);
-        let seen = locked.newest > Timestamp::MIN;
-        if kept && seen && newest > locked.newest { Err(KvError::CONCURRENT_UPDATE) } else { Ok(()) }
+    pub(crate) fn check_kept(
+        &self,
+        before: Option<LockedKey>,
+        newest: Timestamp,
+    ) -> Result<(), KvError> {
+        let changed = |locked: LockedKey| {
+            // Weaker ones let others change the row.
+            let kept = Strength::Share.covered_by(locked.modes);
+            kept && locked.newest > Timestamp::MIN && newest > locked.newest
+        };
+        if before.is_some_and(changed) { Err(KvError::CONCURRENT_UPDATE) } else { Ok(()) }
     }
 
     /// Takes one lock again, which must be free; and the row's newest version.

@@ -12,6 +12,10 @@ use super::{Cause, Planner};
 
 /// Acceptable ranges that are looked at before the best of them is taken.
 const LOOK_AT: usize = 256;
+/// Ranges that are looked at for one cell in one plan. Where zones differ in size nothing can make all nodes
+/// even, and looking for it in vain must not cost more than the rest of the plan. The next plan begins
+/// elsewhere.
+pub(super) const BUDGET: usize = 40_000;
 
 /// What is even, and the band around it.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +31,11 @@ impl Band {
     }
 
     /// Whether it is worth giving something: one of them is out of its band, and both come nearer to what
-    /// is even.
-    fn calls_for(self, giver: u64, other: Band, taker: u64) -> bool {
+    /// is even. Otherwise, where zones are of different sizes, it is enough that they are far apart.
+    fn calls_for(self, giver: u64, other: Band, taker: u64, both: bool) -> bool {
         let out = self.is_over(giver) || other.is_under(taker);
-        out && giver > self.even && taker < other.even
+        let apart = giver.saturating_sub(taker) > 2 * self.slack.max(other.slack);
+        out && if both { giver > self.even && taker < other.even } else { apart }
     }
 
     fn is_over(self, amount: u64) -> bool {
@@ -72,6 +77,7 @@ impl Planner<'_> {
                 continue;
             }
             self.index.list();
+            self.budget.set(BUDGET);
             for from in nodes {
                 while self.index.place(from).leases_given < self.index.settings.lease_moves_max
                     && let Some((range, to)) = self.best_lease(from, band)
@@ -89,7 +95,7 @@ impl Planner<'_> {
         let giver = index.place(from);
         let mut best = None;
         let mut seen = 0;
-        for range in giver.ranges.iter().map(|range| *range as usize) {
+        for range in self.in_turn(&giver.ranges) {
             if index.busy[range] || index.leader(range) != Some(from) {
                 continue;
             }
@@ -97,7 +103,7 @@ impl Planner<'_> {
             for to in index.seats[range].iter().filter(|to| *to != from) {
                 let taker = index.place(to);
                 let sensible = giver.load.saturating_sub(load) >= taker.load + load;
-                let needed = band.calls_for(giver.load, band, taker.load);
+                let needed = band.calls_for(giver.load, band, taker.load, true);
                 if !(sensible && needed && taker.takes) {
                     continue;
                 }
@@ -126,7 +132,10 @@ impl Planner<'_> {
             };
             if bands.iter().any(out) {
                 self.index.list();
-                self.even_out(bands);
+                self.budget.set(BUDGET);
+                if !self.even_out(bands.clone(), true) {
+                    self.even_out(bands, false);
+                }
             }
         }
     }
@@ -145,7 +154,9 @@ impl Planner<'_> {
         members.iter().map(band).collect()
     }
 
-    fn even_out(&mut self, mut bands: Vec<(Slot, Band)>) {
+    /// Plans moves within a cell; whether there are any. `both`: see [`Band::calls_for`].
+    fn even_out(&mut self, mut bands: Vec<(Slot, Band)>, both: bool) -> bool {
+        let mut any = false;
         let mut fruitless: BTreeSet<(Slot, Slot)> = BTreeSet::new();
         let mut exhausted: BTreeSet<Slot> = BTreeSet::new();
         let most = self.index.settings.snapshots_max;
@@ -158,18 +169,19 @@ impl Planner<'_> {
                 let place = self.index.place(slot);
                 place.takes && place.receiving < most && !exhausted.contains(&slot)
             };
-            let Some(to) = bands.iter().find(|(slot, _)| ready(*slot)).copied() else { return };
+            let Some(to) = bands.iter().find(|(slot, _)| ready(*slot)).copied() else { return any };
             let givers: Vec<(Slot, Band)> = bands.iter().rev().copied().collect();
             let moved = givers.into_iter().any(|from| {
                 if fruitless.contains(&(from.0, to.0)) {
                     return false;
                 }
-                let moved = self.move_copy(from, to);
+                let moved = self.move_copy(from, to, both);
                 if !moved {
                     fruitless.insert((from.0, to.0));
                 }
                 moved
             });
+            any |= moved;
             if !moved {
                 exhausted.insert(to.0);
             }
@@ -177,13 +189,21 @@ impl Planner<'_> {
     }
 
     /// Plans to move one copy between two nodes, if that is worth it.
-    fn move_copy(&mut self, (from, own): (Slot, Band), (to, other): (Slot, Band)) -> bool {
+    fn move_copy(
+        &mut self,
+        (from, own): (Slot, Band),
+        (to, other): (Slot, Band),
+        both: bool,
+    ) -> bool {
         let (giver, taker) = (self.index.place(from), self.index.place(to));
-        if from == to || !own.calls_for(giver.bytes, other, taker.bytes) {
+        if from == to || !own.calls_for(giver.bytes, other, taker.bytes, both) {
             return false;
         }
         let need = giver.bytes.saturating_sub(own.even);
-        let need = need.min(other.even.saturating_sub(taker.bytes));
+        let need = match both {
+            true => need.min(other.even.saturating_sub(taker.bytes)),
+            false => giver.bytes.saturating_sub(taker.bytes) / 2,
+        };
         let Some(range) = self.best_copy(from, to, need) else { return false };
         let percent = |bytes: u64, band: Band| part(u128::from(bytes), 100, u128::from(band.even));
         let (a, b) = (percent(giver.bytes, own), percent(taker.bytes, other));
@@ -197,7 +217,7 @@ impl Planner<'_> {
         let (giver, taker) = (index.place(from), index.place(to));
         let mut best = None;
         let mut seen = 0;
-        for range in giver.ranges.iter().map(|range| *range as usize) {
+        for range in self.in_turn(&giver.ranges) {
             let weight = weight(&index.view.ranges[range]);
             let sensible = giver.fill_with(giver.bytes.saturating_sub(weight))
                 >= taker.fill_with(taker.bytes + weight);
@@ -214,6 +234,18 @@ impl Planner<'_> {
             }
         }
         best.map(|(_, range)| range)
+    }
+
+    /// These ranges, as far as the budget goes; where they are many, from another one on each time.
+    fn in_turn<'b>(&'b self, ranges: &'b [u32]) -> impl Iterator<Item = usize> + 'b {
+        let turn = usize::try_from(self.index.now / 1_000_000 * 7_919).unwrap_or(0);
+        let first = if ranges.len() * 16 > BUDGET { turn % ranges.len() } else { 0 };
+        let (behind, ahead) = ranges.split_at(first);
+        let all = ahead.iter().chain(behind).map(|range| *range as usize);
+        all.take_while(|_| {
+            self.budget.set(self.budget.get().saturating_sub(1));
+            self.budget.get() > 0
+        })
     }
 
     /// Whole ranges go from full cells to emptier ones. The first change brings most of a range's copies

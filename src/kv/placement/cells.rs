@@ -18,15 +18,18 @@ use meridian_base::NodeId;
 
 use super::view::Node;
 
-/// Most nodes of a cell. Half of it halves the heartbeats of large clusters, and the nodes that take
-/// over from a dead one.
+/// Most nodes of a cell, unless set otherwise.
 pub const CELL_MAX: usize = 16;
 /// A cell with fewer nodes joins another.
 pub const CELL_MIN: usize = 5;
 
 /// The cells as they should be: those of the nodes that have to be put into another, or a first one.
 /// `stays` says whether a node counts: neither leaves nor is dead.
-pub fn regroup(nodes: &[Node], stays: impl Fn(&Node) -> bool) -> Vec<(NodeId, u32)> {
+pub fn regroup(
+    nodes: &[Node],
+    cell_max: usize,
+    stays: impl Fn(&Node) -> bool,
+) -> Vec<(NodeId, u32)> {
     let mut cells: BTreeMap<u32, Vec<&Node>> = BTreeMap::new();
     let (mut new, mut moved) = (Vec::new(), BTreeMap::new());
     for node in nodes.iter().filter(|node| stays(node)) {
@@ -45,16 +48,16 @@ pub fn regroup(nodes: &[Node], stays: impl Fn(&Node) -> bool) -> Vec<(NodeId, u3
         let members = cells.entry(cell).or_default();
         members.push(node);
         moved.insert(node.id, cell);
-        if members.len() > CELL_MAX {
+        if members.len() > cell_max {
             halve(&mut cells, cell, &mut moved);
         }
     }
-    let full = cells.iter().find(|(_, members)| members.len() > CELL_MAX);
+    let full = cells.iter().find(|(_, members)| members.len() > cell_max);
     if let Some((cell, _)) = full {
         let cell = *cell;
         halve(&mut cells, cell, &mut moved);
     }
-    join(&mut cells, &mut moved);
+    join(&mut cells, cell_max, &mut moved);
     let before = |id: &NodeId| nodes.iter().find(|node| node.id == *id).and_then(|node| node.cell);
     moved.into_iter().filter(|(id, cell)| before(id) != Some(*cell)).collect()
 }
@@ -74,7 +77,7 @@ fn halve(cells: &mut BTreeMap<u32, Vec<&Node>>, cell: u32, moved: &mut BTreeMap<
 }
 
 /// The smallest cell, if it is too small, joins the smallest other.
-fn join(cells: &mut BTreeMap<u32, Vec<&Node>>, moved: &mut BTreeMap<NodeId, u32>) {
+fn join(cells: &mut BTreeMap<u32, Vec<&Node>>, cell_max: usize, moved: &mut BTreeMap<NodeId, u32>) {
     let mut sizes: Vec<(usize, u32)> =
         cells.iter().map(|(cell, members)| (members.len(), *cell)).collect();
     sizes.sort_unstable();
@@ -84,7 +87,7 @@ fn join(cells: &mut BTreeMap<u32, Vec<&Node>>, moved: &mut BTreeMap<NodeId, u32>
         let members = cells.remove(&small).unwrap_or_default();
         moved.extend(members.iter().map(|node| (node.id, into)));
         cells.entry(into).or_default().extend(members);
-        if cells[&into].len() > CELL_MAX {
+        if cells[&into].len() > cell_max {
             halve(cells, into, moved);
         }
     }

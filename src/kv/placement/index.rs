@@ -130,7 +130,10 @@ impl<'a> Index<'a> {
     }
 
     fn add_nodes(&mut self) {
-        self.regrouped = cells::regroup(&self.view.nodes, |node| self.stays(node));
+        self.regrouped = {
+            let stays = |node: &Node| self.stays(node);
+            cells::regroup(&self.view.nodes, self.settings.cell_max, stays)
+        };
         let moved: BTreeMap<NodeId, u32> = self.regrouped.iter().copied().collect();
         let mut numbers: BTreeMap<u32, u16> = BTreeMap::new();
         let sized = self.view.nodes.iter().all(|node| node.capacity > 0);

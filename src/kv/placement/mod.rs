@@ -71,6 +71,7 @@ mod shape;
 mod tests;
 mod view;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use meridian_base::{NodeId, RangeId};
@@ -207,6 +208,8 @@ struct Planner<'a> {
     takers: usize,
     /// By zone and copies: whether another node would make them share less.
     spreadable: BTreeMap<(u16, Seats), bool>,
+    /// Ranges that may still be looked at for evenness.
+    budget: Cell<usize>,
 }
 
 /// Plans. See the module's documentation.
@@ -215,7 +218,8 @@ pub fn plan(view: &View, settings: &Settings, now: u64) -> Plan {
     let takers = index.places.iter().filter(|place| place.takes).count();
     let cells = index.regrouped.clone();
     let plan = Plan { cells, ..Plan::default() };
-    let mut planner = Planner { index, plan, takers, spreadable: BTreeMap::new() };
+    let mut planner =
+        Planner { index, plan, takers, spreadable: BTreeMap::new(), budget: Cell::new(0) };
     let troubled = planner.ranges();
     planner.balance_leases();
     // What is put right moves bytes anyway: they are evened out afterwards. Troubles that nobody can help

@@ -140,6 +140,10 @@ pub struct Settings {
     pub snapshots_max: u32,
     /// Leases that a node gives up for balance in one plan.
     pub lease_moves_max: u32,
+    /// Nodes of a cell ([`super::cells`]). Half of them halves the heartbeats of large clusters, and the
+    /// nodes that take over from a dead one. Where nobody keeps cells between plans, they must be off:
+    /// `usize::MAX`.
+    pub cell_max: usize,
     /// A node whose disk is fuller than this, in thousandths, gets no copy.
     pub full: u64,
 }
@@ -156,6 +160,7 @@ impl Default for Settings {
             hysteresis: 50,
             snapshots_max: 2,
             lease_moves_max: 8,
+            cell_max: super::cells::CELL_MAX,
             full: 920,
         }
     }

@@ -222,12 +222,12 @@ fn cells_split_when_they_have_doubled_and_keep_their_zones() {
     for id in 1..=100u64 {
         let zone = ["zone=a", "zone=b", "zone=c"][(id % 3) as usize];
         nodes.push(Node { cell: None, ..node(id, zone) });
-        let changes = cells::regroup(&nodes, |_| true);
+        let changes = cells::regroup(&nodes, cells::CELL_MAX, |_| true);
         for (id, cell) in changes {
             let node = nodes.iter_mut().find(|node| node.id == id).expect("a node");
             node.cell = Some(cell);
         }
-        assert!(cells::regroup(&nodes, |_| true).is_empty(), "nobody moves twice");
+        assert!(cells::regroup(&nodes, cells::CELL_MAX, |_| true).is_empty(), "nobody moves twice");
     }
     let mut cells: BTreeMap<u32, BTreeMap<String, usize>> = BTreeMap::new();
     for node in &nodes {
@@ -240,6 +240,17 @@ fn cells_split_when_they_have_doubled_and_keep_their_zones() {
         assert!(zones.len() == 3 && zones.values().all(|n| *n * 5 >= size), "{cells:?}");
     }
     let few = |node: &Node| node.id.0.is_multiple_of(10);
-    let joined = cells::regroup(&nodes, few);
+    let joined = cells::regroup(&nodes, cells::CELL_MAX, few);
     assert!(!joined.is_empty(), "cells that have shrunk join");
+}
+
+#[test]
+fn zones_of_different_sizes_are_even_within() {
+    let place = |id: u64| node(id, ["zone=a", "zone=b", "zone=c", "zone=c"][(id - 1) as usize]);
+    let mut view = cluster((1..=3).map(place).collect(), 90, 3);
+    view.nodes.push(place(4));
+    settle(&mut view, &Settings::default(), 0);
+    let copies = [1, 2, 3, 4].map(|id| copies_on(&view, id));
+    assert_eq!(copies[..2], [90, 90], "one copy in each zone");
+    assert!((41..=49).contains(&copies[3]), "{copies:?}");
 }

@@ -56,7 +56,7 @@ pub enum LogEntry {
     /// Markers go.
     Collect(Collect),
     /// The range becomes two.
-    Split(Split),
+    Split(Box<Split>),
 }
 
 impl LogEntry {
@@ -118,7 +118,7 @@ impl LogEntry {
                 }
                 Ok(LogEntry::Collect(Collect { ts, markers }))
             }
-            SPLIT => Ok(LogEntry::Split(Split::take(&mut cursor)?)),
+            SPLIT => Ok(LogEntry::Split(Box::new(Split::take(&mut cursor)?))),
             _ => Err(CommandError),
         }
     }

@@ -79,7 +79,6 @@ impl PrepareRequest {
 }
 
 /// The answer to a prepare that isn't refused.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrepareAnswer {
     /// To be proposed; the range is prepared when it has been applied.

@@ -21,6 +21,7 @@
 
 mod events;
 mod invariants;
+pub mod scale;
 
 #[cfg(test)]
 mod tests;

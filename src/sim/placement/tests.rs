@@ -85,3 +85,12 @@ fn every_placement_invariant_notices_its_bug() {
         assert!(caught.is_some(), "{bug:?} went past {invariant}; noticed by {others:?}");
     }
 }
+
+#[test]
+fn a_node_has_few_partners_however_many_there_are() {
+    let (most, small) = super::scale::messages(16, 20);
+    assert!(most <= 15 && small > 0.0);
+    let (most, large) = super::scale::messages(100, 20);
+    assert!(most <= 15, "{most} partners");
+    assert!(large <= small * 1.02, "{small} messages a second with 16 nodes, {large} with 100");
+}
