@@ -198,7 +198,9 @@ impl Txn {
         self.check_kept(before, Timestamp(locked.version))?;
         let first = before.is_none();
         if !locked.reentrant || first {
-            self.state.note_lock(&key, strength, modes(locked.before));
+            // What isn't known here was granted to a request whose answer was lost.
+            let before = if first { 0 } else { modes(locked.before) };
+            self.state.note_lock(&key, strength, before);
         }
         self.read_of(&key, (strength, first), locked)
     }
