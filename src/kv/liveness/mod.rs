@@ -241,7 +241,9 @@ impl Liveness {
         let asks = !self.log_stalled && until > now.hlc;
         let until = if asks { until } else { Timestamp::MIN };
         let views = self.durable.epochs.iter().map(|(node, epoch)| {
-            let supported = self.supported(*node);
+            // Until a withdrawal is on disk this node does not vote for others: a candidate that hears of it
+            // sooner asks in vain, and loses the time of a round.
+            let supported = *node == self.me || self.promises(*node, *epoch);
             (*node, View { epoch: *epoch, supported })
         });
         let (epoch, views) = (self.epoch_towards(peer), views.collect());
