@@ -44,6 +44,7 @@ mod remote;
 mod replicas;
 mod scan;
 mod sessions;
+mod sizes;
 mod snapshots;
 mod split;
 mod stats;

@@ -428,15 +428,15 @@ async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
     }
 }
 
-pub(crate) async fn total(store: &Arc<Store>) -> i64 {
+pub(crate) async fn total(store: &Arc<Store>) -> Result<i64, KvError> {
     let isolation = Isolation::RepeatableRead;
     let mut txn = store.begin(TxnOptions { isolation, ..TxnOptions::default() });
     let mut total = 0;
     for n in 0..ACCOUNTS {
-        let row = txn.get(&account(n)).await.unwrap().expect("all accounts exist");
+        let row = txn.get(&account(n)).await?.expect("all accounts exist");
         total += String::from_utf8(row.to_vec()).unwrap().parse::<i64>().unwrap();
     }
-    total
+    Ok(total)
 }
 
 /// One client's transfers, some of which fail in a way that is expected; how many have not.
@@ -470,7 +470,10 @@ pub(crate) async fn transfers(
             Ok(()) => committed += 1,
             Err(error) => assert!(expected(&error), "{isolation:?}: {error:?}"),
         }
-        assert_eq!(total(store).await, 100 * i64::try_from(ACCOUNTS).unwrap());
+        match total(store).await {
+            Ok(sum) => assert_eq!(sum, 100 * i64::try_from(ACCOUNTS).unwrap()),
+            Err(error) => assert!(expected(&error), "{error:?}"),
+        }
     }
     committed
 }

@@ -35,6 +35,7 @@ use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 use crate::read::ReadPath;
 use crate::replicas::{Ground, Replica, Replicas};
+use crate::sizes::run_splitter;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -158,7 +159,8 @@ impl Store {
         core.first().set_replicates(is_replica);
         let housekeeping =
             run_housekeeping(Arc::clone(&core), Arc::clone(&proposer), Arc::clone(&stop));
-        let tasks = Mutex::new(vec![tokio::spawn(housekeeping)]);
+        let splitting = stopped(run_splitter(Arc::clone(&core)), Arc::clone(&stop));
+        let tasks = Mutex::new(vec![tokio::spawn(housekeeping), tokio::spawn(splitting)]);
         Arc::new(Store { core, proposer, stop, tasks, replicas, among })
     }
 
@@ -397,13 +399,13 @@ impl Store {
         for replica in self.replicas.all() {
             replica.range.pipeline.drain().await;
         }
-        // Each of the tasks takes one.
-        self.stop.notify_waiters();
-        self.stop.notify_one();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.into_iter().chain(batchers) {
-            // A task that panicked has logged it; shutting down goes on.
-            let _ = task.await;
+        for mut task in tasks.into_iter().chain(batchers) {
+            // A task that panicked has logged it; shutting down goes on. One that was busy is told again.
+            self.stop.notify_waiters();
+            while tokio::time::timeout(STOP_AGAIN, &mut task).await.is_err() {
+                self.stop.notify_waiters();
+            }
         }
         if let Some(among) = &self.among {
             among.switchboard.unplug();
@@ -423,6 +425,8 @@ const REST: Duration = Duration::from_secs(2);
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
 
+/// How often a task that is busy is told to stop.
+const STOP_AGAIN: Duration = Duration::from_millis(20);
 /// How long opening may take: redo of the log included.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -462,7 +466,7 @@ fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let holds = Arc::clone(&applier.holds);
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
     core.lead(&range, 1, None)?;
-    Ok((core, (Replica { range, holds, group: None, begun: None }, proposer), Ground::Memory))
+    Ok((core, (Replica::new(range, holds, None), proposer), Ground::Memory))
 }
 
 /// The node of a database without others.
@@ -515,7 +519,7 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let dir = Arc::new(lock);
     let ground =
         Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
-    let replica = Replica { range, holds, group: Some(group.clone()), begun: None };
+    let replica = Replica::new(range, holds, Some(group.clone()));
     Ok((core, (replica, Arc::new(Logged { raft, group, log, _dir: dir })), ground))
 }
 
@@ -532,6 +536,14 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
     core.advance_gc();
     let proposer = Arc::clone(proposer);
     blocking(move || proposer.checkpoint()).await
+}
+
+/// Runs until `stop`.
+async fn stopped(what: impl Future<Output = ()>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = stop.notified() => {}
+        () = what => {}
+    }
 }
 
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
