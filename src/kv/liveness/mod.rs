@@ -408,8 +408,13 @@ impl Liveness {
     }
 
     /// Whether, by what it last said, a peer no longer supports the incarnation of a node that it
-    /// (or this node) supported with this epoch. A hint: the peer itself decides when it votes.
+    /// (or this node) supported with this epoch. A hint: the peer itself decides when it votes. Nobody
+    /// withdraws from itself: a dead leader that counted among those that gave it up would call candidates
+    /// before the living can vote for them.
     pub fn has_withdrawn(&self, peer: NodeId, from: NodeId, epoch: u64) -> bool {
+        if peer == from {
+            return false;
+        }
         let view = self.views.get(&peer).and_then(|views| views.get(&from));
         view.is_none_or(|v| !v.supported || v.epoch >> WITHDRAWAL_BITS > epoch >> WITHDRAWAL_BITS)
             && self.views.contains_key(&peer)

@@ -65,6 +65,7 @@ fn support_is_given_withdrawn_and_given_anew() {
     assert!(matches!(sent(&effects)[1], Message::Heartbeat { .. }), "told at once: {effects:?}");
     assert!(!v.promises(NodeId(1), 1 << 20));
 
+    assert!(!v.has_withdrawn(NodeId(1), NodeId(1), 1 << 20), "nobody withdraws from itself");
     let effects = receive(&mut v, at(730), heartbeat(1 << 20, at(730), 600));
     let told = Message::Ack { epoch: (1 << 20) + 1, until: Timestamp::MIN, echo: at(730).mono };
     assert_eq!(sent(&effects), [told], "the old epoch is over for good");
