@@ -505,8 +505,11 @@ pub(crate) fn open_dir(
 fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
     let Parts { core, log, engine, lock, interval, .. } =
         open_dir(config, dir, ALONE, own_clock())?;
-    let raft_config =
-        NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
+    let raft_config = NodeRaftConfig {
+        checkpoint_interval: interval,
+        sync_when_idle: true,
+        ..NodeRaftConfig::new(ALONE.0)
+    };
     let range = Arc::clone(core.first());
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
     let holds = Arc::clone(&applier.holds);
