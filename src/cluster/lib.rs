@@ -86,6 +86,8 @@ mod parts_member_tests;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
+mod placing_tests;
+#[cfg(test)]
 mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,12 @@ impl Store {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
     }
 
+    /// What is to be done so that copies and leases are where they should be, as this node sees it: range,
+    /// action, from node, to node, reason.
+    pub fn rebalance_plan(&self) -> Vec<[String; 5]> {
+        self.among.as_ref().map_or_else(Vec::new, |among| among.register.rebalance_plan())
+    }
+
     /// This node.
     pub fn node(&self) -> NodeId {
         self.core.node
