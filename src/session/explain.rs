@@ -11,7 +11,7 @@ use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
 use crate::Fault;
 use crate::client::{Client, ResultColumn};
-use crate::extended::with_formats;
+use crate::extended::{Params, with_formats};
 use crate::output;
 use crate::run::lock_mode;
 use crate::session::Session;
@@ -99,14 +99,15 @@ impl Session {
         let options = read_options(given)?;
         let view = self.view();
         let started = Instant::now();
+        let mut params = Params::new();
         let plan = match &statement.statement {
             Statement::Query(query) => {
                 Arc::new(self.bind_query(view, &outer.text, query, &[], false)?)
             }
-            Statement::Execute { name, .. } => {
-                let target = self.statements.get(&name.value).cloned();
-                let target = target.ok_or_else(|| crate::extended::no_statement(&name.value))?;
-                self.plan(&target)?
+            Statement::Execute { name, args } => {
+                let (plan, given) = self.executed(outer, name, args)?;
+                params = given;
+                plan
             }
             Statement::Declare(declare) => {
                 Arc::new(self.bind_query(view, &outer.text, &declare.query, &[], false)?)
@@ -128,7 +129,7 @@ impl Session {
             }
             loop {
                 self.begin_statement();
-                let ctx = self.statement_context(&plan, &[]);
+                let ctx = self.statement_context(&plan, &params);
                 let mut cursor = match Cursor::open(&plan.prepared, ctx) {
                     Ok(cursor) => cursor,
                     Err(ExecError::StatementRetry) => continue,

@@ -36,6 +36,11 @@ const NODES: u8 = 0x04;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long handing a lease over may take.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long transactions may take to end before their locks are lost with the lease: longer than those of
+/// busy applications, shorter than anybody waits for a restart.
+const GUESTS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a founder may take to write its own row.
+const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a survey waits for rows.
 const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
@@ -183,7 +188,8 @@ impl Register {
 
     /// Reads all rows.
     async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
-        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let options = TxnOptions { system: true, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
         let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
         let mut rows = Vec::new();
@@ -192,9 +198,26 @@ impl Register {
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
     }
 
+    /// Reads all rows, when this node's is among them: a founder takes requests before it has written it, and
+    /// who comes then would never hear of the founder.
+    async fn read_with_own(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+        let since = Instant::now();
+        loop {
+            let known = self.read().await?;
+            if known.contains_key(&self.core.node) {
+                return Ok(known);
+            }
+            if since.elapsed() > OWN_ROW_LIMIT {
+                return Err("this node is not among those of the cluster".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Reads the directory of ranges.
     async fn read_ranges(&self) -> Result<(), KvError> {
-        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let options = TxnOptions { system: true, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let mut scan = txn.scan(directory::rows_span(), false).await?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await? {}
@@ -206,7 +229,7 @@ impl Register {
     /// Takes a new node in.
     pub(crate) async fn admit(&self, request: &JoinRequest) -> Result<JoinReply, String> {
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let known = self.read().await?;
+        let known = self.read_with_own().await?;
         if let Some(row) = known.values().find(|row| row.address == request.address) {
             return Err(format!(
                 "node {} is at {} already; start it with its own data directory, or decommission it \
@@ -490,8 +513,14 @@ impl Register {
     pub(crate) async fn hand_over(&self) {
         let led = self.replicas.all().into_iter();
         let led = led.filter(|replica| replica.range.lease.here(&self.core.hlc).is_some());
-        let groups = led.filter_map(|replica| replica.group.clone());
-        let moving = groups.map(|group| self.hand_one_over(group));
+        let groups: Vec<RaftGroup> = led.filter_map(|replica| replica.group.clone()).collect();
+        if groups.is_empty() {
+            return;
+        }
+        if self.cluster.live().len() > 1 {
+            self.cluster.finish_guests(GUESTS_LIMIT).await;
+        }
+        let moving = groups.into_iter().map(|group| self.hand_one_over(group));
         futures::future::join_all(moving).await;
     }
 

@@ -188,6 +188,7 @@ impl Txn {
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         loop {
+            self.check_not_refused()?;
             self.reach_all_nodes().await?;
             let mut this = Try::new(id, self.core.hlc.now());
             this.deadline = this.deadline.min(self.tables_locked_until()?);
@@ -252,6 +253,10 @@ impl Txn {
         if lost && !changes.runs.is_empty() {
             // Their keys were claimed under a lease that is over.
             return Err(KvError::CONCURRENT_UPDATE.into());
+        }
+        if lost {
+            // As long as the commit is on its way nobody else may get them.
+            self.lock_writes_again(&changes.writes)?;
         }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };

@@ -15,6 +15,7 @@ mod regain;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meridian_base::NodeId;
@@ -45,6 +46,8 @@ pub struct TxnOptions {
     pub backend: u32,
     /// The session's database, to which its advisory locks belong.
     pub database: u32,
+    /// It reads what a node must know before it may do anything else: the catalog.
+    pub system: bool,
 }
 
 /// The answer to a request for a row lock.
@@ -110,6 +113,9 @@ pub struct Txn {
     /// The other nodes that may know row locks of this transaction.
     pub(crate) lodgings: SmallVec<[NodeId; 1]>,
     read_only: bool,
+    pub(crate) system: bool,
+    /// How often this node had been refused when the transaction began.
+    pub(crate) refused: u64,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
     /// The nodes on which strong table locks were taken, each with the epoch in which it supported this one
@@ -133,6 +139,8 @@ impl Txn {
             locks_lost: false,
             lodgings: SmallVec::new(),
             read_only: options.read_only,
+            system: options.system,
+            refused: core.refused.load(Ordering::Relaxed),
             limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             backing: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Which statement it is, and the utility statements.
 
-use sqlparser::ast::ObjectName;
+use sqlparser::ast::{Expr, Ident, ObjectName};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
@@ -113,6 +113,12 @@ impl Meridian {
     }
 
     fn execute(&self, p: &mut Parser) -> Parse<Statement> {
+        let (name, args) = self.execute_call(p)?;
+        Ok(Statement::Execute { name, args })
+    }
+
+    /// `EXECUTE name [(arguments)]`
+    pub(crate) fn execute_call(&self, p: &mut Parser) -> Parse<(Ident, Vec<Expr>)> {
         p.advance_token();
         let name = p.parse_identifier()?;
         let mut args = Vec::new();
@@ -120,7 +126,7 @@ impl Meridian {
             args = self.expr_list(p)?;
             p.expect_token(&Token::RParen)?;
         }
-        Ok(Statement::Execute { name, args })
+        Ok((name, args))
     }
 
     fn declare(&self, p: &mut Parser, tokens: &[Lexed]) -> Parse<Statement> {
