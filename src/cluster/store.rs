@@ -175,6 +175,16 @@ impl Store {
         Txn::begin(Arc::clone(&self.core), options)
     }
 
+    /// Begins a transaction that reads what was there at `ts`, and writes nothing. [`KvError::SnapshotTooOld`]
+    /// when that may be gone: [`StoreConfig::gc_ttl`]. What is to come can't be read: `ts` is at most now.
+    pub fn begin_as_of(
+        self: &Arc<Self>,
+        options: TxnOptions,
+        ts: Timestamp,
+    ) -> Result<Txn, KvError> {
+        Txn::begin_as_of(&self.core, options, ts)
+    }
+
     /// A timestamp above all that were given out.
     pub fn now(&self) -> Timestamp {
         self.core.hlc.now()
