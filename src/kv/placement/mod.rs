@@ -29,8 +29,8 @@
 //! be right after each of them on a node that has just become the one that plans.
 //!
 //! # For the shell
-//! One task plans: on the node that has the lease of the first range, every ten seconds and when a node
-//! comes or goes. It needs
+//! It is a pure function of what every node can read, so every node plans for all and carries out what
+//! concerns the ranges that it leads (`src/cluster/member/placing.rs`). It needs
 //!
 //! | field | from where |
 //! |---|---|
@@ -40,10 +40,10 @@
 //! | [`Range::id`], `span`, `split_at`, `pinned` | the range's descriptor |
 //! | [`Range::voters`], `learners` | `RaftGroup::members` of its leaseholder; a joint configuration is one under way: put it into `running` |
 //! | [`Range::bytes`], `load`, `keys` | reported by its leaseholder: sizes from the engine, [`Meter`] |
-//! | [`View::running`] | changes sent to leaseholders and not yet answered; after a restart of the planner those that reports show to be joint or with learners, for a minute |
+//! | [`View::running`] | changes begun and not ended; a range that is joint has no voters in the view |
 //! | [`Settings`] | the catalog, see [`settings`] |
 //!
-//! and carries out, by a call to the range's leaseholder:
+//! and carries out, as the range's leaseholder:
 //!
 //! | action | call |
 //! |---|---|
