@@ -349,15 +349,16 @@ impl Store {
     /// Ends as a crash does: nothing more is sent, written or answered.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.into_iter().chain(self.replicas.end()) {
-            task.abort();
-            let _ = task.await;
-        }
+        // Others must not hear how the tasks end.
         if let Some(among) = &self.among {
             among.switchboard.unplug();
             among.rpc.shutdown();
             among.liveness.shutdown();
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks.into_iter().chain(self.replicas.end()) {
+            task.abort();
+            let _ = task.await;
         }
         self.proposer.abort();
     }
