@@ -65,7 +65,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
-pub use txn::{Locked, Txn, TxnOptions};
+pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]
 mod advisory_tests;
@@ -85,6 +85,8 @@ mod member_tests;
 mod parts_member_tests;
 #[cfg(test)]
 mod parts_tests;
+#[cfg(test)]
+mod placing_tests;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]

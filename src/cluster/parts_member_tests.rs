@@ -127,9 +127,14 @@ async fn transfers_go_on_while_ranges_split() {
         (0..2).map(|client| {
             let store = Arc::clone(node.store());
             tokio::spawn(async move {
-                // The right half is led anew: locks there are lost.
-                let expected = |error: &KvError| {
-                    matches!(error, KvError::Deadlock { .. } | KvError::Retry { .. })
+                // The right half is led anew: locks there are lost. On a busy machine that takes long.
+                let expected = |error: &KvError| match error {
+                    KvError::Deadlock { .. } | KvError::Retry { .. } => true,
+                    KvError::Unavailable { reason } => {
+                        tracing::warn!(%reason, "a half without a leader");
+                        true
+                    }
+                    _ => false,
                 };
                 transfers(&store, client, 25, expected).await
             })

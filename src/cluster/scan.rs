@@ -142,7 +142,7 @@ impl Pages {
         while let Some(rest) = self.rest.clone() {
             if core.ranges.is_single() {
                 let first = core.first();
-                if core.alone || (first.replicates() && first.applied() >= self.at.ts) {
+                if first.replicates() && first.applied() >= self.at.ts {
                     return Ok(self.here(core, rest, reverse));
                 }
             }
@@ -157,7 +157,6 @@ impl Pages {
                 partial: !self.at.whole,
             };
             match core.ask(&first, Op::Scan(page), &limits).await? {
-                Asked::Here if core.ranges.is_single() => return Ok(self.here(core, rest, reverse)),
                 Asked::Here => {
                     let (target, at) = (Target::Span(&part), (self.at.ts, self.at.whole));
                     if core.await_readable(&first, target, at).await? {

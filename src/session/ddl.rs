@@ -30,7 +30,7 @@ impl Session {
             return Err(PgError::internal("a definition without a text"));
         };
         let ddl = meridian_sql::ddl::bind(statement, &prepared.text, parsed.range.clone())?;
-        if self.block.read_only && !ddl.is_read_only() {
+        if self.block.as_of.is_some() || (self.block.read_only && !ddl.is_read_only()) {
             return Err(read_only(ddl.command()));
         }
         let in_block = self.block.is_explicit() || several;

@@ -69,7 +69,7 @@ impl Txn {
             if self.reads_here() {
                 return self.core.read.get(key, self.state.read_ts());
             }
-            if !self.core.ranges.is_single() {
+            if self.past || !self.core.ranges.is_single() {
                 return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
@@ -155,6 +155,9 @@ impl Txn {
     pub(crate) async fn await_snapshot(&mut self) -> Result<(), KvError> {
         if !self.core.ranges.is_single() {
             return self.asked_snapshot().await.map(drop);
+        }
+        if self.past {
+            return Ok(());
         }
         let (cluster, system) = (self.cluster()?, self.system);
         while matches!(self.snapshot, Snapshot::Away(None)) {

@@ -206,6 +206,10 @@ impl Txn {
                 Ok(ts) => return Ok(ts),
                 Err(CommitError::Refused(error)) => return Err(error),
                 Err(CommitError::Moved) => {}
+                Err(CommitError::Unknown(reason)) if self.core.alone => {
+                    tracing::error!(%reason, "what became of a commit is not known");
+                    return Err(KvError::Ambiguous);
+                }
                 Err(CommitError::Unknown(_)) => {
                     if let Some(ts) = self.settle(&changes, this).await? {
                         return Ok(ts);
@@ -260,14 +264,16 @@ impl Txn {
         }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
-        let origin = Origin { txn: id, sent, deadline, verify };
+        // A node alone has nobody to ask, keeps its locks, and begins to count anew at each start.
+        let named = !self.core.alone;
+        let origin = named.then_some(Origin { txn: id, sent, deadline, verify });
         let mut copy = Changes {
             writes: changes.writes.clone(),
             runs: changes.runs.clone(),
             unlocked: BTreeSet::new(),
             verify: Vec::new(),
         };
-        self.commit_here(range, &mut copy, Some(origin)).await
+        self.commit_here(range, &mut copy, origin).await
     }
 
     pub(super) fn end(&mut self) {

@@ -11,7 +11,9 @@
 mod commit;
 mod locks;
 mod over;
+mod past;
 mod regain;
+mod spread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use crate::snapshots::SnapshotSlot;
 pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::{advisory, is_weak};
 pub(crate) use regain::LockedIn;
+pub use spread::Spread;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +107,8 @@ pub struct Txn {
     /// Runs that the leaseholder, another node, has been sent, with their numbers there.
     pub(crate) sent: Vec<(Arc<Run>, u64)>,
     pub(crate) snapshot: Snapshot,
+    /// It reads at a time that was said.
+    pub(crate) past: bool,
     /// All nodes were asked for the snapshot.
     pub(crate) whole: bool,
     /// Under what row locks were taken last, in each range.
@@ -134,6 +139,7 @@ impl Txn {
         let mut txn = Txn {
             state: TxnState::new(owner, options.isolation, slot.ts()),
             snapshot: Snapshot::Here(slot),
+            past: false,
             whole: true,
             locked_in: SmallVec::new(),
             locks_lost: false,

@@ -6,6 +6,7 @@
 //! holds its table locks ([`publish`]).
 
 mod announce;
+mod past;
 mod storage;
 mod view;
 
@@ -22,6 +23,7 @@ use crate::context::Node;
 use crate::error::from_kv;
 
 pub use announce::{announce, reread};
+pub use past::same_form_then;
 pub use view::{SessionCatalog, SessionIdentity, quote_ident};
 
 /// Storage id of the system table of descriptors.

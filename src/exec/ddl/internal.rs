@@ -100,6 +100,7 @@ impl DdlContext<'_> {
         let next_column = binder.new_column_id().0;
         Ok(Query {
             fails: None,
+            as_of: None,
             given: Given::default(),
             rel: bound.rel,
             output: bound.columns,
@@ -163,6 +164,7 @@ impl DdlContext<'_> {
         let output = exprs.iter().map(|(c, _)| c.clone()).collect::<Vec<Column>>();
         Ok(Query {
             fails: None,
+            as_of: None,
             given: Given::default(),
             rel: Rel::Project { input: Box::new(scan), exprs },
             origins: vec![None; output.len()],

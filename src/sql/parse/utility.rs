@@ -28,6 +28,16 @@ impl Meridian {
         if let Some(statement) = self.transaction(p, &word)? {
             return Ok(statement);
         }
+        if word == "alter"
+            && let Some(statement) = self.split_at(p)?
+        {
+            return Ok(statement);
+        }
+        if word == "show"
+            && let Some(statement) = self.show_ranges(p)?
+        {
+            return Ok(statement);
+        }
         if let Some(ddl) = self.ddl(p)? {
             return Ok(Statement::Ddl(Box::new(ddl)));
         }
@@ -86,7 +96,7 @@ impl Meridian {
         let rest = tokens.iter().position(|t| t.token.span.start.column >= column);
         let rest = &tokens[rest.unwrap_or(tokens.len())..];
         let statement = self.statement(p, text, rest)?;
-        Ok(Box::new(Parsed { statement, range: byte_range(rest) }))
+        Ok(Box::new(Parsed { statement, range: byte_range(rest), as_of: self.as_of.take() }))
     }
 
     fn prepare(&self, p: &mut Parser, text: &str, tokens: &[Lexed]) -> Parse<Statement> {
@@ -164,6 +174,7 @@ impl Meridian {
             hold,
             query,
             range,
+            as_of: self.as_of.take(),
         }))
     }
 
