@@ -88,6 +88,8 @@ mod parts_tests;
 #[cfg(test)]
 mod past_tests;
 #[cfg(test)]
+mod placing_tests;
+#[cfg(test)]
 mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -96,6 +96,12 @@ impl Store {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
     }
 
+    /// What is to be done so that copies and leases are where they should be, as this node sees it: range,
+    /// action, from node, to node, reason.
+    pub fn rebalance_plan(&self) -> Vec<[String; 5]> {
+        self.among.as_ref().map_or_else(Vec::new, |among| among.register.rebalance_plan())
+    }
+
     /// This node.
     pub fn node(&self) -> NodeId {
         self.core.node
@@ -343,15 +349,16 @@ impl Store {
     /// Ends as a crash does: nothing more is sent, written or answered.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.into_iter().chain(self.replicas.end()) {
-            task.abort();
-            let _ = task.await;
-        }
+        // Others must not hear how the tasks end.
         if let Some(among) = &self.among {
             among.switchboard.unplug();
             among.rpc.shutdown();
             among.liveness.shutdown();
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks.into_iter().chain(self.replicas.end()) {
+            task.abort();
+            let _ = task.await;
         }
         self.proposer.abort();
     }
@@ -515,8 +522,11 @@ pub(crate) fn open_dir(
 fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
     let Parts { core, log, engine, lock, interval, .. } =
         open_dir(config, dir, ALONE, own_clock())?;
-    let raft_config =
-        NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
+    let raft_config = NodeRaftConfig {
+        checkpoint_interval: interval,
+        sync_when_idle: true,
+        ..NodeRaftConfig::new(ALONE.0)
+    };
     let range = Arc::clone(core.first());
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
     let holds = Arc::clone(&applier.holds);

@@ -4,8 +4,7 @@
 //! 04 ‖ node:u64be   →  address, where its clients connect, what it is to become
 //! ```
 //! Every node reads them from its own copy, or from the leaseholder if it has none. Each leaseholder sees
-//! to it that its range has copies on three nodes, if there are as many, and replaces those of nodes that
-//! leave or stay away.
+//! to it that the copies of its range, and its lease, come to where the plan wants them ([`Placing`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +12,15 @@ use std::time::Duration;
 
 use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Key, KvError, Span};
+use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
-use meridian_replication::{ChangeError, Members, RaftGroup};
+use meridian_replication::{ChangeError, RaftGroup};
 use meridian_rpc::Rpc;
 use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
+use super::placing::{self, Handover, Placing};
 use crate::apply::FIRST;
 use crate::core::Core;
 use crate::directory;
@@ -31,12 +32,10 @@ use crate::txn::{Txn, TxnOptions};
 
 /// First byte of a node's row.
 const NODES: u8 = 0x04;
-/// Copies of the range, if there are as many nodes.
-const REPLICAS: usize = 3;
-/// How long a node may be away before its copy is replaced.
-const AWAY_MAX: Duration = Duration::from_secs(300);
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long handing a lease over may take.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long transactions may take to end before their locks are lost with the lease: longer than those of
 /// busy applications, shorter than anybody waits for a restart.
 const GUESTS_LIMIT: Duration = Duration::from_secs(2);
@@ -141,6 +140,7 @@ pub(crate) struct Register {
     known: Mutex<BTreeMap<NodeId, NodeRow>>,
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
+    placing: Placing,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
 }
@@ -164,7 +164,19 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Register { core, cluster, replicas, liveness, rpc, name, known, away, followed })
+        let placing = Placing::new();
+        Arc::new(Register {
+            core,
+            cluster,
+            replicas,
+            liveness,
+            rpc,
+            name,
+            known,
+            away,
+            placing,
+            followed,
+        })
     }
 
     /// Writes a node's row.
@@ -310,13 +322,14 @@ impl Register {
         self.cluster.set_live(live.clone());
         self.notice_absence();
         self.protect_snapshots(&live);
-        for replica in self.replicas.all() {
-            if replica.range.lease.here(&self.core.hlc).is_some() {
-                let none = BTreeSet::new();
-                let counted = counted.get(&replica.range.id).unwrap_or(&none);
-                self.place_copies(&replica, &live, counted);
-                self.wake_absent(&replica, &live);
-            }
+        let mut led = self.replicas.all();
+        led.retain(|replica| replica.range.lease.here(&self.core.hlc).is_some());
+        self.plan(&led);
+        for replica in led {
+            let none = BTreeSet::new();
+            let counted = counted.get(&replica.range.id).unwrap_or(&none);
+            self.place_copies(&replica, &live, counted);
+            self.wake_absent(&replica, &live);
         }
         let writing = self.core.write_directory();
         // What can't be written now is written in a second.
@@ -373,14 +386,67 @@ impl Register {
         }
     }
 
-    /// Has one change of members made that brings the copies to where they should be.
+    /// Plans for all ranges, and begins what concerns those that this node leads.
+    fn plan(&self, led: &[Arc<Replica>]) {
+        let now = self.core.hlc.reading();
+        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let ids = led.iter().map(|replica| replica.range.id).collect();
+        let moves = self.placing.take_on(nodes, self.ranges(), &ids, now);
+        for Handover { range, to } in moves {
+            let replica = led.iter().find(|replica| replica.range.id == range);
+            let Some(group) = replica.and_then(|replica| replica.group.clone()) else { continue };
+            let Some(claim) = self.replicas.claim(range) else { continue };
+            tokio::spawn(async move {
+                if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+                    tracing::warn!(%error, %range, %to, "the lease could not be moved");
+                }
+                drop(claim);
+            });
+        }
+    }
+
+    /// All ranges, as the planner takes them: those that this node leads as they are, others as the
+    /// directory has them. What is being changed has no voters, and is left alone; nothing is merged.
+    fn ranges(&self) -> Vec<placement::Range> {
+        let core = &self.core;
+        let range = |(range, span): (Arc<crate::range::Range>, Span)| {
+            let led = range.lease.here(&core.hlc).is_some();
+            let replica = self.replicas.get(range.id).filter(|_| led);
+            let members = replica.and_then(|it| it.group.clone()).map(|group| group.members());
+            let leaseholder = if led { Some(core.node) } else { range.lease.leader() };
+            let id = range.id;
+            let pinned = true;
+            let known = placement::Range { id, span, leaseholder, pinned, ..Default::default() };
+            match members {
+                Some(members) if members.is_joint() => known,
+                Some(members) => placement::Range {
+                    voters: members.all_voters().into_iter().collect(),
+                    learners: members.learners.into_iter().collect(),
+                    ..known
+                },
+                None => placement::Range { voters: core.members_of(id).into(), ..known },
+            }
+        };
+        core.ranges.spans().into_iter().map(range).collect()
+    }
+
+    /// What is to be done for all ranges, and isn't being done here yet: rows of `SHOW REBALANCE PLAN`.
+    pub(crate) fn rebalance_plan(&self) -> Vec<[String; 5]> {
+        let now = self.core.hlc.reading();
+        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let actions = self.placing.plan(nodes, self.ranges(), now);
+        actions.iter().map(placement::Action::columns).collect()
+    }
+
+    /// Has the next step made that brings the copies to where they should be.
     fn place_copies(&self, replica: &Replica, live: &[NodeId], counted: &BTreeSet<NodeId>) {
         let Some(group) = replica.group.clone() else { return };
         let members = group.members();
         if members.voters.len() != 1 {
             return;
         }
-        let Some((voters, learners)) = self.next_members(&members, live, counted) else { return };
+        let next = self.placing.next_step(group.id(), &members, live, counted);
+        let Some((voters, learners)) = next else { return };
         let Some(claim) = self.replicas.claim(group.id()) else { return };
         let (cluster, of) = (Arc::clone(&self.cluster), self.core.describe(replica));
         let raft = self.replicas.raft().cloned();
@@ -407,42 +473,6 @@ impl Register {
             }
             drop(claim);
         });
-    }
-
-    /// The next step towards three copies on nodes that stay; `None` when there is nothing to do.
-    fn next_members(
-        &self,
-        members: &Members,
-        live: &[NodeId],
-        counted: &BTreeSet<NodeId>,
-    ) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
-        let voters: BTreeSet<NodeId> = members.all_voters();
-        let known = self.known.lock();
-        let away = self.away.lock();
-        let stays = |node: &NodeId| {
-            known.get(node).is_some_and(|row| !row.leaving)
-                && away.get(node).is_none_or(|since| since.elapsed() < AWAY_MAX)
-        };
-        let good: BTreeSet<NodeId> = voters.iter().copied().filter(stays).collect();
-        if !members.learners.is_empty() {
-            let dead = members.learners.iter().any(|node| !live.contains(node));
-            if dead {
-                return Some((voters.into_iter().collect(), Vec::new()));
-            }
-            // The lease must have been counting on them before they vote.
-            let ready = members.learners.is_subset(counted);
-            let all = good.union(&members.learners).copied().take(REPLICAS).collect();
-            return ready.then_some((all, Vec::new()));
-        }
-        let others = live.iter().copied().filter(|node| !voters.contains(node) && stays(node));
-        let wanted = REPLICAS.saturating_sub(good.len());
-        let learners: Vec<NodeId> = others.take(wanted).collect();
-        // Two voters are worse than one: each of them can stop everything.
-        let odd = good.len() + learners.len() >= REPLICAS || voters.len() > 1;
-        if !learners.is_empty() && odd {
-            return Some((voters.into_iter().collect(), learners));
-        }
-        None
     }
 
     /// Carries out what an operator asks.
@@ -499,7 +529,7 @@ impl Register {
         let me = self.core.node;
         let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
         let Some(heir) = heir else { return };
-        if let Err(error) = group.transfer_leader(heir, Duration::from_secs(2)).await {
+        if let Err(error) = group.transfer_leader(heir, HANDOVER_TIMEOUT).await {
             tracing::warn!(%error, range = %group.id(), "the lease could not be handed over");
         }
     }
