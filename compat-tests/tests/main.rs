@@ -7,6 +7,8 @@ mod cluster;
 mod drivers;
 mod durability;
 mod memory;
+mod past;
+mod ranges;
 mod sessions;
 mod sql;
 mod texts;

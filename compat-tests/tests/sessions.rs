@@ -184,3 +184,35 @@ async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result
     assert_eq!(client.query_one("SELECT 1", &[]).await?.get::<_, i32>(0), 1);
     Ok(())
 }
+
+/// SIGTERM: whoever is waiting, working or in a block hears why it ends.
+#[tokio::test]
+async fn a_shutdown_tells_the_sessions() -> Result<()> {
+    let mut server = Meridian::start(Options { insecure: true, ..Options::default() })?;
+    let connect = async || {
+        let url = server.url("postgres");
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        anyhow::Ok((client, tokio::spawn(connection)))
+    };
+    let (_idle, idle_end) = connect().await?;
+    let (in_block, block_end) = connect().await?;
+    in_block.batch_execute("BEGIN; CREATE TABLE gone (a int)").await?;
+    let (working, _end) = connect().await?;
+    let work = tokio::spawn(async move { working.query("SELECT pg_sleep(60)", &[]).await });
+    let (observer, _end) = connect().await?;
+    let asleep = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)' \
+                  AND pid <> pg_backend_pid()";
+    while observer.query(asleep, &[]).await?.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let ended = tokio::task::spawn_blocking(move || server.terminate());
+    let Err(error) = work.await? else { bail!("the statement went on") };
+    let Err(idle) = idle_end.await? else { bail!("the idle session heard nothing") };
+    let Err(block) = block_end.await? else { bail!("the block heard nothing") };
+    for error in [error, idle, block] {
+        let told = error.as_db_error().map(|e| (e.code(), e.severity(), e.message()));
+        let text = "terminating connection due to administrator command";
+        assert_eq!(told, Some((&SqlState::ADMIN_SHUTDOWN, "FATAL", text)), "{error:?}");
+    }
+    ended.await?
+}

@@ -169,18 +169,18 @@ pub fn push_value(out: &mut Vec<u8>, kind: KeyKind, value: &Datum) -> Result<()>
     Ok(())
 }
 
-fn corrupt() -> PgError {
+pub(crate) fn corrupt() -> PgError {
     PgError::internal("a key is shorter than its columns")
 }
 
-fn take<const N: usize>(key: &mut &[u8]) -> Result<[u8; N]> {
+pub(crate) fn take<const N: usize>(key: &mut &[u8]) -> Result<[u8; N]> {
     let (head, rest) = key.split_first_chunk::<N>().ok_or_else(corrupt)?;
     *key = rest;
     Ok(*head)
 }
 
 /// Takes an escaped column; the slice is the escaped text without the terminator.
-fn take_escaped<'a>(key: &mut &'a [u8]) -> Result<&'a [u8]> {
+pub(crate) fn take_escaped<'a>(key: &mut &'a [u8]) -> Result<&'a [u8]> {
     let all = *key;
     let mut from = 0;
     loop {
@@ -415,6 +415,23 @@ impl IndexCodec {
             out.extend_from_slice(value);
         }
         Ok(out)
+    }
+
+    /// Reads the `i`-th column of a key whose prefix and earlier columns were taken off. `None`: of this type
+    /// a key holds the order only.
+    pub fn take_column(&self, key: &mut &[u8], i: usize) -> Result<Option<Datum>> {
+        let column = &self.columns[i];
+        let before = *key;
+        self.skip_column(key, i)?;
+        let mut bytes = before[..before.len() - key.len()].to_vec();
+        if column.desc && !self.primary {
+            bytes.iter_mut().for_each(|b| *b = !*b);
+        }
+        let mut rest = &bytes[..];
+        if !self.primary && take::<1>(&mut rest)?[0] != VALUE {
+            return Ok(Some(Datum::Null));
+        }
+        crate::read_key::value(&mut rest, column.ty.oid)
     }
 
     /// Skips the `i`-th column of a key whose prefix and earlier columns were taken off.

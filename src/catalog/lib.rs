@@ -10,6 +10,7 @@ pub mod desc;
 pub mod key;
 mod number;
 pub mod overlay;
+mod read_key;
 pub mod row;
 pub mod search_path;
 pub mod snapshot;

@@ -439,6 +439,15 @@ pub fn array_of_row_type(row_type: Oid) -> Oid {
 }
 
 impl TableDesc {
+    /// Is this the index of a DEFERRABLE constraint?
+    pub fn is_deferrable(&self, index_id: u16) -> bool {
+        self.constraints.iter().any(|c| {
+            c.deferrable
+                && matches!(c.kind, ConstraintKind::PrimaryKey { index_id: id }
+                    | ConstraintKind::Unique { index_id: id } if id == index_id)
+        })
+    }
+
     /// The index with this id.
     pub fn index(&self, index_id: u16) -> Option<&IndexDesc> {
         self.indexes.iter().find(|i| i.index_id == index_id)

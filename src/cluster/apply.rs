@@ -11,7 +11,7 @@ use meridian_base::keys::{range_state_key, txn_span};
 use meridian_base::{RangeId, Span, Timestamp};
 use meridian_kv::api::{Bytes, Key};
 use meridian_kv::range::{Command, Descriptor, LogEntry};
-use meridian_replication::{Applier, Part, Publish};
+use meridian_replication::{Applier, Part, Publish, is_half_installed};
 use meridian_storage::engine::{Keyspace, Op, Reader, WriteBatch};
 use meridian_storage::{Load, StorageError, mvcc};
 use parking_lot::RwLock;
@@ -51,7 +51,11 @@ pub(crate) fn recovered_commit_ts(
 /// What a replica holds: the keys that its own log and its own engine speak of, whatever the directory has
 /// heard. `None`: nothing yet.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(RwLock<Option<Shape>>);
+pub(crate) struct Holds {
+    shape: RwLock<Option<Shape>>,
+    /// Bytes that the log has brought in this run.
+    written: AtomicU64,
+}
 
 impl Holds {
     /// What the engine has of a range.
@@ -63,21 +67,31 @@ impl Holds {
         let state = Span::prefix(&range_state_key(id, b""));
         let begun = |keyspace| engine.range(keyspace, &state, false).next().transpose();
         let begun = begun(Keyspace::Cur)?.is_some() || begun(Keyspace::Hist)?.is_some();
+        let going = is_half_installed(engine, id)?;
         // The first one needs none before it splits.
-        Ok((begun && id == FIRST).then(|| Shape::of(&Descriptor::first(id))))
+        Ok((begun && !going && id == FIRST).then(|| Shape::of(&Descriptor::first(id))))
     }
 
     pub(crate) fn get(&self) -> Option<Shape> {
-        self.0.read().clone()
+        self.shape.read().clone()
     }
 
     pub(crate) fn set(&self, shape: Option<Shape>) {
-        *self.0.write() = shape;
+        *self.shape.write() = shape;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shape.read().is_none()
+    }
+
+    /// Bytes that the log has brought in this run: how fast the range may have grown.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Is this form, or a later one, applied here?
     pub(crate) fn has_reached(&self, generation: u64) -> bool {
-        self.0.read().as_ref().is_some_and(|shape| shape.generation >= generation)
+        self.shape.read().as_ref().is_some_and(|shape| shape.generation >= generation)
     }
 }
 
@@ -157,6 +171,8 @@ impl EntryApplier {
     /// Turns entries into engine writes.
     fn decode(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Prepared, StorageError> {
         let mut prepared = Prepared { records: Vec::new(), newest: None, landed: Vec::new() };
+        let bytes: usize = entries.iter().map(Bytes::len).sum();
+        self.holds.written.fetch_add(bytes as u64, Ordering::Relaxed);
         for mut entry in entries {
             while !entry.is_empty() {
                 let entry = LogEntry::decode(&mut entry)
@@ -228,7 +244,7 @@ impl EntryApplier {
 
     /// Applies entries from start to end, without a log.
     pub(crate) fn apply(&self, entries: Vec<Bytes>) -> Result<(), StorageError> {
-        if self.holds.0.read().is_none() {
+        if self.holds.is_empty() {
             self.begin()?;
         }
         let mut batch = WriteBatch::default();
@@ -242,11 +258,12 @@ impl EntryApplier {
 
 impl Applier for EntryApplier {
     fn prepare_piece(&self, mut piece: Bytes, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
-        if self.holds.0.read().is_none() {
+        if self.holds.is_empty() {
             self.begin()?;
         }
         // What makes a commit of it (its timestamp) comes with the last piece.
         let core = Arc::clone(&self.core);
+        self.holds.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
         let kept = self.loads.keep(piece.len(), core.read.cache.room());
         let mut load = Load::default();
         let mut reach: Option<(Bytes, Bytes)> = None;
@@ -297,7 +314,7 @@ impl Applier for EntryApplier {
     }
 
     fn prepare(&self, entries: Vec<Bytes>, ops: &mut Vec<Op>) -> Result<Publish, StorageError> {
-        if self.holds.0.read().is_none() {
+        if self.holds.is_empty() {
             self.begin()?;
         }
         let prepared = self.decode(entries, ops)?;

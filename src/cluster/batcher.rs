@@ -42,6 +42,11 @@ async fn propose(
     proposer.propose(term, entry).await
 }
 
+/// A commit over several ranges is counted when it has been decided.
+fn is_commit(entry: &&LogEntry) -> bool {
+    matches!(entry, LogEntry::Commit(_))
+}
+
 /// What is needed of an entry to say later that it was lost.
 fn name_of(entry: &LogEntry) -> LogEntry {
     let no_writes = |marker: &Marker| Resolve { marker: marker.clone(), writes: Vec::new() };
@@ -92,7 +97,7 @@ pub(crate) async fn run_batcher(core: Arc<Core>, range: Arc<Range>, proposer: Ar
         let size = commands.iter().map(LogEntry::size).sum();
         let outcome = propose(&*proposer, term, commands, size).await;
         match outcome {
-            Ok(()) => core.stats.batch(names.iter().filter_map(LogEntry::ts).count(), size),
+            Ok(()) => core.stats.batch(names.iter().filter(is_commit).count(), size),
             Err(ProposeError::Refused(error)) => {
                 pipeline.abandon(&core, term, &names, &error.into());
             }

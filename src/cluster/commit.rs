@@ -158,7 +158,7 @@ pub(crate) struct NotTaken<'a> {
     /// Why.
     pub(crate) error: CommitError,
     /// The commit, if it lies elsewhere.
-    pub(crate) submission: Option<Submission<'a>>,
+    pub(crate) submission: Option<Box<Submission<'a>>>,
 }
 
 impl<E: Into<CommitError>> From<E> for NotTaken<'_> {
@@ -335,7 +335,8 @@ impl CommitPipeline {
                 return Err(reason.clone().into());
             }
             if ordered.sequencer.is_frozen() || !submission.request.is_within(&ordered.bounds) {
-                return Err(NotTaken { error: CommitError::Moved, submission: Some(submission) });
+                let submission = Some(Box::new(submission));
+                return Err(NotTaken { error: CommitError::Moved, submission });
             }
             let Submission { request, owner } = submission;
             let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {

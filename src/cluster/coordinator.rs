@@ -59,7 +59,7 @@ const OVERDUE: Duration = Duration::from_secs(5);
 /// How often records without a coordinator are looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Every how many looks markers are collected and finished.
+/// Every how many looks all that has waited for long is looked for, and markers are collected.
 const SWEEP: u32 = 50;
 
 /// Recoveries that are begun at a time.
@@ -276,12 +276,14 @@ fn look_at(core: &Arc<Core>, range: &Range, sweep: bool) {
     }
     let dead = records.into_iter().filter(|header| coordinators.is_dead(core, header));
     dead.take(RECOVERIES_MAX).for_each(|header| Coordinators::recover(core, header, None));
+    if !sweep {
+        return;
+    }
     let since = before(core.hlc.now(), OVERDUE);
     for (header, outcome) in range.pipeline.overdue(since).into_iter().take(RECOVERIES_MAX) {
         Coordinators::recover(core, header, outcome);
     }
-    // One after the other: each is an entry.
-    while sweep && range.pipeline.collect(core) {}
+    range.pipeline.collect(core);
 }
 
 /// Which message was sent to a participant last, if it may still be answered.
@@ -366,6 +368,7 @@ impl Job {
             Action::Tell(verdict) => {
                 if let Verdict::Committed(ts) = verdict {
                     self.running.core.hlc.raise(ts);
+                    self.running.core.stats.commits.fetch_add(1, Ordering::Relaxed);
                 }
                 let split = self.split && matches!(verdict, Verdict::Failed(_));
                 self.end(if split { Ended::Split } else { Ended::Told(verdict) });

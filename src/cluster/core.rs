@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
     next_txn: AtomicU64,
+    /// How often another node has refused what this one's sessions asked, since it had given it up.
+    pub(crate) refused: AtomicU64,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
     /// The replicas of this node. The store owns them.
@@ -101,6 +103,7 @@ impl Core {
             stats: Counters::default(),
             gc,
             next_txn: AtomicU64::new(next_txn),
+            refused: AtomicU64::new(0),
             cluster: OnceLock::new(),
             replicas: OnceLock::new(),
             directory: Directory::default(),

@@ -13,7 +13,8 @@
 //! **Invariants**
 //! * What was acknowledged is in the log, synced.
 //! * A row lock taken by a transaction that commits is released after its writes are visible and
-//!   before its task wakes; of one that rolls back, at once.
+//!   before its task wakes; of one that rolls back, at once. A commit over several ranges
+//!   ([`coordinator`]) wakes its task when it has been decided, and the next to lock a row finds its write.
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
@@ -43,6 +44,7 @@ mod remote;
 mod replicas;
 mod scan;
 mod sessions;
+mod sizes;
 mod snapshots;
 mod split;
 mod stats;
@@ -63,7 +65,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
-pub use txn::{Locked, Txn, TxnOptions};
+pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]
 mod advisory_tests;
@@ -83,6 +85,8 @@ mod member_tests;
 mod parts_member_tests;
 #[cfg(test)]
 mod parts_tests;
+#[cfg(test)]
+mod placing_tests;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]

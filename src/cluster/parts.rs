@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::commit::{CommitError, CommitPipeline, Locks, Ordered, Prefetched};
 use crate::core::Core;
+use crate::locking::Acquired;
 use crate::range::Range;
 
 /// What a message to a part comes to.
@@ -87,7 +88,8 @@ impl Parts {
             for (key, strength) in record.locks() {
                 // A lock that is worth nothing any more may stand in the way; the version of the row
                 // will tell its owner so.
-                if core.locks.try_row(key, owner, strength, WaitPolicy::NoWait).is_ok() {
+                let taken = core.locks.try_row(key, owner, strength, WaitPolicy::NoWait);
+                if matches!(taken, Ok(Acquired::Granted { .. })) {
                     let locked = LockedKey { modes: strength.bit(), newest: Timestamp::MIN };
                     locks.rows.insert(key.clone(), locked);
                 }
@@ -244,13 +246,8 @@ impl CommitPipeline {
                     let ts = entry.ts().expect("a record has a timestamp");
                     ordered.queue.push_back(entry);
                     if let Some(holder) = holder {
-                        let locks = holder.take(&ordered.bounds);
-                        ordered
-                            .parts
-                            .locks
-                            .entry(part.0)
-                            .or_default()
-                            .push((holder.owner(), locks));
+                        let locks = (holder.owner(), holder.take(&ordered.bounds));
+                        ordered.parts.locks.entry(part.0).or_default().push(locks);
                     }
                     (ordered.parts.wait(part), ts)
                 }
@@ -272,6 +269,10 @@ impl CommitPipeline {
                 ordered.admits(header, own)?;
                 match ordered.sequencer.query(header, own) {
                     QueryAnswer::Known(status) => return Ok(Answer::Status(status).into()),
+                    // Nothing is on its way; the range is about to split.
+                    QueryAnswer::InFlight if ordered.sequencer.is_frozen() => {
+                        return Ok(Reply::Later);
+                    }
                     QueryAnswer::InFlight => {}
                     QueryAnswer::Prevent(entry) => ordered.queue.push_back(entry),
                 }
@@ -329,19 +330,18 @@ impl CommitPipeline {
         self.ordered.lock().sequencer.settle(txn);
     }
 
-    /// Queues the collection of markers that nobody needs any more: whether there may be others.
-    pub(crate) fn collect(&self, core: &Core) -> bool {
+    /// Queues the collection of markers that nobody needs any more.
+    pub(crate) fn collect(&self, core: &Core) {
         let now = core.hlc.now();
         let mut ordered = self.ordered.lock();
         if ordered.closed.is_some() {
-            return false;
+            return;
         }
-        let Some(entry) = ordered.sequencer.collect(now, COLLECT_MAX) else { return false };
-        core.hlc.raise(ordered.sequencer.last());
-        ordered.queue.push_back(entry);
-        drop(ordered);
-        self.work.notify_one();
-        true
+        if let Some(entry) = ordered.sequencer.collect(now, COLLECT_MAX) {
+            core.hlc.raise(ordered.sequencer.last());
+            ordered.queue.push_back(entry);
+            self.work.notify_one();
+        }
     }
 
     /// What has waited for an outcome since before this, or for being settled.
@@ -382,8 +382,9 @@ impl CommitPipeline {
     }
 }
 
-/// Markers that one entry collects: half a millisecond's work of a range.
-const COLLECT_MAX: usize = 1_000;
+/// Markers that one entry collects, every few seconds: a few hundred kilobytes of keys. Half of it, and a
+/// range that commits with others a thousand times a second has more and more of them.
+const COLLECT_MAX: usize = 10_000;
 
 /// How often who waits for a record looks whether its coordinator is still there.
 const LOOK_AFTER: Duration = Duration::from_millis(100);

@@ -21,7 +21,7 @@ use crate::proposer::{ProposeError, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 use crate::sessions::process_id;
 use crate::txn::Try;
-use crate::{Locked, Store, Txn, TxnOptions};
+use crate::{Locked, RunBuilder, Store, Txn, TxnOptions};
 
 /// What the tests do to the logs of all ranges but the first.
 #[derive(Default)]
@@ -369,6 +369,37 @@ async fn who_writes_what_a_record_has_read_waits_for_its_end() {
     db.settled().await;
 }
 
+#[tokio::test]
+async fn rows_in_bulk_are_committed_over_ranges_up_to_a_size() {
+    let db = Divided::new();
+    // As single writes from the beginning, and as what is too large for one entry.
+    for (bytes, name) in [(10, "s"), (2 << 20, "l")] {
+        let mut txn = db.begin(Isolation::ReadCommitted);
+        let mut builder = RunBuilder::default();
+        for start in ["b", "m", "x"] {
+            builder.push(format!("{start}{name}").as_bytes(), &vec![7; bytes]);
+        }
+        let run = Arc::new(builder.build().unwrap().0);
+        assert_eq!(txn.claim_run(&run).await, Ok(None));
+        txn.put_run(Arc::clone(&run));
+        txn.put(Key::from(format!("m{name}")), Bytes::from("changed"));
+        txn.commit().await.unwrap();
+        assert_eq!(db.get(&format!("m{name}")).await, "changed");
+        assert_eq!(db.get(&format!("x{name}")).await.len(), bytes);
+        let mut second = db.begin(Isolation::ReadCommitted);
+        assert_eq!(second.claim_run(&run).await, Ok(Some(0)), "the keys are taken");
+    }
+    let megabyte = Bytes::from(vec![0; 1 << 20]);
+    let mut txn = db.begin(Isolation::ReadCommitted);
+    txn.put(Key::from("a"), megabyte.clone());
+    for n in 0..64 {
+        txn.put(Key::from(format!("z{n}")), megabyte.clone());
+    }
+    let refused = txn.commit().await;
+    assert!(matches!(refused, Err(KvError::TransactionTooLarge { .. })), "{refused:?}");
+    db.settled().await;
+}
+
 pub(crate) const ACCOUNTS: u64 = 6;
 
 pub(crate) fn account(n: u64) -> Key {
@@ -397,15 +428,15 @@ async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
     }
 }
 
-pub(crate) async fn total(store: &Arc<Store>) -> i64 {
+pub(crate) async fn total(store: &Arc<Store>) -> Result<i64, KvError> {
     let isolation = Isolation::RepeatableRead;
     let mut txn = store.begin(TxnOptions { isolation, ..TxnOptions::default() });
     let mut total = 0;
     for n in 0..ACCOUNTS {
-        let row = txn.get(&account(n)).await.unwrap().expect("all accounts exist");
+        let row = txn.get(&account(n)).await?.expect("all accounts exist");
         total += String::from_utf8(row.to_vec()).unwrap().parse::<i64>().unwrap();
     }
-    total
+    Ok(total)
 }
 
 /// One client's transfers, some of which fail in a way that is expected; how many have not.
@@ -439,7 +470,10 @@ pub(crate) async fn transfers(
             Ok(()) => committed += 1,
             Err(error) => assert!(expected(&error), "{isolation:?}: {error:?}"),
         }
-        assert_eq!(total(store).await, 100 * i64::try_from(ACCOUNTS).unwrap());
+        match total(store).await {
+            Ok(sum) => assert_eq!(sum, 100 * i64::try_from(ACCOUNTS).unwrap()),
+            Err(error) => assert!(expected(&error), "{error:?}"),
+        }
     }
     committed
 }

@@ -32,6 +32,7 @@ use crate::batcher::run_batcher;
 use crate::core::Core;
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
+use crate::sizes::Measured;
 
 /// After the first attempt to lead what has just been split off: the others may not have begun yet. Then
 /// doubling, since an attempt ends the one before.
@@ -47,6 +48,8 @@ pub(crate) struct Replica {
     pub(crate) group: Option<RaftGroup>,
     /// When it began, if that was by a split of this run: the left half's leader is to lead it.
     pub(crate) begun: Option<Instant>,
+    /// How large it was when that was looked at last.
+    pub(crate) measured: Mutex<Option<Measured>>,
 }
 
 /// What replicas are made of.
@@ -207,7 +210,7 @@ impl Replicas {
     fn add_group(&self, range: Arc<Range>, holds: Arc<Holds>, group: RaftGroup, split: bool) {
         let Some(proposer) = self.logged(group.clone()) else { return };
         let begun = split.then(Instant::now);
-        self.add(Replica { range, holds, group: Some(group), begun }, proposer);
+        self.add(Replica { begun, ..Replica::new(range, holds, Some(group)) }, proposer);
     }
 
     /// A range has split: its right half is to begin here, too. On any thread.
@@ -228,8 +231,7 @@ impl Replicas {
         let holds = Arc::clone(&applier.holds);
         let Some(raft) = self.raft() else {
             let proposer = Arc::new(Unlogged { core: Arc::clone(core), applier });
-            let replica = Replica { range: Arc::clone(&range), holds, group: None, begun: None };
-            self.add(replica, proposer);
+            self.add(Replica::new(Arc::clone(&range), holds, None), proposer);
             return core.lead(&range, 1, None);
         };
         if !right.replicas.contains(&core.node) {
@@ -314,6 +316,10 @@ impl Replicas {
 }
 
 impl Replica {
+    pub(crate) fn new(range: Arc<Range>, holds: Arc<Holds>, group: Option<RaftGroup>) -> Replica {
+        Replica { range, holds, group, begun: None, measured: Mutex::default() }
+    }
+
     /// The voters, if nobody is on the way to become one or to go.
     pub(crate) fn settled(&self, me: NodeId) -> Option<Vec<NodeId>> {
         let Some(group) = &self.group else { return Some(vec![me]) };

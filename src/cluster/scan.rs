@@ -65,7 +65,7 @@ enum Page {
     /// Rows; is there more behind them?
     Rows(bool),
     /// This part is to be read here; is there more behind it?
-    Here(MvccScan, bool),
+    Here(Box<MvccScan>, bool),
 }
 
 struct Stored {
@@ -121,8 +121,8 @@ impl Stored {
                     self.more = more;
                     return Ok(());
                 }
-                Page::Here(scan, false) => self.source = Source::Here(scan),
-                Page::Here(scan, true) => *part = Some(scan),
+                Page::Here(scan, false) => self.source = Source::Here(*scan),
+                Page::Here(scan, true) => *part = Some(*scan),
             }
         }
     }
@@ -142,7 +142,7 @@ impl Pages {
         while let Some(rest) = self.rest.clone() {
             if core.ranges.is_single() {
                 let first = core.first();
-                if core.alone || (first.replicates() && first.applied() >= self.at.ts) {
+                if first.replicates() && first.applied() >= self.at.ts {
                     return Ok(self.here(core, rest, reverse));
                 }
             }
@@ -157,7 +157,6 @@ impl Pages {
                 partial: !self.at.whole,
             };
             match core.ask(&first, Op::Scan(page), &limits).await? {
-                Asked::Here if core.ranges.is_single() => return Ok(self.here(core, rest, reverse)),
                 Asked::Here => {
                     let (target, at) = (Target::Span(&part), (self.at.ts, self.at.whole));
                     if core.await_readable(&first, target, at).await? {
@@ -189,7 +188,7 @@ impl Pages {
     fn here(&mut self, core: &Core, part: Span, reverse: bool) -> Page {
         let scan = core.read.scan(&part, reverse, self.at.ts);
         self.pass(part, reverse);
-        Page::Here(scan, self.rest.is_some())
+        Page::Here(Box::new(scan), self.rest.is_some())
     }
 
     /// Rows of a part have come from elsewhere.

@@ -53,6 +53,16 @@ impl ActiveSnapshots {
         }
     }
 
+    /// Registers an older snapshot; `None`: what it needs may have been collected.
+    pub(crate) fn enter_at(&self, ts: Timestamp) -> Option<SnapshotSlot> {
+        let entry = self.claim(ts.max(Timestamp(1)));
+        if self.bound.load(Ordering::SeqCst) <= ts.0 {
+            return Some(entry);
+        }
+        self.leave(entry);
+        None
+    }
+
     /// Registers a second user of a snapshot that is registered already, and stays so meanwhile.
     pub(crate) fn join(&self, ts: Timestamp) -> SnapshotSlot {
         self.claim(ts.max(Timestamp(1)))

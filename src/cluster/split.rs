@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::keys::index_prefix;
+use meridian_base::keys::TABLE;
 use meridian_base::{Instant, NodeId, RangeId, Span};
 use meridian_kv::api::{Key, KvError, Timestamp};
 use meridian_kv::range::{Descriptor, LogEntry, Sequencer, Split};
@@ -32,8 +32,8 @@ use crate::store::Store;
 
 /// The counter of range numbers; the first range has the number 1.
 const RANGE_COUNTER: &[u8] = b"range";
-/// The first table of a user: the system's keys stay together.
-const FIRST_USER_TABLE: u32 = 1000;
+/// The first table of a user, number 1000: the system's keys stay together.
+pub(crate) const FIRST_SPLIT_KEY: [u8; 5] = [TABLE, 0, 0, 0x03, 0xE8];
 /// How long a range may be frozen until it is quiet: what is in flight lands in milliseconds, and
 /// transactions over several ranges get their outcome. Writers wait meanwhile.
 const QUIET_MAX: Duration = Duration::from_secs(2);
@@ -53,6 +53,8 @@ pub struct RangeInfo {
     pub leaseholder: Option<NodeId>,
     /// Who has a replica, as far as this node knows.
     pub replicas: Vec<NodeId>,
+    /// Bytes of keys and newest rows when it was measured last; 0 = it wasn't, here.
+    pub bytes: u64,
 }
 
 /// What became of a split that was proposed.
@@ -277,7 +279,7 @@ impl Store {
     /// # Errors
     /// The key is the system's; nobody leads the range; its members are being changed for too long.
     pub async fn split_at(&self, key: Key) -> Result<RangeId, KvError> {
-        if key[..] < index_prefix(FIRST_USER_TABLE, 0)[..5] {
+        if key[..] < FIRST_SPLIT_KEY[..] {
             let reason = "the system's keys stay in one range".to_owned();
             return Err(KvError::Unavailable { reason });
         }
@@ -316,7 +318,10 @@ impl Store {
                 Home::Nowhere => None,
             };
             let replicas = core.members_of(range.id);
-            RangeInfo { id: range.id, span, leaseholder, replicas }
+            let replica = core.replicas().and_then(|all| all.get(range.id));
+            let measured = replica.and_then(|replica| replica.measured.lock().clone());
+            let bytes = measured.map_or(0, |measured| measured.bytes);
+            RangeInfo { id: range.id, span, leaseholder, replicas, bytes }
         };
         core.ranges.spans().into_iter().map(info).collect()
     }

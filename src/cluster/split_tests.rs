@@ -14,6 +14,7 @@ use crate::apply::parts_of;
 use crate::lease::Home;
 use crate::member::NodeRow;
 use crate::member_tests::{Node, add, end, eventually, free_address, key, rows, three, value};
+use crate::parts_tests::{ACCOUNTS, account, total, transfers};
 use crate::{Store, StoreConfig, TxnOptions};
 
 const FIRST: RangeId = RangeId(1);
@@ -177,6 +178,45 @@ async fn a_split_under_load_loses_nothing_and_is_known_everywhere() {
     }
     drop(all);
     end(&mut Arc::into_inner(nodes).expect("the tasks have ended")).await;
+}
+
+/// Commits within a range become commits over two while they are on their way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfers_go_on_while_ranges_split() {
+    let mut nodes = three().await;
+    let mut txn = nodes[2].store().begin(TxnOptions::default());
+    for n in 0..ACCOUNTS {
+        txn.put(account(n), Bytes::from("100"));
+    }
+    txn.commit().await.expect("commits");
+    drop(txn);
+    let clients = nodes.iter().flat_map(|node| {
+        (0..3).map(|client| {
+            let store = Arc::clone(node.store());
+            let expected =
+                |error: &KvError| matches!(error, KvError::Deadlock { .. } | KvError::Retry { .. });
+            tokio::spawn(async move { transfers(&store, client, 40, expected).await })
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for (node, at) in ["k", "z", "k3", "a1", "z3"].into_iter().enumerate() {
+        let splitting = nodes[node % 3].store().split_at(Bytes::from(at));
+        splitting.await.expect("splits between transactions");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut committed = 0;
+    for client in clients {
+        committed += client.await.expect("ends");
+    }
+    assert!(committed > 100, "{committed}");
+    for node in &nodes {
+        assert_eq!(total(node.store()).await, Ok(600), "as seen by {}", node.id);
+    }
+    eventually("all locks are given back", || {
+        nodes.iter().all(|node| node.store().lock_view().is_empty())
+    })
+    .await;
+    end(&mut nodes).await;
 }
 
 /// A node dies while a range splits, and comes back: the halves are led, and the same everywhere.

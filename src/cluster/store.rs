@@ -35,6 +35,7 @@ use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 use crate::read::ReadPath;
 use crate::replicas::{Ground, Replica, Replicas};
+use crate::sizes::run_splitter;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -93,6 +94,12 @@ impl Store {
     /// The nodes of the cluster as this one knows them; none when it is alone.
     pub fn nodes(&self) -> Vec<NodeRow> {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.nodes())
+    }
+
+    /// What is to be done so that copies and leases are where they should be, as this node sees it: range,
+    /// action, from node, to node, reason.
+    pub fn rebalance_plan(&self) -> Vec<[String; 5]> {
+        self.among.as_ref().map_or_else(Vec::new, |among| among.register.rebalance_plan())
     }
 
     /// This node.
@@ -158,13 +165,24 @@ impl Store {
         core.first().set_replicates(is_replica);
         let housekeeping =
             run_housekeeping(Arc::clone(&core), Arc::clone(&proposer), Arc::clone(&stop));
-        let tasks = Mutex::new(vec![tokio::spawn(housekeeping)]);
+        let splitting = stopped(run_splitter(Arc::clone(&core)), Arc::clone(&stop));
+        let tasks = Mutex::new(vec![tokio::spawn(housekeeping), tokio::spawn(splitting)]);
         Arc::new(Store { core, proposer, stop, tasks, replicas, among })
     }
 
     /// Begins a transaction at the newest snapshot.
     pub fn begin(self: &Arc<Self>, options: TxnOptions) -> Txn {
         Txn::begin(Arc::clone(&self.core), options)
+    }
+
+    /// Begins a transaction that reads what was there at `ts`, and writes nothing. [`KvError::SnapshotTooOld`]
+    /// when that may be gone: [`StoreConfig::gc_ttl`]. What is to come can't be read: `ts` is at most now.
+    pub fn begin_as_of(
+        self: &Arc<Self>,
+        options: TxnOptions,
+        ts: Timestamp,
+    ) -> Result<Txn, KvError> {
+        Txn::begin_as_of(&self.core, options, ts)
     }
 
     /// A timestamp above all that were given out.
@@ -331,15 +349,16 @@ impl Store {
     /// Ends as a crash does: nothing more is sent, written or answered.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.into_iter().chain(self.replicas.end()) {
-            task.abort();
-            let _ = task.await;
-        }
+        // Others must not hear how the tasks end.
         if let Some(among) = &self.among {
             among.switchboard.unplug();
             among.rpc.shutdown();
             among.liveness.shutdown();
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks.into_iter().chain(self.replicas.end()) {
+            task.abort();
+            let _ = task.await;
         }
         self.proposer.abort();
     }
@@ -397,13 +416,13 @@ impl Store {
         for replica in self.replicas.all() {
             replica.range.pipeline.drain().await;
         }
-        // Each of the tasks takes one.
-        self.stop.notify_waiters();
-        self.stop.notify_one();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.into_iter().chain(batchers) {
-            // A task that panicked has logged it; shutting down goes on.
-            let _ = task.await;
+        for mut task in tasks.into_iter().chain(batchers) {
+            // A task that panicked has logged it; shutting down goes on. One that was busy is told again.
+            self.stop.notify_waiters();
+            while tokio::time::timeout(STOP_AGAIN, &mut task).await.is_err() {
+                self.stop.notify_waiters();
+            }
         }
         if let Some(among) = &self.among {
             among.switchboard.unplug();
@@ -423,6 +442,8 @@ const REST: Duration = Duration::from_secs(2);
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
 
+/// How often a task that is busy is told to stop.
+const STOP_AGAIN: Duration = Duration::from_millis(20);
 /// How long opening may take: redo of the log included.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -462,7 +483,7 @@ fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let holds = Arc::clone(&applier.holds);
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
     core.lead(&range, 1, None)?;
-    Ok((core, (Replica { range, holds, group: None, begun: None }, proposer), Ground::Memory))
+    Ok((core, (Replica::new(range, holds, None), proposer), Ground::Memory))
 }
 
 /// The node of a database without others.
@@ -501,8 +522,11 @@ pub(crate) fn open_dir(
 fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
     let Parts { core, log, engine, lock, interval, .. } =
         open_dir(config, dir, ALONE, own_clock())?;
-    let raft_config =
-        NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
+    let raft_config = NodeRaftConfig {
+        checkpoint_interval: interval,
+        sync_when_idle: true,
+        ..NodeRaftConfig::new(ALONE.0)
+    };
     let range = Arc::clone(core.first());
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
     let holds = Arc::clone(&applier.holds);
@@ -515,7 +539,7 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let dir = Arc::new(lock);
     let ground =
         Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
-    let replica = Replica { range, holds, group: Some(group.clone()), begun: None };
+    let replica = Replica::new(range, holds, Some(group.clone()));
     Ok((core, (replica, Arc::new(Logged { raft, group, log, _dir: dir })), ground))
 }
 
@@ -532,6 +556,14 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
     core.advance_gc();
     let proposer = Arc::clone(proposer);
     blocking(move || proposer.checkpoint()).await
+}
+
+/// Runs until `stop`.
+async fn stopped(what: impl Future<Output = ()>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = stop.notified() => {}
+        () = what => {}
+    }
 }
 
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {

@@ -40,5 +40,5 @@ pub use copy::CopyInserter;
 pub use dml::{Deferred, check_deferred};
 pub use error::{ExecError, from_kv};
 pub use keypath::KeyPlan;
-pub use run::{Cursor, Prepared, RowSink, datums, evaluate, run};
+pub use run::{Cursor, Prepared, RowSink, datums, evaluate, evaluate_in, run};
 pub use values::datum_at;

@@ -305,3 +305,9 @@ pub fn evaluate(expr: &Expr, eval: &EvalContext) -> Result<Datum, PgError> {
     let compiled = compile(expr, &mut Flat(&HashMap::new()))?;
     compiled.row(&Vec::<Datum>::new(), &Cx::bare(eval))
 }
+
+/// The value of an expression without columns or sub-queries, with a statement's parameters.
+pub fn evaluate_in(expr: &Expr, ctx: &StatementContext) -> Result<Datum, PgError> {
+    let compiled = compile(expr, &mut Flat(&HashMap::new()))?;
+    compiled.row(&Vec::<Datum>::new(), &Cx::plain(ctx))
+}

@@ -24,6 +24,11 @@ use crate::liveness::Support;
 /// Candidates follow each other at this distance.
 pub const CAMPAIGN_STEP: Duration = Duration::from_millis(120);
 
+/// Pauses between campaigns grow up to so many rounds of all candidates, two seconds with three of them. Half
+/// of it is too little for machines on which a vote takes half a second; with twice of it one that was slow
+/// for a while takes long to have a leader again.
+const SLOWEST: u32 = 4;
+
 /// The voters of a range: one set, or two while the membership changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voters {
@@ -215,7 +220,8 @@ fn candidates(voters: &Voters, gone: Option<NodeId>) -> Vec<NodeId> {
 #[must_use]
 pub fn campaign_after(rank: u32, voters: &Voters, gone: Option<NodeId>, attempt: u32) -> Duration {
     let round = u32::try_from(candidates(voters, gone).len()).unwrap_or(u32::MAX);
-    let rounds = attempt.saturating_mul(attempt.saturating_add(1)) / 2;
+    let slowing = attempt.min(SLOWEST);
+    let rounds = slowing * (slowing + 1) / 2 + (attempt - slowing).saturating_mul(SLOWEST);
     CAMPAIGN_STEP * rounds.saturating_mul(round.saturating_add(1)).saturating_add(rank).min(10_000)
 }
 

@@ -11,7 +11,8 @@
 //!    └─────────────── resolved ◄── publish (cache, snapshot, locks) ◄─────────┘   incl. the applied marker
 //! ```
 //! While one entry is being synced, the caller gathers the next one: two thread hops and one fsync per
-//! *entry*, however many commits it carries.
+//! *entry*, however many commits it carries. On a node alone the raft thread does the log-writer's work
+//! when it has nothing else to do, and there are no hops.
 //!
 //! # After a restart
 //! The engine is not synced on this path. What it lost is applied again from the log, from the older of
@@ -51,6 +52,7 @@ mod state_machine;
 mod types;
 
 pub use group::{FollowerProgress, GroupStats, ProposeError, RaftGroup};
+pub use install::is_half_installed;
 pub use members::{ChangeError, Members};
 pub use node::{
     Alone, Authority, Class, HandleError, MultiRaft, Network, NetworkError, NodeRaftConfig,

@@ -99,7 +99,7 @@ impl std::ops::Deref for One {
 
 fn open(log: &Arc<SegLog>, engine: Arc<dyn Engine>) -> Result<(One, Arc<Numbers>), StorageError> {
     let applier = Arc::new(Numbers::default());
-    let config = NodeRaftConfig::new(NodeId(1));
+    let config = NodeRaftConfig { sync_when_idle: true, ..NodeRaftConfig::new(NodeId(1)) };
     let log: Arc<dyn RaftLog> = Arc::clone(log) as _;
     let raft = MultiRaft::start(config, log, engine, Arc::new(Alone), Arc::new(Alone))?;
     let patience = std::time::Duration::from_secs(120);

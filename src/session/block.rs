@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use meridian_catalog::{Catalog, Overlay};
-use meridian_cluster::{Isolation, SavepointId, Txn};
+use meridian_cluster::{Isolation, SavepointId, Timestamp, Txn};
 use meridian_exec::Deferred;
 use meridian_types::{PgError, SqlState};
 use parking_lot::Mutex;
@@ -46,6 +46,8 @@ pub(crate) struct Block {
     pub(crate) isolation: Isolation,
     pub(crate) read_only: bool,
     pub(crate) deferrable: bool,
+    /// It reads at this time.
+    pub(crate) as_of: Option<Timestamp>,
     /// `now()`, microseconds since 2000-01-01 UTC.
     pub(crate) started: i64,
     /// Something was read or written, so the isolation level is fixed.
@@ -64,6 +66,7 @@ impl Block {
             isolation: Isolation::ReadCommitted,
             read_only: false,
             deferrable: false,
+            as_of: None,
             started: 0,
             used: false,
             overlay: None,

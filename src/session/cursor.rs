@@ -15,6 +15,7 @@ use crate::Fault;
 use crate::block::needs_block;
 use crate::client::{Client, ResultColumn};
 use crate::extended::with_formats;
+use crate::past::Past;
 use crate::run::{self, Running, no_retry, no_transaction};
 use crate::session::Session;
 use crate::statements::PreparedStatement;
@@ -28,6 +29,8 @@ pub(crate) struct SqlCursor {
     eval: EvalContext,
     /// `None` when all rows are in `rows`.
     source: Option<Box<Cursor>>,
+    /// The transaction that its query reads in, if not the session's.
+    past: Past,
     rows: Vec<RecordBatch>,
     /// Rows in `rows`.
     read: usize,
@@ -80,13 +83,15 @@ impl Session {
             ));
         }
         let view = self.view();
-        let plan = Arc::new(self.bind_query(view, &outer.text, &declare.query, &[], false)?);
+        let query = (&*declare.query, declare.as_of.as_deref());
+        let plan = Arc::new(self.bind_query(view, &outer.text, query, &[], false)?);
         if let Some(txn) = &mut self.block.txn {
             for (table, lock) in &plan.query().tables {
                 let locked = txn.lock_table(table.oid, run::lock_mode(*lock), false).await;
                 locked.map_err(meridian_exec::from_kv)?;
             }
         }
+        let past = self.enter_past(&plan, &[]).await?;
         self.pin_cursors().await?;
         self.begin_statement();
         let ctx = self.statement_context(&plan, &[]);
@@ -101,6 +106,7 @@ impl Session {
             columns,
             eval,
             source: Some(Box::new(source)),
+            past,
             rows: vec![],
             read: 0,
             at: 0,
@@ -237,7 +243,8 @@ impl Session {
                 return Err(error);
             }
             let Some(source) = &mut cursor.source else { return Ok(()) };
-            let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+            let txn = cursor.past.as_deref_mut().or(self.block.txn.as_mut());
+            let txn = txn.ok_or_else(no_transaction)?;
             let want = (rows - cursor.read).min(READ_ROWS);
             let next = source.next(txn, want).await.map_err(no_retry);
             match next {
@@ -261,7 +268,8 @@ impl Session {
     async fn pin_portals(&mut self) -> Result<()> {
         let Some(txn) = &mut self.block.txn else { return Ok(()) };
         for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
-            let Running::Streaming(cursor, eval) = &mut portal.running else { continue };
+            // Who reads the past goes on seeing it.
+            let Running::Streaming(cursor, eval, None) = &mut portal.running else { continue };
             let (mut batches, mut error) = (vec![], None);
             loop {
                 match cursor.next(txn, usize::MAX).await.map_err(no_retry) {
@@ -289,7 +297,7 @@ impl Session {
         }
         let mut cursors = std::mem::take(&mut self.cursors);
         let mut outcome = Ok(());
-        for cursor in cursors.values_mut() {
+        for cursor in cursors.values_mut().filter(|cursor| cursor.past.is_none()) {
             while let Some(source) = cursor.source.as_mut().filter(|_| cursor.error.is_none()) {
                 let Some(txn) = &mut self.block.txn else { break };
                 match source.next(txn, READ_ROWS).await.map_err(no_retry) {

@@ -8,8 +8,9 @@ use meridian_cluster::KvError;
 use meridian_exec::ddl::{DdlContext, execute};
 use meridian_exec::virtuals::SessionInfo;
 use meridian_exec::{ExecError, StatementContext};
+use meridian_sql::ddl::{AsQuery, Ddl};
 use meridian_sql::parse::Statement;
-use meridian_sql::plan::{Query, TableLock};
+use meridian_sql::plan::{Command, Query, TableLock};
 use meridian_types::{PgError, Result, SqlState};
 
 use crate::client::{NoClient, Severity};
@@ -29,13 +30,24 @@ impl Session {
             return Err(PgError::internal("a definition without a text"));
         };
         let ddl = meridian_sql::ddl::bind(statement, &prepared.text, parsed.range.clone())?;
-        if self.block.read_only && !ddl.is_read_only() {
+        if self.block.as_of.is_some() || (self.block.read_only && !ddl.is_read_only()) {
             return Err(read_only(ddl.command()));
         }
         let in_block = self.block.is_explicit() || several;
         loop {
             self.begin_statement();
-            let context = self.ddl_statement_context();
+            let mut context = self.ddl_statement_context();
+            let mut executed = None;
+            if let Ddl::CreateTableAs(create) = &ddl
+                && let AsQuery::Execute(name, args) = &create.query
+            {
+                let (plan, params) = self.executed(prepared, name, args)?;
+                if plan.query().command != Command::Select {
+                    return Err(not_a_select());
+                }
+                Arc::make_mut(&mut context).params = Arc::from(&params[..]);
+                executed = Some(Box::new(plan.query().clone()));
+            }
             let newest = self.node.catalog();
             let before = self.block.overlay(&newest).clone();
             let identity = self.shared.identity();
@@ -51,6 +63,7 @@ impl Session {
                     overlay,
                     identity,
                     text: &prepared.text,
+                    execute: executed,
                     notices: &mut notices,
                     in_block,
                 },
@@ -232,6 +245,10 @@ impl Session {
             format!("permission denied for table {}", table.name),
         ))
     }
+}
+
+fn not_a_select() -> PgError {
+    PgError::new(SqlState::WRONG_OBJECT_TYPE, "prepared statement is not a SELECT")
 }
 
 /// Names the relation that could not be locked at once.

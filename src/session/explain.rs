@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use meridian_base::clock::Instant;
+use meridian_catalog::key;
+use meridian_cluster::{RangeInfo, Span, Spread};
 use meridian_exec::{Cursor, ExecError};
 use meridian_sql::explain::{self, Options, Run};
 use meridian_sql::parse::{Parsed, Statement};
+use meridian_sql::plan::{Command, Query, TableLock};
 use meridian_types::io::chars::parse_bool;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
 use crate::Fault;
 use crate::client::{Client, ResultColumn};
-use crate::extended::with_formats;
+use crate::extended::{Params, with_formats};
 use crate::output;
 use crate::run::lock_mode;
 use crate::session::Session;
@@ -87,6 +90,33 @@ fn read_options(given: &[Given]) -> Result<Options> {
 }
 
 impl Session {
+    /// How the writes of a statement will be committed: after ANALYZE those of the transaction so far, else
+    /// as far as its tables tell.
+    fn commit_line(&self, query: &Query, options: Options) -> Option<String> {
+        if query.command == Command::Select
+            || !(options.distributed || (options.analyze && options.summary))
+        {
+            return None;
+        }
+        let one = || Some("one-phase (one range)".to_owned());
+        if !options.analyze {
+            return match ranges_of(query, &self.node.store().ranges()) {
+                0 | 1 => one(),
+                n => Some(format!("one-phase or parallel, by rows (the tables lie in {n} ranges)")),
+            };
+        }
+        let Spread { written, others } = self.block.txn.as_ref()?.spread();
+        match (written, others) {
+            (0, _) => Some("none (nothing is written)".to_owned()),
+            (1, 0) => one(),
+            (n, 0) => Some(format!("parallel over {n} ranges (rows are written in {n})")),
+            (n, others) => Some(format!(
+                "parallel over {} ranges (rows are written in {n}, locked or read in {others} more)",
+                n + others
+            )),
+        }
+    }
+
     /// EXPLAIN: sends the plan, and with ANALYZE runs the statement first.
     pub(crate) async fn explain<C: Client>(
         &mut self,
@@ -99,17 +129,20 @@ impl Session {
         let options = read_options(given)?;
         let view = self.view();
         let started = Instant::now();
+        let mut params = Params::new();
         let plan = match &statement.statement {
             Statement::Query(query) => {
+                let query = (&**query, statement.as_of.as_deref());
                 Arc::new(self.bind_query(view, &outer.text, query, &[], false)?)
             }
-            Statement::Execute { name, .. } => {
-                let target = self.statements.get(&name.value).cloned();
-                let target = target.ok_or_else(|| crate::extended::no_statement(&name.value))?;
-                self.plan(&target)?
+            Statement::Execute { name, args } => {
+                let (plan, given) = self.executed(outer, name, args)?;
+                params = given;
+                plan
             }
             Statement::Declare(declare) => {
-                Arc::new(self.bind_query(view, &outer.text, &declare.query, &[], false)?)
+                let query = (&*declare.query, declare.as_of.as_deref());
+                Arc::new(self.bind_query(view, &outer.text, query, &[], false)?)
             }
             _ => {
                 return Err(
@@ -120,15 +153,17 @@ impl Session {
         let mut run = Run { planning_ms: millis(started), ..Run::default() };
         if options.analyze {
             let started = Instant::now();
+            self.refuse_writes(plan.query())?;
             if let Some(txn) = &mut self.block.txn {
                 for (table, lock) in &plan.query().tables {
                     let locked = txn.lock_table(table.oid, lock_mode(*lock), false).await;
                     locked.map_err(meridian_exec::from_kv)?;
                 }
             }
+            let mut past = self.enter_past(&plan, &[]).await?;
             loop {
                 self.begin_statement();
-                let ctx = self.statement_context(&plan, &[]);
+                let ctx = self.statement_context(&plan, &params);
                 let mut cursor = match Cursor::open(&plan.prepared, ctx) {
                     Ok(cursor) => cursor,
                     Err(ExecError::StatementRetry) => continue,
@@ -137,7 +172,7 @@ impl Session {
                 cursor
                     .count_actuals()
                     .map_err(|_| PgError::internal("the plan cannot be counted"))?;
-                match self.drain(&mut cursor).await {
+                match self.drain(&mut cursor, &mut past).await {
                     Ok(_) => {
                         run.actuals = cursor.actuals();
                         break;
@@ -148,7 +183,8 @@ impl Session {
             }
             run.execution_ms = millis(started);
         }
-        let lines = explain::explain(plan.query(), options, Some(&run), Some(true));
+        let commit = self.commit_line(plan.query(), options);
+        let lines = explain::explain(plan.query(), options, Some(&run), commit.as_deref());
         let columns = with_formats(&columns(given), formats);
         if self.shared.simple() {
             client.row_description(&columns);
@@ -159,6 +195,18 @@ impl Session {
         }
         Ok("EXPLAIN".to_owned())
     }
+}
+
+/// How many of the ranges hold some of the tables that a query writes.
+fn ranges_of(query: &Query, ranges: &[RangeInfo]) -> usize {
+    let written = query.tables.iter().filter(|(_, lock)| *lock == TableLock::RowExclusive);
+    let spans: Vec<Span> = written
+        .map(|(table, _)| {
+            let (start, end) = key::table_span(table.storage_id);
+            Span { start: start.into(), end: end.into() }
+        })
+        .collect();
+    ranges.iter().filter(|range| spans.iter().any(|span| range.span.overlaps(span))).count()
 }
 
 fn millis(since: Instant) -> f64 {

@@ -26,6 +26,7 @@ mod extended;
 mod host;
 mod interrupt;
 mod output;
+mod past;
 mod plan;
 mod prepare;
 mod run;
@@ -35,6 +36,7 @@ mod set;
 pub mod settings;
 mod short;
 mod simple;
+mod split;
 mod statements;
 mod utility;
 

@@ -6,7 +6,7 @@ use meridian_exec::Prepared;
 use meridian_exec::catalog_store::SessionCatalog;
 use meridian_exec::keypath::KeyPlan;
 use meridian_sql::ast;
-use meridian_sql::bind::statement::bind_query_statement;
+use meridian_sql::bind::statement::bind_query_as_of;
 use meridian_sql::parse::{Source, Statement};
 use meridian_sql::plan::Query;
 use meridian_types::{PgError, PgType, Result};
@@ -37,6 +37,8 @@ impl Session {
         let Some(Statement::Query(query)) = statement.statement() else {
             return Err(PgError::internal("only queries have plans"));
         };
+        let as_of = statement.parsed.as_ref().and_then(|parsed| parsed.as_of.as_deref());
+        let query = (&**query, as_of);
         let plan =
             Arc::new(self.bind_query(view, &statement.text, query, &statement.given, true)?);
         if statement.keep == Keep::Promised {
@@ -48,21 +50,24 @@ impl Session {
         Ok(plan)
     }
 
-    /// Binds and optimises a query of this text.
+    /// Binds and optimises a query of this text, with the time that it reads at.
     pub(crate) fn bind_query(
         &mut self,
         view: Arc<View>,
         text: &Arc<str>,
-        query: &ast::Query,
+        query: (&ast::Query, Option<&ast::Expr>),
         params: &[PgType],
         open: bool,
     ) -> Result<Plan> {
         let eval = self.eval();
         let source = Source { text: Arc::clone(text), visible: true };
-        let query = bind_query_statement(&*view, &eval, &source, query, params, open)?;
+        let query = bind_query_as_of(&*view, &eval, &source, query, params, open)?;
         let query = Arc::new(query);
         self.check_privileges(&query)?;
-        let key = KeyPlan::compile(&query, &view.catalog);
+        let key = match query.as_of {
+            None => KeyPlan::compile(&query, &view.catalog),
+            Some(_) => None,
+        };
         let columns = result_columns(&query);
         Ok(Plan { view, prepared: Arc::new(Prepared::new(query)), key, columns })
     }

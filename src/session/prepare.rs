@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::extended::{Params, Portal, duplicate_statement, no_statement};
 use crate::run::Running;
 use crate::session::Session;
-use crate::statements::PreparedStatement;
+use crate::statements::{Plan, PreparedStatement};
 
 impl Session {
     /// PREPARE
@@ -45,6 +45,28 @@ impl Session {
         Ok("PREPARE".to_owned())
     }
 
+    fn prepared(&self, name: &ast::Ident) -> Result<Arc<PreparedStatement>> {
+        let statement = self.statements.get(&name.value).cloned();
+        let statement = statement.ok_or_else(|| no_statement(&name.value))?;
+        match statement.statement() {
+            Some(Statement::Query(_)) => Ok(statement),
+            _ => Err(PgError::unsupported("EXECUTE of a utility statement")),
+        }
+    }
+
+    /// The plan of a prepared statement, and the arguments that it is to be run with.
+    pub(crate) fn executed(
+        &mut self,
+        outer: &PreparedStatement,
+        name: &ast::Ident,
+        args: &[ast::Expr],
+    ) -> Result<(Arc<Plan>, Params)> {
+        let statement = self.prepared(name)?;
+        let plan = self.plan(&statement)?;
+        let params = self.execute_params(outer, &name.value, args, &plan.query().params.clone())?;
+        Ok((plan, params))
+    }
+
     /// EXECUTE: runs the statement, which sends its own tag.
     pub(crate) async fn sql_execute<C: Client>(
         &mut self,
@@ -54,13 +76,8 @@ impl Session {
         formats: &[i16],
         client: &mut C,
     ) -> Result<(), Fault> {
-        let statement = self.statements.get(&name.value).cloned();
-        let statement = statement.ok_or_else(|| no_statement(&name.value))?;
-        let Some(Statement::Query(_)) = statement.statement() else {
-            return Err(PgError::unsupported("EXECUTE of a utility statement").into());
-        };
-        let plan = self.plan(&statement)?;
-        let params = self.execute_params(outer, &name.value, args, &plan.query().params.clone())?;
+        let statement = self.prepared(name)?;
+        let (plan, params) = self.executed(outer, name, args)?;
         let mut portal = Portal {
             text: Arc::clone(&outer.text),
             statement,

@@ -17,6 +17,7 @@ use crate::Fault;
 use crate::client::{Client, ResultColumn};
 use crate::extended::{Params, Portal};
 use crate::output;
+use crate::past::Past;
 use crate::session::Session;
 use crate::statements::Plan;
 
@@ -28,7 +29,7 @@ pub(crate) enum Running {
     /// It has not been executed.
     NotStarted,
     /// Its rows are read as they are asked for.
-    Streaming(Box<Cursor>, EvalContext),
+    Streaming(Box<Cursor>, EvalContext, Past),
     /// All its rows are here: those of a statement that writes, or of a suspended portal when
     /// another statement was run. Behind them may stand an error.
     Stored {
@@ -95,6 +96,7 @@ impl Session {
                 self.pin_cursors().await?;
             }
             let plan = self.lock_tables(portal).await?;
+            let past = self.enter_past(&plan, &portal.params).await?;
             if let Some(key) = plan.key.as_ref().filter(|key| rows_max == 0 || key.gives_one()) {
                 let formats = wire_formats(&portal.formats);
                 let rows = self.run_key(&plan, key, &portal.params, &formats, client).await?;
@@ -102,7 +104,7 @@ impl Session {
                 portal.running = Running::Done;
                 return Ok(());
             }
-            self.start(portal, &plan).await?;
+            self.start(portal, &plan, past).await?;
         }
         self.give_rows(portal, rows_max, client).await
     }
@@ -130,8 +132,9 @@ impl Session {
     }
 
     /// `25006` for what a read-only transaction may not do.
-    fn refuse_writes(&self, query: &Query) -> Result<()> {
-        if !self.block.read_only || !query.writes {
+    pub(crate) fn refuse_writes(&self, query: &Query) -> Result<()> {
+        let past = query.as_of.is_some() || self.block.as_of.is_some();
+        if !(self.block.read_only || past) || !query.writes {
             return Ok(());
         }
         // Temporary tables may be written.
@@ -140,7 +143,7 @@ impl Session {
             .iter()
             .filter(|(_, lock)| *lock == TableLock::RowExclusive)
             .all(|(table, _)| table.temp_session.is_some());
-        if only_temporary && query.command != Command::Select {
+        if only_temporary && !past && query.command != Command::Select {
             return Ok(());
         }
         let what = match query.command {
@@ -195,7 +198,7 @@ impl Session {
 
     /// Starts the operators. A statement that writes or locks rows runs to its end here, again and
     /// again until it has met no row newer than its snapshot.
-    async fn start(&mut self, portal: &mut Portal, plan: &Arc<Plan>) -> Result<()> {
+    async fn start(&mut self, portal: &mut Portal, plan: &Arc<Plan>, past: Past) -> Result<()> {
         loop {
             self.begin_statement();
             let ctx = self.statement_context(plan, &portal.params);
@@ -206,10 +209,10 @@ impl Session {
                 Err(ExecError::Pg(error)) => return Err(error),
             };
             if !plan.query().writes {
-                portal.running = Running::Streaming(Box::new(cursor), eval);
+                portal.running = Running::Streaming(Box::new(cursor), eval, past);
                 return Ok(());
             }
-            match self.drain(&mut cursor).await {
+            match self.drain(&mut cursor, &mut None).await {
                 Ok(batches) => {
                     let rows = cursor.row_count();
                     portal.running = Running::Stored { batches, at: 0, eval, rows, error: None };
@@ -225,8 +228,9 @@ impl Session {
     pub(crate) async fn drain(
         &mut self,
         cursor: &mut Cursor,
+        past: &mut Past,
     ) -> Result<Vec<RecordBatch>, ExecError> {
-        let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+        let txn = past.as_deref_mut().or(self.block.txn.as_mut()).ok_or_else(no_transaction)?;
         let mut batches = Vec::new();
         while let Some(batch) = cursor.next(txn, usize::MAX).await? {
             batches.push(batch);
@@ -271,8 +275,9 @@ impl Session {
         rows_max: usize,
     ) -> Result<Option<(RecordBatch, EvalContext)>> {
         match &mut portal.running {
-            Running::Streaming(cursor, eval) => {
-                let txn = self.block.txn.as_mut().ok_or_else(no_transaction)?;
+            Running::Streaming(cursor, eval, past) => {
+                let txn = past.as_deref_mut().or(self.block.txn.as_mut());
+                let txn = txn.ok_or_else(no_transaction)?;
                 let batch = cursor.next(txn, rows_max).await.map_err(no_retry)?;
                 Ok(batch.map(|batch| (batch, eval.clone())))
             }

@@ -261,6 +261,7 @@ impl Session {
             read_only: self.block.read_only,
             backend: self.shared.backend(),
             database: self.shared.identity().database,
+            system: false,
         };
         let mut txn = self.node.store().begin(options);
         txn.set_cancel(self.interrupt.token());

@@ -75,7 +75,7 @@ impl Session {
                 });
             }
         }
-        self.set_modes(modes)?;
+        self.set_modes(&modes, None)?;
         Ok("SET".to_owned())
     }
 

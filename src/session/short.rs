@@ -95,6 +95,7 @@ impl Session {
         client: &mut C,
     ) -> Option<Result<()>> {
         let waits = self.block.state == State::Failed
+            || self.block.as_of.is_some()
             || !self.cursors.is_empty()
             || self.hot().statement_timeout_ms > 0;
         if waits {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use meridian_cluster::Isolation;
+use meridian_cluster::{Isolation, Timestamp};
 use meridian_sql::parse::Statement;
 use meridian_sql::parse::statement::{IsolationLevel, Transaction, TransactionModes};
 use meridian_types::{PgError, Result, SqlState};
@@ -11,6 +11,7 @@ use meridian_types::{PgError, Result, SqlState};
 use crate::Fault;
 use crate::block::{self, State, needs_block};
 use crate::client::{Client, ResultColumn, Severity};
+use crate::past::not_writable;
 use crate::session::Session;
 use crate::statements::PreparedStatement;
 
@@ -34,7 +35,7 @@ impl Session {
         client: &mut C,
     ) -> Result<(), Fault> {
         if let Statement::Transaction(transaction) = statement {
-            let tag = self.transaction(transaction).await?;
+            let tag = self.transaction(transaction, &prepared.text).await?;
             client.command_complete(&tag);
             return Ok(());
         }
@@ -101,6 +102,9 @@ impl Session {
             Statement::Lock { tables, mode, nowait } => {
                 self.lock_named(tables, *mode, *nowait).await?
             }
+            Statement::SplitAt(split) => {
+                self.split(prepared, split, several, formats, client).await?
+            }
             // Nothing can be listened to, so there is nothing to end.
             Statement::Unlisten(_) => "UNLISTEN".to_owned(),
             Statement::Listen(_) | Statement::Notify(..) => {
@@ -131,6 +135,7 @@ impl Session {
         match prepared.statement() {
             Some(Statement::Show(name)) => self.show_columns(name.as_deref()).map(Some),
             Some(Statement::Explain { options, .. }) => Ok(Some(crate::explain::columns(options))),
+            Some(Statement::SplitAt(_)) => Ok(Some(crate::split::columns())),
             Some(Statement::Fetch { cursor, only_move: false, .. }) => {
                 Ok(self.cursors.get(&cursor.value).map(|cursor| cursor.columns()))
             }
@@ -151,10 +156,10 @@ impl Session {
     }
 
     /// BEGIN, COMMIT and so on: the command tag.
-    async fn transaction(&mut self, transaction: &Transaction) -> Result<String> {
+    async fn transaction(&mut self, transaction: &Transaction, text: &Arc<str>) -> Result<String> {
         match transaction {
             Transaction::Begin { modes, start } => {
-                self.begin(*modes)?;
+                self.begin(modes, text)?;
                 Ok(if *start { "START TRANSACTION" } else { "BEGIN" }.to_owned())
             }
             Transaction::Commit { chain } => self.end_block(true, *chain).await,
@@ -186,12 +191,13 @@ impl Session {
             }
             Transaction::Set { modes, session: false } => {
                 self.ensure_transaction();
-                self.set_modes(*modes)?;
+                let time = self.time_of_modes(modes, text)?;
+                self.set_modes(modes, time)?;
                 Ok("SET".to_owned())
             }
             Transaction::Set { modes, session: true } => {
                 self.ensure_transaction();
-                self.set_session_modes(*modes)?;
+                self.set_session_modes(modes)?;
                 Ok("SET".to_owned())
             }
             Transaction::Snapshot(_) => {
@@ -209,21 +215,26 @@ impl Session {
         if self.block.is_explicit() { Ok(()) } else { Err(needs_block(what)) }
     }
 
-    fn begin(&mut self, modes: TransactionModes) -> Result<()> {
+    fn begin(&mut self, modes: &TransactionModes, text: &Arc<str>) -> Result<()> {
         match self.block.state {
             State::Explicit | State::Failed => {
                 self.warn(
                     SqlState::ACTIVE_SQL_TRANSACTION,
                     "there is already a transaction in progress",
                 );
+                let time = self.time_of_modes(modes, text)?;
+                self.set_modes(modes, time)
             }
             State::Idle | State::Implicit => {
                 // BEGIN inside a longer text makes a block of what the text has done so far.
                 self.ensure_transaction();
+                if let Some(time) = self.time_of_modes(modes, text)? {
+                    self.begin_at(time)?;
+                }
                 self.block.state = State::Explicit;
+                self.set_modes(modes, None)
             }
         }
-        self.set_modes(modes)
     }
 
     async fn end_block(&mut self, commit: bool, chain: bool) -> Result<String> {
@@ -258,7 +269,11 @@ impl Session {
     }
 
     /// SET TRANSACTION, and the modes of BEGIN.
-    pub(crate) fn set_modes(&mut self, modes: TransactionModes) -> Result<()> {
+    pub(crate) fn set_modes(
+        &mut self,
+        modes: &TransactionModes,
+        time: Option<Timestamp>,
+    ) -> Result<()> {
         if let Some(level) = modes.isolation {
             let level = isolation(level);
             if level != self.block.isolation {
@@ -273,10 +288,16 @@ impl Session {
                     ));
                 }
                 self.block.isolation = level;
-                self.restart_txn();
+                self.restart_txn()?;
             }
         }
+        if let Some(time) = time {
+            self.begin_at(time)?;
+        }
         if let Some(read_only) = modes.read_only {
+            if !read_only && self.block.as_of.is_some() {
+                return Err(not_writable());
+            }
             if !read_only && self.block.read_only {
                 if self.block.depth() > 0 {
                     return Err(late(
@@ -302,11 +323,15 @@ impl Session {
     }
 
     /// Takes the transaction at another level; it has done nothing yet.
-    fn restart_txn(&mut self) {
+    fn restart_txn(&mut self) -> Result<()> {
+        if let Some(time) = self.block.as_of {
+            return self.begin_at(time);
+        }
         if let Some(mut txn) = self.block.txn.take() {
             txn.rollback();
         }
         self.begin_txn();
+        Ok(())
     }
 
     /// `transaction_isolation` and its kin tell of the block.
@@ -323,7 +348,7 @@ impl Session {
         settings.set_for_transaction("transaction_deferrable", on(self.block.deferrable));
     }
 
-    fn set_session_modes(&mut self, modes: TransactionModes) -> Result<()> {
+    fn set_session_modes(&mut self, modes: &TransactionModes) -> Result<()> {
         let on = |b: bool| if b { "on" } else { "off" };
         let mut settings = self.shared.settings.lock();
         if let Some(level) = modes.isolation {

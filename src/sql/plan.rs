@@ -31,6 +31,8 @@ pub struct Query {
     /// The error of a constant in the plan, found while it was made: the statement fails with it
     /// when it is run, whether or not a row ever comes to that expression.
     pub fails: Option<PgError>,
+    /// The time of AS OF SYSTEM TIME: text, `timestamptz` or `interval`.
+    pub as_of: Option<Expr>,
     /// What is computed from parameters alone, and might fail.
     pub given: Given,
     /// Next free column id, for rules and the executor.

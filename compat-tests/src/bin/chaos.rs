@@ -5,6 +5,9 @@
 //!     [--seed N] [--workloads a,b] [--nemeses a,b] [--disk-mib N] [--out FOLDER] [--binary PATH]
 //! … --gap N            kills the leaseholder N times under one writer: the gaps that it felt
 //! … --spin SECONDS     keeps every core busy and counts false elections
+//! … --load SECONDS     pgbench on all nodes, and every ten seconds (--every) a kill of one
+//! … --rolling SECONDS  the same with a stop in good order, one node after the other
+//! … --idle SECONDS     what nodes cost that have nothing to do
 //! ```
 //! The program is `MERIDIAN_BIN` or what cargo builds. A run that fails leaves its history and its seed
 //! in the folder (`target/chaos` if not given). `--disk-mib` gives each node a disk of its own, which
@@ -18,7 +21,7 @@ use compat_tests::chaos::client::Session;
 use compat_tests::chaos::fleet::{Fleet, Shape};
 use compat_tests::chaos::nemesis::{self, Nemesis};
 use compat_tests::chaos::run::{Outcome, run};
-use compat_tests::chaos::{gap, workloads};
+use compat_tests::chaos::{gap, idle, load, workloads};
 use compat_tests::process;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -35,6 +38,10 @@ struct Arguments {
     binary: Option<PathBuf>,
     gap: Option<usize>,
     spin: Option<u64>,
+    load: Option<u64>,
+    rolling: Option<u64>,
+    every: u64,
+    idle: Option<u64>,
 }
 
 impl Arguments {
@@ -51,6 +58,10 @@ impl Arguments {
             binary: None,
             gap: None,
             spin: None,
+            load: None,
+            rolling: None,
+            every: 10,
+            idle: None,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -69,6 +80,10 @@ impl Arguments {
                 "--binary" => arguments.binary = Some(value.into()),
                 "--gap" => arguments.gap = Some(value.parse()?),
                 "--spin" => arguments.spin = Some(value.parse()?),
+                "--load" => arguments.load = Some(value.parse()?),
+                "--rolling" => arguments.rolling = Some(value.parse()?),
+                "--every" => arguments.every = value.parse()?,
+                "--idle" => arguments.idle = Some(value.parse()?),
                 _ => bail!("unknown argument {word}"),
             }
         }
@@ -105,6 +120,13 @@ async fn chaos(mut arguments: Arguments) -> Result<()> {
         let length = Duration::from_secs(seconds);
         let changes = gap::false_elections(&fleet, length, cores).await?;
         println!("{changes} false elections in {seconds} s with {cores} cores kept busy");
+        return Ok(());
+    }
+    if let Some(seconds) = arguments.load.or(arguments.rolling) {
+        return loaded(&mut fleet, &arguments, seconds);
+    }
+    if let Some(seconds) = arguments.idle {
+        println!("{}", idle::table(&fleet, Duration::from_secs(seconds))?);
         return Ok(());
     }
     let mut session = Session::new(&fleet.urls(), 0);
@@ -183,6 +205,32 @@ async fn gaps(fleet: &mut Fleet, kills: usize, seed: u64) -> Result<()> {
     );
     if gaps.lost > 0 {
         bail!("acknowledged writes were lost");
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the program's report")]
+fn loaded(fleet: &mut Fleet, arguments: &Arguments, seconds: u64) -> Result<()> {
+    let (length, every) = (Duration::from_secs(seconds), Duration::from_secs(arguments.every));
+    let done = load::run(fleet, length, every, arguments.load.is_some(), arguments.seed)?;
+    println!(
+        "{} strikes: {} transactions acknowledged, {} in the history, sums equal; on nodes that were up: \
+         {} to be tried again, {} other errors; {} connections ended with their node",
+        done.strikes,
+        done.acknowledged,
+        done.kept,
+        done.retryable,
+        done.errors.len(),
+        done.cut_off
+    );
+    for error in done.errors.iter().take(10) {
+        println!("    {error}");
+    }
+    if done.kept < done.acknowledged {
+        bail!("{} acknowledged transactions were lost", done.acknowledged - done.kept);
+    }
+    if !done.errors.is_empty() {
+        bail!("clients of nodes that were up saw errors");
     }
     Ok(())
 }

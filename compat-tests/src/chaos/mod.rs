@@ -23,6 +23,8 @@
 pub mod client;
 pub mod fleet;
 pub mod gap;
+pub mod idle;
+pub mod load;
 pub mod nemesis;
 pub mod net;
 pub mod run;

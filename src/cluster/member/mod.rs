@@ -13,6 +13,7 @@
 mod keeper;
 mod network;
 mod open;
+mod placing;
 mod register;
 mod switchboard;
 

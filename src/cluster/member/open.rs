@@ -66,7 +66,7 @@ impl Store {
         };
         let cluster = Cluster::new(Arc::clone(&core), transport);
         let proposer = replicas.logged(group.clone()).expect("it has a log");
-        let first = Replica { range, holds, group: Some(group), begun: None };
+        let first = Replica::new(range, holds, Some(group));
         let (among, keeper) = connect(&membership, (&replicas, cluster), &raft, liveness);
         among.register.learn(nodes);
         let register = Arc::clone(&among.register);

@@ -4,8 +4,7 @@
 //! 04 ‖ node:u64be   →  address, where its clients connect, what it is to become
 //! ```
 //! Every node reads them from its own copy, or from the leaseholder if it has none. Each leaseholder sees
-//! to it that its range has copies on three nodes, if there are as many, and replaces those of nodes that
-//! leave or stay away.
+//! to it that the copies of its range, and its lease, come to where the plan wants them ([`Placing`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +12,15 @@ use std::time::Duration;
 
 use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Key, KvError, Span};
+use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
-use meridian_replication::{ChangeError, Members, RaftGroup};
+use meridian_replication::{ChangeError, RaftGroup};
 use meridian_rpc::Rpc;
 use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
+use super::placing::{self, Handover, Placing};
 use crate::apply::FIRST;
 use crate::core::Core;
 use crate::directory;
@@ -31,12 +32,15 @@ use crate::txn::{Txn, TxnOptions};
 
 /// First byte of a node's row.
 const NODES: u8 = 0x04;
-/// Copies of the range, if there are as many nodes.
-const REPLICAS: usize = 3;
-/// How long a node may be away before its copy is replaced.
-const AWAY_MAX: Duration = Duration::from_secs(300);
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long handing a lease over may take.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long transactions may take to end before their locks are lost with the lease: longer than those of
+/// busy applications, shorter than anybody waits for a restart.
+const GUESTS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a founder may take to write its own row.
+const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a survey waits for rows.
 const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
@@ -136,6 +140,7 @@ pub(crate) struct Register {
     known: Mutex<BTreeMap<NodeId, NodeRow>>,
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
+    placing: Placing,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
 }
@@ -159,7 +164,19 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Register { core, cluster, replicas, liveness, rpc, name, known, away, followed })
+        let placing = Placing::new();
+        Arc::new(Register {
+            core,
+            cluster,
+            replicas,
+            liveness,
+            rpc,
+            name,
+            known,
+            away,
+            placing,
+            followed,
+        })
     }
 
     /// Writes a node's row.
@@ -171,7 +188,8 @@ impl Register {
 
     /// Reads all rows.
     async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
-        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let options = TxnOptions { system: true, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
         let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
         let mut rows = Vec::new();
@@ -180,9 +198,26 @@ impl Register {
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
     }
 
+    /// Reads all rows, when this node's is among them: a founder takes requests before it has written it, and
+    /// who comes then would never hear of the founder.
+    async fn read_with_own(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+        let since = Instant::now();
+        loop {
+            let known = self.read().await?;
+            if known.contains_key(&self.core.node) {
+                return Ok(known);
+            }
+            if since.elapsed() > OWN_ROW_LIMIT {
+                return Err("this node is not among those of the cluster".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Reads the directory of ranges.
     async fn read_ranges(&self) -> Result<(), KvError> {
-        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let options = TxnOptions { system: true, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let mut scan = txn.scan(directory::rows_span(), false).await?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await? {}
@@ -194,7 +229,7 @@ impl Register {
     /// Takes a new node in.
     pub(crate) async fn admit(&self, request: &JoinRequest) -> Result<JoinReply, String> {
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let known = self.read().await?;
+        let known = self.read_with_own().await?;
         if let Some(row) = known.values().find(|row| row.address == request.address) {
             return Err(format!(
                 "node {} is at {} already; start it with its own data directory, or decommission it \
@@ -287,13 +322,14 @@ impl Register {
         self.cluster.set_live(live.clone());
         self.notice_absence();
         self.protect_snapshots(&live);
-        for replica in self.replicas.all() {
-            if replica.range.lease.here(&self.core.hlc).is_some() {
-                let none = BTreeSet::new();
-                let counted = counted.get(&replica.range.id).unwrap_or(&none);
-                self.place_copies(&replica, &live, counted);
-                self.wake_absent(&replica, &live);
-            }
+        let mut led = self.replicas.all();
+        led.retain(|replica| replica.range.lease.here(&self.core.hlc).is_some());
+        self.plan(&led);
+        for replica in led {
+            let none = BTreeSet::new();
+            let counted = counted.get(&replica.range.id).unwrap_or(&none);
+            self.place_copies(&replica, &live, counted);
+            self.wake_absent(&replica, &live);
         }
         let writing = self.core.write_directory();
         // What can't be written now is written in a second.
@@ -350,14 +386,67 @@ impl Register {
         }
     }
 
-    /// Has one change of members made that brings the copies to where they should be.
+    /// Plans for all ranges, and begins what concerns those that this node leads.
+    fn plan(&self, led: &[Arc<Replica>]) {
+        let now = self.core.hlc.reading();
+        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let ids = led.iter().map(|replica| replica.range.id).collect();
+        let moves = self.placing.take_on(nodes, self.ranges(), &ids, now);
+        for Handover { range, to } in moves {
+            let replica = led.iter().find(|replica| replica.range.id == range);
+            let Some(group) = replica.and_then(|replica| replica.group.clone()) else { continue };
+            let Some(claim) = self.replicas.claim(range) else { continue };
+            tokio::spawn(async move {
+                if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+                    tracing::warn!(%error, %range, %to, "the lease could not be moved");
+                }
+                drop(claim);
+            });
+        }
+    }
+
+    /// All ranges, as the planner takes them: those that this node leads as they are, others as the
+    /// directory has them. What is being changed has no voters, and is left alone; nothing is merged.
+    fn ranges(&self) -> Vec<placement::Range> {
+        let core = &self.core;
+        let range = |(range, span): (Arc<crate::range::Range>, Span)| {
+            let led = range.lease.here(&core.hlc).is_some();
+            let replica = self.replicas.get(range.id).filter(|_| led);
+            let members = replica.and_then(|it| it.group.clone()).map(|group| group.members());
+            let leaseholder = if led { Some(core.node) } else { range.lease.leader() };
+            let id = range.id;
+            let pinned = true;
+            let known = placement::Range { id, span, leaseholder, pinned, ..Default::default() };
+            match members {
+                Some(members) if members.is_joint() => known,
+                Some(members) => placement::Range {
+                    voters: members.all_voters().into_iter().collect(),
+                    learners: members.learners.into_iter().collect(),
+                    ..known
+                },
+                None => placement::Range { voters: core.members_of(id).into(), ..known },
+            }
+        };
+        core.ranges.spans().into_iter().map(range).collect()
+    }
+
+    /// What is to be done for all ranges, and isn't being done here yet: rows of `SHOW REBALANCE PLAN`.
+    pub(crate) fn rebalance_plan(&self) -> Vec<[String; 5]> {
+        let now = self.core.hlc.reading();
+        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let actions = self.placing.plan(nodes, self.ranges(), now);
+        actions.iter().map(placement::Action::columns).collect()
+    }
+
+    /// Has the next step made that brings the copies to where they should be.
     fn place_copies(&self, replica: &Replica, live: &[NodeId], counted: &BTreeSet<NodeId>) {
         let Some(group) = replica.group.clone() else { return };
         let members = group.members();
         if members.voters.len() != 1 {
             return;
         }
-        let Some((voters, learners)) = self.next_members(&members, live, counted) else { return };
+        let next = self.placing.next_step(group.id(), &members, live, counted);
+        let Some((voters, learners)) = next else { return };
         let Some(claim) = self.replicas.claim(group.id()) else { return };
         let (cluster, of) = (Arc::clone(&self.cluster), self.core.describe(replica));
         let raft = self.replicas.raft().cloned();
@@ -384,42 +473,6 @@ impl Register {
             }
             drop(claim);
         });
-    }
-
-    /// The next step towards three copies on nodes that stay; `None` when there is nothing to do.
-    fn next_members(
-        &self,
-        members: &Members,
-        live: &[NodeId],
-        counted: &BTreeSet<NodeId>,
-    ) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
-        let voters: BTreeSet<NodeId> = members.all_voters();
-        let known = self.known.lock();
-        let away = self.away.lock();
-        let stays = |node: &NodeId| {
-            known.get(node).is_some_and(|row| !row.leaving)
-                && away.get(node).is_none_or(|since| since.elapsed() < AWAY_MAX)
-        };
-        let good: BTreeSet<NodeId> = voters.iter().copied().filter(stays).collect();
-        if !members.learners.is_empty() {
-            let dead = members.learners.iter().any(|node| !live.contains(node));
-            if dead {
-                return Some((voters.into_iter().collect(), Vec::new()));
-            }
-            // The lease must have been counting on them before they vote.
-            let ready = members.learners.is_subset(counted);
-            let all = good.union(&members.learners).copied().take(REPLICAS).collect();
-            return ready.then_some((all, Vec::new()));
-        }
-        let others = live.iter().copied().filter(|node| !voters.contains(node) && stays(node));
-        let wanted = REPLICAS.saturating_sub(good.len());
-        let learners: Vec<NodeId> = others.take(wanted).collect();
-        // Two voters are worse than one: each of them can stop everything.
-        let odd = good.len() + learners.len() >= REPLICAS || voters.len() > 1;
-        if !learners.is_empty() && odd {
-            return Some((voters.into_iter().collect(), learners));
-        }
-        None
     }
 
     /// Carries out what an operator asks.
@@ -460,8 +513,14 @@ impl Register {
     pub(crate) async fn hand_over(&self) {
         let led = self.replicas.all().into_iter();
         let led = led.filter(|replica| replica.range.lease.here(&self.core.hlc).is_some());
-        let groups = led.filter_map(|replica| replica.group.clone());
-        let moving = groups.map(|group| self.hand_one_over(group));
+        let groups: Vec<RaftGroup> = led.filter_map(|replica| replica.group.clone()).collect();
+        if groups.is_empty() {
+            return;
+        }
+        if self.cluster.live().len() > 1 {
+            self.cluster.finish_guests(GUESTS_LIMIT).await;
+        }
+        let moving = groups.into_iter().map(|group| self.hand_one_over(group));
         futures::future::join_all(moving).await;
     }
 
@@ -470,7 +529,7 @@ impl Register {
         let me = self.core.node;
         let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
         let Some(heir) = heir else { return };
-        if let Err(error) = group.transfer_leader(heir, Duration::from_secs(2)).await {
+        if let Err(error) = group.transfer_leader(heir, HANDOVER_TIMEOUT).await {
             tracing::warn!(%error, range = %group.id(), "the lease could not be handed over");
         }
     }

@@ -414,10 +414,11 @@ struct Asking<'a> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if !self.done && !self.cluster.core.advisory.holds(&self.holding) {
-            if let Some(node) = self.cluster.core.first().lease.leader() {
-                self.cluster.unlock_at(node, self.holding);
-            }
+        if !self.done
+            && !self.cluster.core.advisory.holds(&self.holding)
+            && let Some(node) = self.cluster.core.first().lease.leader()
+        {
+            self.cluster.unlock_at(node, self.holding);
         }
     }
 }

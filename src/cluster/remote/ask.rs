@@ -9,7 +9,7 @@ use meridian_kv::range::Target;
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response};
+use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response, STALE};
 use super::{Cluster, SERVICE};
 use crate::commit::CommitError;
 use crate::core::Core;
@@ -99,6 +99,9 @@ impl Cluster {
             };
             let tried = self.try_at(node, body.clone(), class);
             match search.unless_cancelled(tried).await? {
+                Tried::Answer(Answer::NotHere(STALE)) if self.is_refused(node) => {
+                    return Err(KvError::CONCURRENT_UPDATE);
+                }
                 Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
@@ -150,7 +153,7 @@ impl Cluster {
 
     /// A node says that it isn't a key's leaseholder, but knows who may be.
     pub(crate) fn follow(&self, key: &[u8], asked: NodeId, leader: u64) {
-        if leader != 0 && leader != asked.0 && leader != self.core.node.0 {
+        if leader != 0 && leader != STALE && leader != asked.0 && leader != self.core.node.0 {
             self.core.range_of(key).lease.hint(asked, NodeId(leader));
         }
     }

@@ -74,6 +74,11 @@ impl Guest {
         self.held.lock().rows.get(key).copied().unwrap_or(0)
     }
 
+    fn has_rows(&self) -> bool {
+        let held = self.held.lock();
+        !held.rows.is_empty() || !held.runs.is_empty()
+    }
+
     /// Is this key certainly locked?
     pub(crate) fn holds_key(&self, key: &[u8]) -> bool {
         let held = self.held.lock();
@@ -172,6 +177,16 @@ impl Guests {
 
     pub(crate) fn get(&self, txn: u64) -> Option<Arc<Guest>> {
         self.all.lock().get(&txn).cloned()
+    }
+
+    /// Has this transaction row locks or runs here?
+    pub(crate) fn holds_rows(&self, txn: u64) -> bool {
+        self.get(txn).is_some_and(|guest| guest.has_rows())
+    }
+
+    /// Has any?
+    pub(crate) fn any_rows(&self) -> bool {
+        self.all.lock().values().any(|guest| guest.has_rows())
     }
 
     /// The transaction has ended: its row locks go. Its table locks go one by one, when the catalog that it

@@ -24,7 +24,7 @@ pub(crate) struct Request {
 pub(crate) enum Op {
     /// The newest snapshot.
     #[prost(message, tag = "1")]
-    Snapshot(Empty),
+    Snapshot(AskSnapshot),
     #[prost(message, tag = "2")]
     Read(Read),
     #[prost(message, tag = "3")]
@@ -461,6 +461,17 @@ pub(crate) struct WireLocked {
     #[prost(uint64, tag = "10")]
     pub(crate) guest: u64,
 }
+
+/// A request for the newest snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct AskSnapshot {
+    /// To read the catalog, or nodes: from a node that may know old ones.
+    #[prost(bool, tag = "1")]
+    pub(crate) system: bool,
+}
+
+/// In place of a leader: the sender was given up, and hasn't said since that it has read the catalog.
+pub(crate) const STALE: u64 = u64::MAX;
 
 /// A [`KvError`].
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -86,6 +86,8 @@ pub(crate) struct Cluster {
     pub(crate) waits: Waits,
     roll: Roll,
     on_signal: OnceLock<waits::OnSignal>,
+    /// The leases are about to go elsewhere.
+    closing: AtomicBool,
 }
 
 impl Cluster {
@@ -108,6 +110,7 @@ impl Cluster {
             waits: Waits::default(),
             roll: Roll::new(start),
             on_signal: OnceLock::new(),
+            closing: AtomicBool::new(false),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
@@ -222,6 +225,30 @@ impl Cluster {
         let mut live = self.live();
         live.retain(|node| self.may_write(*node) && !locked.contains(node));
         if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Before the leases go elsewhere: row locks don't move with them. Transactions that have some here may
+    /// get more, and end; others wait, and find the next leaseholder. So those that are short lose nothing.
+    pub(crate) async fn finish_guests(&self, limit: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
+        let since = Instant::now();
+        while self.guests.any_rows() && since.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// This node was refused as one that may know old forms of tables. What its sessions have begun is over,
+    /// unless it has only just started, and what they know is what it has just read.
+    fn is_refused(&self, by: NodeId) -> bool {
+        let known = self.told.lock().contains_key(&by);
+        if known {
+            self.core.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        known
     }
 
     /// The range that lies there is led elsewhere.

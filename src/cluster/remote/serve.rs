@@ -19,8 +19,8 @@ use prost::Message;
 use super::guests::Guest;
 use super::messages::{
     Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, Epoch, LockRow, LockTable,
-    Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock,
-    UnlockTable, Who, WireLocked,
+    Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, STALE, ScanPage, SendRun,
+    Unlock, UnlockTable, Who, WireLocked,
 };
 use super::txn::ABSENT;
 use super::{Cluster, FIRST_KEY};
@@ -91,17 +91,34 @@ impl Cluster {
         Response { answer }.encode_to_vec().into()
     }
 
-    async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        let changes = match &op {
-            Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_) => true,
-            Op::Part(part) => part.prepares(),
-            _ => false,
+    /// What to say instead to a node that may know old forms of tables. New snapshots are refused, too: it
+    /// would read what others have written since by what it knows.
+    fn refusal(&self, from: NodeId, op: &Op) -> Option<u64> {
+        let instead = match op {
+            Op::Lock(_) | Op::Run(_) | Op::Commit(_) => STALE,
+            Op::Snapshot(ask) if !ask.system => STALE,
+            Op::Read(read) if read.ts == 0 => STALE,
+            Op::LockTable(_) => 0,
+            Op::Part(part) if part.prepares() => 0,
+            _ => return None,
         };
-        if changes && !self.may_write(from) {
+        (!self.may_write(from)).then_some(instead)
+    }
+
+    async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
+        if let Some(instead) = self.refusal(from, &op) {
+            return Ok(Answer::NotHere(instead));
+        }
+        let locks_for = match &op {
+            Op::Lock(lock) => Some(lock.who.txn),
+            Op::Run(run) => Some(run.who.txn),
+            _ => None,
+        };
+        if self.is_closing() && locks_for.is_some_and(|txn| !self.guests.holds_rows(txn)) {
             return Ok(Answer::NotHere(0));
         }
         match op {
-            Op::Snapshot(Empty {}) => self.serve_snapshot(),
+            Op::Snapshot(_) => self.serve_snapshot(),
             Op::Read(read) => Box::pin(self.serve_read(&read)).await,
             Op::Scan(page) => Box::pin(self.serve_scan(&page)).await,
             Op::Lock(lock) => Box::pin(self.serve_lock_row(lock)).await,
@@ -398,7 +415,18 @@ impl Cluster {
             }
         }
         let mut writes = Vec::with_capacity(commit.puts.len());
+        let at_once = Patience { policy: WaitPolicy::NoWait.code(), ..commit.patience };
         for put in commit.puts {
+            // A lock that was lost is taken again: as long as the commit is on its way nobody else may get
+            // it, and read under it what is about to change.
+            if put.expect.is_some() && !guest.holds_key(&put.key) {
+                let weak = put.row.is_some() && put.expect != Some(ABSENT);
+                let strength = if weak { Strength::NoKeyUpdate } else { Strength::Update };
+                let locked = self.acquire(&guest, &put.key, strength, &at_once).await;
+                if locked.map_err(refused)?.is_none() {
+                    return Err(KvError::CONCURRENT_UPDATE.into());
+                }
+            }
             let expect = match put.expect {
                 Some(ABSENT) => VersionTag::Absent,
                 Some(ts) => VersionTag::Newest(Timestamp(ts)),

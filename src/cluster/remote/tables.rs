@@ -71,7 +71,7 @@ impl Txn {
 
     /// Takes this transaction's strong table locks on nodes that have come since.
     pub(crate) async fn reach_all_nodes(&mut self) -> Result<(), KvError> {
-        if !self.tables.iter().any(|held| !is_weak(held.mode)) {
+        if self.core.alone || !self.tables.iter().any(|held| !is_weak(held.mode)) {
             return Ok(());
         }
         let cluster = self.cluster()?;

@@ -13,8 +13,8 @@ use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, unexpected};
 use super::messages::{
-    Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read, SendRun,
-    Unlock, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put, Read,
+    STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
@@ -69,7 +69,7 @@ impl Txn {
             if self.reads_here() {
                 return self.core.read.get(key, self.state.read_ts());
             }
-            if !self.core.ranges.is_single() {
+            if self.past || !self.core.ranges.is_single() {
                 return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
@@ -156,9 +156,13 @@ impl Txn {
         if !self.core.ranges.is_single() {
             return self.asked_snapshot().await.map(drop);
         }
-        let cluster = self.cluster()?;
+        if self.past {
+            return Ok(());
+        }
+        let (cluster, system) = (self.cluster()?, self.system);
         while matches!(self.snapshot, Snapshot::Away(None)) {
-            match cluster.ask(FIRST_KEY, Op::Snapshot(Empty {}), &self.limits).await? {
+            match cluster.ask(FIRST_KEY, Op::Snapshot(AskSnapshot { system }), &self.limits).await?
+            {
                 Asked::Here => self.snapshot_here(),
                 Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
                 Asked::Answer(_) => return Err(unexpected()),
@@ -193,9 +197,13 @@ impl Txn {
         if self.note_lease(locked_in(&locked)) {
             Box::pin(self.regain_locks()).await?;
         }
-        let first = self.state.locked(&key).is_none();
+        let before = self.state.locked(&key);
+        self.check_kept(before, Timestamp(locked.version))?;
+        let first = before.is_none();
         if !locked.reentrant || first {
-            self.state.note_lock(&key, strength, modes(locked.before));
+            // What isn't known here was granted to a request whose answer was lost.
+            let before = if first { 0 } else { modes(locked.before) };
+            self.state.note_lock(&key, strength, before);
         }
         self.read_of(&key, (strength, first), locked)
     }
@@ -207,6 +215,7 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Option<WireLocked>, KvError> {
+        self.check_not_refused()?;
         let op = Op::Lock(LockRow {
             who: who(self.state.owner()),
             key: key.clone(),
@@ -336,6 +345,9 @@ impl Txn {
         self.lodge_at(Some(node));
         match cluster.try_at(node, encode(op), Class::Kv).await {
             Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
+            Tried::Answer(Answer::NotHere(STALE)) if cluster.is_refused(node) => {
+                Err(KvError::CONCURRENT_UPDATE.into())
+            }
             Tried::Answer(Answer::NotHere(leader)) => {
                 cluster.follow(&key, node, leader);
                 Err(CommitError::Moved)

@@ -188,6 +188,7 @@ impl Txn {
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         loop {
+            self.check_not_refused()?;
             self.reach_all_nodes().await?;
             let mut this = Try::new(id, self.core.hlc.now());
             this.deadline = this.deadline.min(self.tables_locked_until()?);
@@ -205,6 +206,10 @@ impl Txn {
                 Ok(ts) => return Ok(ts),
                 Err(CommitError::Refused(error)) => return Err(error),
                 Err(CommitError::Moved) => {}
+                Err(CommitError::Unknown(reason)) if self.core.alone => {
+                    tracing::error!(%reason, "what became of a commit is not known");
+                    return Err(KvError::Ambiguous);
+                }
                 Err(CommitError::Unknown(_)) => {
                     if let Some(ts) = self.settle(&changes, this).await? {
                         return Ok(ts);
@@ -253,16 +258,22 @@ impl Txn {
             // Their keys were claimed under a lease that is over.
             return Err(KvError::CONCURRENT_UPDATE.into());
         }
+        if lost {
+            // As long as the commit is on its way nobody else may get them.
+            self.lock_writes_again(&changes.writes)?;
+        }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
-        let origin = Origin { txn: id, sent, deadline, verify };
+        // A node alone has nobody to ask, keeps its locks, and begins to count anew at each start.
+        let named = !self.core.alone;
+        let origin = named.then_some(Origin { txn: id, sent, deadline, verify });
         let mut copy = Changes {
             writes: changes.writes.clone(),
             runs: changes.runs.clone(),
             unlocked: BTreeSet::new(),
             verify: Vec::new(),
         };
-        self.commit_here(range, &mut copy, Some(origin)).await
+        self.commit_here(range, &mut copy, origin).await
     }
 
     pub(super) fn end(&mut self) {

@@ -42,7 +42,8 @@ impl Txn {
         if self.note_lease(LockedIn { range: id, epoch, guest: 0 }) {
             Box::pin(self.regain_locks()).await?;
         }
-        let held = self.state.locked(key).map_or(0, |locked| locked.modes);
+        let before = self.state.locked(key);
+        let held = before.map_or(0, |locked| locked.modes);
         if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
             return match wait {
                 WaitPolicy::Skip => Ok(Locked::Skipped),
@@ -53,6 +54,10 @@ impl Txn {
         if !self.core.alone && !self.is_led_here(key, id, epoch) {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
+        }
+        if held != 0 && !self.core.alone {
+            let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |found| found.ts);
+            self.check_kept(before, newest)?;
         }
         self.read_locked(key, strength, held == 0)
     }

@@ -11,10 +11,13 @@
 mod commit;
 mod locks;
 mod over;
+mod past;
 mod regain;
+mod spread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meridian_base::NodeId;
@@ -33,6 +36,7 @@ use crate::snapshots::SnapshotSlot;
 pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::{advisory, is_weak};
 pub(crate) use regain::LockedIn;
+pub use spread::Spread;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +49,8 @@ pub struct TxnOptions {
     pub backend: u32,
     /// The session's database, to which its advisory locks belong.
     pub database: u32,
+    /// It reads what a node must know before it may do anything else: the catalog.
+    pub system: bool,
 }
 
 /// The answer to a request for a row lock.
@@ -101,6 +107,8 @@ pub struct Txn {
     /// Runs that the leaseholder, another node, has been sent, with their numbers there.
     pub(crate) sent: Vec<(Arc<Run>, u64)>,
     pub(crate) snapshot: Snapshot,
+    /// It reads at a time that was said.
+    pub(crate) past: bool,
     /// All nodes were asked for the snapshot.
     pub(crate) whole: bool,
     /// Under what row locks were taken last, in each range.
@@ -110,6 +118,9 @@ pub struct Txn {
     /// The other nodes that may know row locks of this transaction.
     pub(crate) lodgings: SmallVec<[NodeId; 1]>,
     read_only: bool,
+    pub(crate) system: bool,
+    /// How often this node had been refused when the transaction began.
+    pub(crate) refused: u64,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
     /// The nodes on which strong table locks were taken, each with the epoch in which it supported this one
@@ -128,11 +139,14 @@ impl Txn {
         let mut txn = Txn {
             state: TxnState::new(owner, options.isolation, slot.ts()),
             snapshot: Snapshot::Here(slot),
+            past: false,
             whole: true,
             locked_in: SmallVec::new(),
             locks_lost: false,
             lodgings: SmallVec::new(),
             read_only: options.read_only,
+            system: options.system,
+            refused: core.refused.load(Ordering::Relaxed),
             limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             backing: BTreeMap::new(),

@@ -6,9 +6,13 @@
 //! read there under a lock is not so any more. It would overwrite what it should have waited for, or be
 //! told that a key is taken which it had every right to.
 
+use std::sync::atomic::Ordering;
+
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Strength, Timestamp, WaitPolicy};
+use meridian_kv::locks::LockMode;
 use meridian_kv::range::Newest;
+use meridian_kv::txn::{LockedKey, Write};
 
 use super::Txn;
 use crate::locking::Acquired;
@@ -42,6 +46,15 @@ impl Txn {
         changed
     }
 
+    /// Fails if the leaseholder has given this node up since this transaction began: others may have changed
+    /// the tables that it uses, in spite of its table locks.
+    pub(crate) fn check_not_refused(&self) -> Result<(), KvError> {
+        match self.core.refused.load(Ordering::Relaxed) == self.refused || self.system {
+            true => Ok(()),
+            false => Err(KvError::CONCURRENT_UPDATE),
+        }
+    }
+
     /// Takes all row locks again.
     pub(crate) async fn regain_locks(&mut self) -> Result<(), KvError> {
         let held = self.state.locked_all();
@@ -61,6 +74,37 @@ impl Txn {
             return Ok(());
         }
         Err(KvError::CONCURRENT_UPDATE)
+    }
+
+    /// Takes the locks of writes again, here, if they are free.
+    pub(crate) fn lock_writes_again(&mut self, writes: &[Write]) -> Result<(), KvError> {
+        for write in writes {
+            let held = self.state.locked(&write.key).map_or(0, |locked| locked.modes);
+            let weak = write.value.is_some() && !Strength::Update.covered_by(held);
+            let strength = if weak { Strength::NoKeyUpdate } else { Strength::Update };
+            let (key, owner) = (&write.key, self.state.owner());
+            match self.core.locks.try_row(key, owner, strength, WaitPolicy::NoWait) {
+                Ok(Acquired::Granted { before }) => self.state.note_lock(key, strength, before),
+                Ok(Acquired::Reentrant) => {}
+                Ok(Acquired::Unavailable) | Err(_) => return Err(KvError::CONCURRENT_UPDATE),
+            }
+        }
+        Ok(())
+    }
+
+    /// A lock is held already, and so the newest version is the one that was seen. If it is another one,
+    /// the lock was lost for a while, and nobody noticed.
+    pub(crate) fn check_kept(
+        &self,
+        before: Option<LockedKey>,
+        newest: Timestamp,
+    ) -> Result<(), KvError> {
+        let changed = |locked: LockedKey| {
+            // Weaker ones let others change the row.
+            let kept = Strength::Share.covered_by(locked.modes);
+            kept && locked.newest > Timestamp::MIN && newest > locked.newest
+        };
+        if before.is_some_and(changed) { Err(KvError::CONCURRENT_UPDATE) } else { Ok(()) }
     }
 
     /// Takes one lock again, which must be free; and the row's newest version.

@@ -6,6 +6,7 @@
 //! holds its table locks ([`publish`]).
 
 mod announce;
+mod past;
 mod storage;
 mod view;
 
@@ -22,6 +23,7 @@ use crate::context::Node;
 use crate::error::from_kv;
 
 pub use announce::{announce, reread};
+pub use past::same_form_then;
 pub use view::{SessionCatalog, SessionIdentity, quote_ident};
 
 /// Storage id of the system table of descriptors.
@@ -71,7 +73,7 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
 }
 
 async fn load(store: &Arc<Store>) -> Result<Catalog> {
-    let mut txn = store.begin(TxnOptions::default());
+    let mut txn = store.begin(TxnOptions { system: true, ..TxnOptions::default() });
     let span = Span::prefix(&key::index_prefix(DESCRIPTOR_STORAGE_ID, 1));
     let mut scan = txn.scan(span, false).await.map_err(from_kv)?;
     let mut catalog = Catalog::default();

@@ -436,7 +436,7 @@ fn referenced_key(target: &TableDesc, columns: &[String]) -> Result<(Vec<i16>, u
             return Err(error(SqlState::UNDEFINED_OBJECT, text));
         }
         let attnums = target.primary().columns.iter().filter_map(|c| c.attnum).collect();
-        return Ok((attnums, PRIMARY_INDEX_ID));
+        return Ok((attnums, immediate(target, PRIMARY_INDEX_ID, "primary key")?));
     }
     let attnums = key_attnums(target, columns, "foreign key")?;
     let proves = |index: &&IndexDesc| {
@@ -447,7 +447,7 @@ fn referenced_key(target: &TableDesc, columns: &[String]) -> Result<(Vec<i16>, u
             && index.columns.iter().all(|c| c.attnum.is_some_and(|a| attnums.contains(&a)))
     };
     match target.indexes.iter().find(proves) {
-        Some(index) => Ok((attnums, index.index_id)),
+        Some(index) => Ok((attnums, immediate(target, index.index_id, "unique constraint")?)),
         None => Err(error(
             SqlState::INVALID_FOREIGN_KEY,
             format!(
@@ -456,4 +456,14 @@ fn referenced_key(target: &TableDesc, columns: &[String]) -> Result<(Vec<i16>, u
             ),
         )),
     }
+}
+
+/// A key that may be there twice for a while is nothing to refer to.
+fn immediate(target: &TableDesc, index_id: u16, what: &str) -> Result<u16> {
+    if target.is_deferrable(index_id) {
+        let text =
+            format!("cannot use a deferrable {what} for referenced table \"{}\"", target.name);
+        return Err(error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text));
+    }
+    Ok(index_id)
 }

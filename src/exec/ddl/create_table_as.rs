@@ -1,6 +1,7 @@
 //! CREATE TABLE AS.
 
-use meridian_sql::ddl::CreateTableAs;
+use meridian_sql::ddl::{AsQuery, CreateTableAs};
+use meridian_sql::optimise::optimise;
 use meridian_types::{Datum, PgError, PgType, Result, SqlState, oid};
 
 use super::DdlContext;
@@ -14,8 +15,13 @@ impl DdlContext<'_> {
         &mut self,
         create: &CreateTableAs,
     ) -> Result<String, ExecError> {
-        let source = self.source();
-        let query = self.bind_ast(&create.query, &source)?;
+        let query = match (&create.query, self.execute.take()) {
+            (AsQuery::Query(query), _) => optimise(self.bind_ast(query, &self.source())?),
+            (AsQuery::Execute(..), Some(query)) => *query,
+            (AsQuery::Execute(..), None) => {
+                return Err(PgError::internal("the session looks up what is executed").into());
+            }
+        };
         let schema = self.creation_schema(&create.name, create.temp).await?;
         if !self.claim_name(schema, &create.name.name, create.if_not_exists).await? {
             return Ok("CREATE TABLE AS".to_owned());
@@ -51,7 +57,7 @@ impl DdlContext<'_> {
             return Ok("CREATE TABLE AS".to_owned());
         }
         let codecs = Table::new(&table)?;
-        let mut rows = self.run_query(query).await?;
+        let mut rows = self.run_planned(query).await?;
         let mut count = 0_i64;
         while let Some(batch) = rows.next(self.txn).await? {
             for mut values in batch {

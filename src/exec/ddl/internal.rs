@@ -59,8 +59,13 @@ pub(crate) fn enter_table(binder: &mut Binder<'_>, table: &TableDesc) -> TableSc
 impl DdlContext<'_> {
     /// Runs a query and hands its rows over, a batch at a time.
     pub(crate) async fn run_query(&mut self, query: Query) -> Result<Rows, ExecError> {
+        self.run_planned(meridian_sql::optimise::optimise(query)).await
+    }
+
+    /// Runs a query that has been optimised.
+    pub(crate) async fn run_planned(&mut self, query: Query) -> Result<Rows, ExecError> {
         self.txn.begin_statement();
-        let query = Arc::new(meridian_sql::optimise::optimise(query));
+        let query = Arc::new(query);
         // Functions see what the transaction has made so far, a new sequence for instance.
         let host = CatalogHost {
             view: Arc::new(self.view()),
@@ -70,7 +75,7 @@ impl DdlContext<'_> {
         let ctx = Arc::new(StatementContext {
             catalog: Arc::clone(self.overlay.catalog()),
             eval: EvalContext { host: Arc::new(host), ..self.statement.eval.clone() },
-            params: Arc::from([]),
+            params: Arc::clone(&self.statement.params),
             ..StatementContext::clone(&self.statement)
         });
         let prepared = Arc::new(Prepared::new(query));
@@ -95,6 +100,7 @@ impl DdlContext<'_> {
         let next_column = binder.new_column_id().0;
         Ok(Query {
             fails: None,
+            as_of: None,
             given: Given::default(),
             rel: bound.rel,
             output: bound.columns,
@@ -158,6 +164,7 @@ impl DdlContext<'_> {
         let output = exprs.iter().map(|(c, _)| c.clone()).collect::<Vec<Column>>();
         Ok(Query {
             fails: None,
+            as_of: None,
             given: Given::default(),
             rel: Rel::Project { input: Box::new(scan), exprs },
             origins: vec![None; output.len()],

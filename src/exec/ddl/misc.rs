@@ -216,6 +216,25 @@ impl DdlContext<'_> {
         Ok(())
     }
 
+    /// Locks a table for VACUUM or ANALYZE; one of somebody else's is left out with a warning.
+    pub(super) async fn table_to_tend(
+        &mut self,
+        name: &Name,
+        word: &str,
+    ) -> Result<Option<Arc<TableDesc>>> {
+        let Relation::Table(table) = self.relation(name)? else { return Ok(None) };
+        if !self.owns(table.owner) {
+            let text = format!(
+                "skipping \"{}\" --- only table or database owner can {word} it",
+                table.name
+            );
+            self.notice(SqlState::from_code("01000"), text);
+            return Ok(None);
+        }
+        self.lock_table(table.oid, TableLockMode::ShareUpdateExclusive).await?;
+        Ok(Some(table))
+    }
+
     pub(super) async fn analyze(
         &mut self,
         tag: &'static str,
@@ -223,9 +242,8 @@ impl DdlContext<'_> {
     ) -> Result<&'static str, ExecError> {
         let mut tables = Vec::new();
         for name in names {
-            if let Relation::Table(table) = self.relation(name)? {
-                tables.push(table);
-            }
+            let word = if tag == "VACUUM" { "vacuum" } else { "analyze" };
+            tables.extend(self.table_to_tend(name, word).await?);
         }
         if names.is_empty() {
             let database = self.identity.database;

@@ -59,6 +59,8 @@ pub struct DdlContext<'a> {
     pub identity: Arc<SessionIdentity>,
     /// The text that the statement was parsed from.
     pub text: &'a str,
+    /// The query of `CREATE TABLE … AS EXECUTE`; its parameters are the statement's.
+    pub execute: Option<Box<meridian_sql::plan::Query>>,
     /// Notices for the client: the state says how they are marked (`01…` is a warning).
     pub notices: &'a mut Vec<PgError>,
     /// The statement stands in a transaction block.
@@ -70,6 +72,9 @@ impl std::fmt::Debug for DdlContext<'_> {
         f.write_str("DdlContext")
     }
 }
+
+/// The role whose members may do CHECKPOINT.
+const PG_CHECKPOINT: meridian_types::oid::Oid = 4544;
 
 /// Runs a statement; the answer is its command tag.
 pub async fn execute(ddl: &Ddl, mut cx: DdlContext<'_>) -> Result<String, ExecError> {
@@ -138,16 +143,42 @@ impl DdlContext<'_> {
             Ddl::Comment { kind, name, sub, text } => {
                 self.comment(*kind, name, sub.as_deref(), text.clone()).await?
             }
-            Ddl::Maintain { tag, names } => {
-                names.iter().try_for_each(|name| self.relation(name).map(drop))?;
-                tag
-            }
+            Ddl::Maintain { tag, names } => self.maintain(tag, names).await?,
             Ddl::Analyze { tag, names } => self.analyze(tag, names).await?,
             Ddl::Unsupported(what) => {
                 return Err(PgError::unsupported(format!("{what} is not supported yet")).into());
             }
         };
         Ok(tag.to_owned())
+    }
+
+    async fn maintain(
+        &mut self,
+        tag: &'static str,
+        names: &[Name],
+    ) -> Result<&'static str, ExecError> {
+        for name in names {
+            match tag {
+                "VACUUM" => drop(self.table_to_tend(name, "vacuum").await?),
+                "CLUSTER" => {
+                    self.locked_relation(name, false, TableLockMode::AccessExclusive).await?;
+                }
+                _ => drop(self.locked_relation(name, false, TableLockMode::Share).await?),
+            }
+        }
+        if tag == "CHECKPOINT" {
+            self.checkpoint().await?;
+        }
+        Ok(tag)
+    }
+
+    /// CHECKPOINT: what this node has applied is durable in its engine, and its log is purged.
+    async fn checkpoint(&self) -> Result<(), ExecError> {
+        if !self.catalog().is_member(self.identity.user, PG_CHECKPOINT) {
+            let text = "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT";
+            return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text).into());
+        }
+        Ok(self.node().store().checkpoint().await?)
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

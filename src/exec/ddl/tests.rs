@@ -71,6 +71,7 @@ impl Server {
                         overlay: &mut overlay,
                         identity: self.session.identity(),
                         text,
+                        execute: None,
                         notices: &mut notices,
                         in_block: false,
                     };

@@ -3,9 +3,9 @@
 //! A statement's writes are gathered in [`Writes`] and go to the transaction when the statement has
 //! succeeded: all parts of it, common table expressions included, read the snapshot that it began
 //! with, and a statement that fails leaves only its locks behind. Checks come in PostgreSQL's order:
-//! generated columns, NOT NULL, CHECK, unique indexes, and at the end of the statement (or of the
-//! transaction, when deferred) foreign keys. A unique key that an UPDATE finds taken is looked at again
-//! at the end of the statement, so that rows may take each other's places.
+//! generated columns, NOT NULL, CHECK, unique indexes row by row, and at the end of the statement (or of
+//! the transaction, when deferred) foreign keys. A DEFERRABLE unique key that an UPDATE finds taken is
+//! looked at again at the end of the statement, so that rows may take each other's places.
 //!
 //! A row is locked before it is changed. When its newest version is above the snapshot, READ
 //! COMMITTED runs the whole statement again at a new snapshot, keeping its locks.

@@ -249,7 +249,8 @@ impl TableWriter {
             }
             match entry {
                 Some((entry, value)) if entry_taken => {
-                    writes.put_late(entry.into(), value.into(), self.duplicate(at, new, ctx));
+                    let error = self.taken(at, new, ctx)?;
+                    writes.put_late(entry.into(), value.into(), error);
                 }
                 Some((entry, value)) => writes.put(entry.into(), value.into()),
                 None => {}
@@ -261,13 +262,21 @@ impl TableWriter {
         writes.touched.insert(key.clone());
         let row = self.table.codec.encode(new)?.into();
         if taken {
-            writes.put_late(new_key, row, self.duplicate(0, new, ctx));
+            let error = self.taken(0, new, ctx)?;
+            writes.put_late(new_key, row, error);
         } else {
             writes.put(new_key.clone(), row);
             writes.touched.insert(new_key);
         }
         self.note_update(old, new, writes);
         Ok(())
+    }
+
+    /// A unique key that another row holds: 23505, or for one that is DEFERRABLE what is to be said if
+    /// the row still holds it when the statement has ended.
+    fn taken(&self, at: usize, new: &Vec<Datum>, ctx: &StatementContext) -> Result<PgError> {
+        let (desc, error) = (&self.table.desc, self.duplicate(at, new, ctx));
+        if desc.is_deferrable(desc.indexes[at].index_id) { Ok(error) } else { Err(error) }
     }
 
     fn note_update(&self, old: &[Datum], new: &[Datum], writes: &mut Writes) {

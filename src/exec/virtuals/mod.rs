@@ -12,6 +12,7 @@ pub(crate) mod defs;
 pub mod host;
 mod information;
 pub mod privileges;
+mod ranges;
 mod roles;
 mod rows;
 mod session;
@@ -29,6 +30,7 @@ use crate::catalog_store::{SessionCatalog, SessionIdentity};
 use crate::context::StatementContext;
 
 pub use host::CatalogHost;
+pub use ranges::KeyNames;
 pub use session::{
     ActivityRow, NamedStatement, PlainSession, PreparedRow, SessionInfo, SettingRow,
 };
@@ -138,6 +140,7 @@ pub(crate) fn rows(
         "pg_authid" | "pg_roles" | "pg_shadow" | "pg_user" | "pg_group" => roles::roles(&source),
         "pg_auth_members" => roles::pg_auth_members(&source),
         "pg_db_role_setting" => roles::pg_db_role_setting(&source),
+        "meridian_ranges" => ranges::rows(&source)?,
         _ => views::rows(&source)?,
     });
     Ok(out)

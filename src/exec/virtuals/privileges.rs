@@ -85,6 +85,9 @@ pub(crate) fn has_grant_option(
     })
 }
 
+/// `pg_authid` oid of `pg_read_all_stats`.
+const PG_READ_ALL_STATS: Oid = 3375;
+
 fn is_superuser(catalog: &Catalog, role: Oid) -> bool {
     catalog.role(role).is_some_and(|r| r.superuser)
 }
@@ -100,7 +103,12 @@ pub(crate) fn relation_privilege(
         return true;
     }
     if let Relation::Virtual(v) = relation {
-        let hidden = matches!(v.name, "pg_authid" | "pg_shadow" | "pg_statistic");
+        let hidden = match v.name {
+            "pg_authid" | "pg_shadow" | "pg_statistic" => true,
+            // Keys at which ranges begin are values of rows.
+            "meridian_ranges" => !catalog.is_member(role, PG_READ_ALL_STATS),
+            _ => false,
+        };
         return letter == 'r' && !hidden;
     }
     let predefined = match letter {

@@ -241,7 +241,9 @@ impl Liveness {
         let asks = !self.log_stalled && until > now.hlc;
         let until = if asks { until } else { Timestamp::MIN };
         let views = self.durable.epochs.iter().map(|(node, epoch)| {
-            let supported = self.supported(*node);
+            // Until a withdrawal is on disk this node does not vote for others: a candidate that hears of it
+            // sooner asks in vain, and loses the time of a round.
+            let supported = *node == self.me || self.promises(*node, *epoch);
             (*node, View { epoch: *epoch, supported })
         });
         let (epoch, views) = (self.epoch_towards(peer), views.collect());
@@ -406,8 +408,13 @@ impl Liveness {
     }
 
     /// Whether, by what it last said, a peer no longer supports the incarnation of a node that it
-    /// (or this node) supported with this epoch. A hint: the peer itself decides when it votes.
+    /// (or this node) supported with this epoch. A hint: the peer itself decides when it votes. Nobody
+    /// withdraws from itself: a dead leader that counted among those that gave it up would call candidates
+    /// before the living can vote for them.
     pub fn has_withdrawn(&self, peer: NodeId, from: NodeId, epoch: u64) -> bool {
+        if peer == from {
+            return false;
+        }
         let view = self.views.get(&peer).and_then(|views| views.get(&from));
         view.is_none_or(|v| !v.supported || v.epoch >> WITHDRAWAL_BITS > epoch >> WITHDRAWAL_BITS)
             && self.views.contains_key(&peer)

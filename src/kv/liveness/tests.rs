@@ -56,15 +56,20 @@ fn support_is_given_withdrawn_and_given_anew() {
     assert!(matches!(effects.last(), Some(Effect::Persist(_))), "withdraws: {effects:?}");
     assert!(v.promises(NodeId(1), 1 << 20), "bound until that is synced");
     assert_eq!(v.support_epoch(NodeId(1)), None);
-    let effects = v.step(at(625), Event::Persisted);
+    let still = (NodeId(1), View { epoch: 1 << 20, supported: true });
+    let says = |message: &Message| matches!(message, Message::Heartbeat { views, .. } if views.contains(&still));
+    let told = sent(&v.step(at(720), Event::Tick));
+    assert!(told.iter().any(says), "candidates are not called too early: {told:?}");
+    let effects = v.step(at(725), Event::Persisted);
     assert_eq!(effects[0], Effect::Withdrawn(NodeId(1), (1 << 20) + 1));
     assert!(matches!(sent(&effects)[1], Message::Heartbeat { .. }), "told at once: {effects:?}");
     assert!(!v.promises(NodeId(1), 1 << 20));
 
-    let effects = receive(&mut v, at(630), heartbeat(1 << 20, at(630), 600));
-    let told = Message::Ack { epoch: (1 << 20) + 1, until: Timestamp::MIN, echo: at(630).mono };
+    assert!(!v.has_withdrawn(NodeId(1), NodeId(1), 1 << 20), "nobody withdraws from itself");
+    let effects = receive(&mut v, at(730), heartbeat(1 << 20, at(730), 600));
+    let told = Message::Ack { epoch: (1 << 20) + 1, until: Timestamp::MIN, echo: at(730).mono };
     assert_eq!(sent(&effects), [told], "the old epoch is over for good");
-    receive(&mut v, at(640), heartbeat((1 << 20) + 1, at(640), 600));
+    receive(&mut v, at(740), heartbeat((1 << 20) + 1, at(740), 600));
     assert!(v.supported(NodeId(1)));
 }
 

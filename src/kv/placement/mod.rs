@@ -24,13 +24,13 @@
 //!   plans end.
 //!
 //! A plan looks at all ranges anew and keeps nothing between: 100,000 ranges on 100 nodes cost some
-//! 10 ms of CPU, so that once in ten seconds it costs a thousandth of a core of one node. Rejected: an
+//! 17 ms of CPU, so that once in ten seconds it costs less than two thousandths of a core of a node. Rejected: an
 //! index kept up to date by changes, which would be faster where that does not matter, and would have to
 //! be right after each of them on a node that has just become the one that plans.
 //!
 //! # For the shell
-//! One task plans: on the node that has the lease of the first range, every ten seconds and when a node
-//! comes or goes. It needs
+//! It is a pure function of what every node can read, so every node plans for all and carries out what
+//! concerns the ranges that it leads (`src/cluster/member/placing.rs`). It needs
 //!
 //! | field | from where |
 //! |---|---|
@@ -38,12 +38,12 @@
 //! | [`Node::away_since`] | when the node's own liveness layer ceased to support it (`Register::away`); with more than one cell, from what the leaseholders that are its partners report |
 //! | [`Node::capacity`], `used` | reported by each node every ten seconds: size and use of the file system of its data |
 //! | [`Range::id`], `span`, `split_at`, `pinned` | the range's descriptor |
-//! | [`Range::voters`], `learners` | `RaftGroup::members` of its leaseholder; a joint configuration is one under way: put it into `running` |
+//! | [`Range::voters`], `learners` | `RaftGroup::members` of its leaseholder; one that is joint has none in the view, and is left alone |
 //! | [`Range::bytes`], `load`, `keys` | reported by its leaseholder: sizes from the engine, [`Meter`] |
-//! | [`View::running`] | changes sent to leaseholders and not yet answered; after a restart of the planner those that reports show to be joint or with learners, for a minute |
+//! | [`View::running`] | changes begun and not ended |
 //! | [`Settings`] | the catalog, see [`settings`] |
 //!
-//! and carries out, by a call to the range's leaseholder:
+//! and carries out, as the range's leaseholder:
 //!
 //! | action | call |
 //! |---|---|

@@ -85,7 +85,7 @@ impl Session {
         };
         let query = meridian_sql::parse::parse_query(&text)?;
         let view = self.view();
-        let plan = self.bind_query(view, &Arc::from(text), &query, &types, false)?;
+        let plan = self.bind_query(view, &Arc::from(text), (&query, None), &types, false)?;
         let ctx = self.statement_context(&plan, &[]);
         CopyInserter::new(plan.query(), ctx)
     }

@@ -44,12 +44,13 @@ impl Session {
             }
         };
         let view = self.view();
-        let plan = self.bind_query(view, &text, &query, &[], false)?;
+        let plan = self.bind_query(view, &text, (&query, None), &[], false)?;
         if let Some(txn) = &mut self.block.txn {
             for (table, lock) in &plan.query().tables {
                 txn.lock_table(table.oid, lock_mode(*lock), false).await.map_err(from_kv)?;
             }
         }
+        self.enter_past(&plan, &[]).await?;
         self.begin_statement();
         let ctx = self.statement_context(&plan, &[]);
         let eval = ctx.eval.clone();

@@ -46,6 +46,8 @@ pub enum Clause {
     Limit,
     /// OFFSET
     Offset,
+    /// AS OF SYSTEM TIME
+    AsOf,
     /// RETURNING
     Returning,
     /// VALUES as a relation
@@ -108,6 +110,7 @@ impl Clause {
             Clause::DistinctOn => "DISTINCT ON",
             Clause::Limit => "LIMIT",
             Clause::Offset => "OFFSET",
+            Clause::AsOf => "AS OF SYSTEM TIME",
             Clause::Returning => "RETURNING",
             Clause::Values | Clause::ValuesSingle => "VALUES",
             Clause::CheckConstraint | Clause::DomainCheck => "CHECK",
@@ -213,6 +216,7 @@ impl Clause {
             Clause::GeneratedColumn => "column generation expression",
             Clause::CallArgument => "CALL argument",
             Clause::CopyWhere => "COPY FROM WHERE condition",
+            Clause::AsOf => "AS OF SYSTEM TIME",
             _ => return Ok(()),
         };
         let text = format!("cannot use subquery in {name}");

@@ -13,6 +13,11 @@ use crate::parse::{ConflictTarget, conflict_target};
 use crate::plan::{ConflictUpdate, OnConflict};
 use crate::walk;
 
+fn no_arbiter() -> PgError {
+    let text = "ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters";
+    PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text)
+}
+
 impl Binder<'_> {
     /// Binds ON CONFLICT of an INSERT into `table`, which is called `alias`.
     pub(crate) fn bind_on_conflict(
@@ -29,6 +34,9 @@ impl Binder<'_> {
                 self.infer_arbiters(target, alias, &existing, &elements)?
             }
             Some(ast::ConflictTarget::OnConstraint(name)) => vec![self.arbiter(table, name)?],
+            None if table.indexes.iter().any(|i| table.is_deferrable(i.index_id)) => {
+                return Err(no_arbiter());
+            }
             None => vec![],
         };
         let update = match &clause.action {
@@ -69,10 +77,7 @@ impl Binder<'_> {
                 ConstraintKind::PrimaryKey { index_id } | ConstraintKind::Unique { index_id },
                 false,
             )) => Ok(*index_id),
-            Some((_, true)) => {
-                let text = "ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters";
-                Err(PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, text))
-            }
+            Some((_, true)) => Err(no_arbiter()),
             Some(_) => {
                 let text = "constraint in ON CONFLICT clause has no associated index";
                 Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, text))
@@ -120,6 +125,9 @@ impl Binder<'_> {
                 "there is no unique or exclusion constraint matching the ON CONFLICT specification";
             return Err(PgError::new(SqlState::INVALID_COLUMN_REFERENCE, text));
         }
+        if out.iter().any(|index_id| table.is_deferrable(*index_id)) {
+            return Err(no_arbiter());
+        }
         Ok(out)
     }
 
@@ -132,14 +140,6 @@ impl Binder<'_> {
         wanted: &[Expr],
         predicate: &[Expr],
     ) -> Result<bool> {
-        let deferrable = table.constraints.iter().any(|c| {
-            c.deferrable
-                && matches!(c.kind, ConstraintKind::PrimaryKey { index_id }
-                    | ConstraintKind::Unique { index_id } if index_id == index.index_id)
-        });
-        if deferrable {
-            return Ok(false);
-        }
         let mut keys: Vec<Expr> = Vec::with_capacity(index.columns.len());
         for key in &index.columns {
             let e = match (key.attnum, &key.expr) {

@@ -12,7 +12,8 @@ use meridian_types::{PgError, PgType, Result, SqlState};
 use super::{Binder, BoundQuery, Clause, Scope, ScopeItem};
 use crate::ast;
 use crate::expr::Expr;
-use crate::rel::{Column, Rel, SortKey};
+use crate::parse::lock_clause;
+use crate::rel::{Column, LockWait, Rel, SortKey};
 use crate::resolve::CoercionContext;
 use crate::walk;
 
@@ -322,6 +323,12 @@ impl Binder<'_> {
         };
         if tail.with_ties && keys.is_empty() {
             let text = "WITH TIES cannot be specified without ORDER BY clause";
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
+        }
+        if tail.with_ties
+            && tail.locks.iter().any(|lock| lock_clause(lock).2 == LockWait::SkipLocked)
+        {
+            let text = "SKIP LOCKED and WITH TIES options cannot be used together";
             return Err(PgError::new(SqlState::SYNTAX_ERROR, text));
         }
         let with_ties = tail.with_ties.then(|| keys.to_vec());

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use meridian_types::{EvalContext, PgError, PgType, Result};
+use meridian_types::{EvalContext, PgError, PgType, Result, SqlState, oid};
 
-use super::{Binder, BoundQuery, CatalogView};
+use super::scope::Scope;
+use super::{Binder, BoundQuery, CatalogView, Clause};
 use crate::ast;
+use crate::expr::Expr;
 use crate::optimise::Given;
 use crate::parse::Source;
 use crate::plan::{Command, Query};
 use crate::rel::Rel;
+use crate::resolve::CoercionContext;
 use crate::walk;
 
 /// Binds a query and makes it cheap to run. `params` are the types that the client gave; with
@@ -23,6 +26,22 @@ pub fn bind_query_statement(
     open: bool,
 ) -> Result<Query> {
     bind_only(catalog, eval, source, query, params, open).map(crate::optimise::optimise)
+}
+
+/// The same for a query that may say at which time it reads.
+pub fn bind_query_as_of(
+    catalog: &dyn CatalogView,
+    eval: &EvalContext,
+    source: &Source,
+    (query, as_of): (&ast::Query, Option<&ast::Expr>),
+    params: &[PgType],
+    open: bool,
+) -> Result<Query> {
+    let mut binder = Binder::new(catalog, eval, source, params, open);
+    let bound = binder.bind_query(query)?;
+    let as_of = as_of.map(|time| binder.bind_time(time)).transpose()?;
+    let query = binder.finish_query(bound, command(&query.body))?;
+    Ok(crate::optimise::optimise(Query { as_of, ..query }))
 }
 
 /// Binds a query without optimising it.
@@ -58,6 +77,31 @@ pub fn bind_modify_only(
 }
 
 impl Binder<'_> {
+    /// The time of AS OF SYSTEM TIME, as text, `timestamptz` or `interval`.
+    pub fn bind_time(&mut self, time: &ast::Expr) -> Result<Expr> {
+        let position = self.position(time);
+        // It sees no column.
+        self.scopes.push(Scope::default());
+        let bound = self.bind_expr(time, Clause::AsOf);
+        self.scopes.pop();
+        let bound = bound?;
+        let to = match bound.ty.oid {
+            oid::TIMESTAMPTZ | oid::INTERVAL => return Ok(bound),
+            oid::TIMESTAMP | oid::DATE => oid::TIMESTAMPTZ,
+            oid::UNKNOWN | oid::TEXT | oid::VARCHAR | oid::BPCHAR => oid::TEXT,
+            oid::NUMERIC | oid::INT8 | oid::INT4 | oid::INT2 => oid::TEXT,
+            other => {
+                let text = format!(
+                    "argument of AS OF SYSTEM TIME must be a time, an interval, a number or text, \
+                     not type {}",
+                    self.display_type(other)
+                );
+                return Err(PgError::new(SqlState::DATATYPE_MISMATCH, text).at(position));
+            }
+        };
+        self.coerce_to(bound, PgType::new(to), CoercionContext::Assignment, position)
+    }
+
     /// A bound query as a plan. Ends the binder's work.
     pub fn finish_query(&mut self, bound: BoundQuery, command: Command) -> Result<Query> {
         let params = self.finish_params()?;
@@ -65,6 +109,7 @@ impl Binder<'_> {
         tables.sort_by_key(|(t, _)| t.oid);
         Ok(Query {
             fails: None,
+            as_of: None,
             given: Given::default(),
             writes: writes(&bound.rel),
             rel: bound.rel,

@@ -436,7 +436,7 @@ pub enum Ddl {
         /// The comment.
         text: Option<String>,
     },
-    /// REINDEX, VACUUM, CLUSTER, CHECKPOINT: accepted, nothing to do
+    /// REINDEX, VACUUM, CLUSTER: accepted, nothing to do; CHECKPOINT
     Maintain {
         /// Command tag.
         tag: &'static str,

@@ -5,8 +5,8 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::{
-    ColumnDef, Constraint, ConstraintRule, CreateIndex, CreateTable, CreateTableAs, CreateView,
-    Ddl, IndexElement, LikeOptions, Name, OnCommit, SequenceOptions, TableElement,
+    AsQuery, ColumnDef, Constraint, ConstraintRule, CreateIndex, CreateTable, CreateTableAs,
+    CreateView, Ddl, IndexElement, LikeOptions, Name, OnCommit, SequenceOptions, TableElement,
 };
 use crate::parse::dialect::Meridian;
 use crate::parse::grammar::{
@@ -91,10 +91,13 @@ impl Meridian {
             }
             return Ok(None);
         }
-        if peek_word(p) == Some("execute") {
-            return Ok(Some(self.unsupported(p, "CREATE TABLE AS EXECUTE")));
-        }
-        let (query, _) = self.sql_query(p)?;
+        let query = match peek_word(p) {
+            Some("execute") => {
+                let (name, args) = self.execute_call(p)?;
+                AsQuery::Execute(name, args)
+            }
+            _ => AsQuery::Query(Box::new(self.sql_query(p)?.0)),
+        };
         let mut with_data = true;
         if take_word(p, "with") {
             with_data = !take_word(p, "no");

@@ -151,6 +151,15 @@ pub struct CreateTable {
     pub on_commit: OnCommit,
 }
 
+/// What CREATE TABLE AS takes its rows from.
+#[derive(Clone, Debug)]
+pub enum AsQuery {
+    /// A query.
+    Query(Box<ast::Query>),
+    /// EXECUTE: the prepared statement and its arguments.
+    Execute(ast::Ident, Vec<ast::Expr>),
+}
+
 /// CREATE TABLE AS
 #[derive(Clone, Debug)]
 pub struct CreateTableAs {
@@ -165,7 +174,7 @@ pub struct CreateTableAs {
     /// Column names.
     pub columns: Vec<String>,
     /// The query.
-    pub query: ast::Query,
+    pub query: AsQuery,
     /// WITH DATA
     pub with_data: bool,
 }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Command, Query};
+use crate::plan::Query;
 
 pub mod expr;
 mod json;
@@ -82,20 +82,16 @@ pub struct Run {
     pub execution_ms: f64,
 }
 
-/// The lines of EXPLAIN's answer. `one_range` tells whether everything the statement may write is
-/// in one range, so that its commit needs one phase; `None` when that is not known yet.
+/// The lines of EXPLAIN's answer. `commit` tells how the statement's writes will be committed.
 pub fn explain(
     query: &Query,
     options: Options,
     run: Option<&Run>,
-    one_range: Option<bool>,
+    commit: Option<&str>,
 ) -> Vec<String> {
     let root = node::build(query, options.verbose);
-    let commit = (options.distributed && query.writes)
-        .then(|| commit_line(query.command, one_range))
-        .flatten();
     if options.json {
-        return vec![json::write(&root, options, run, commit.as_deref())];
+        return vec![json::write(&root, options, run, commit)];
     }
     let mut lines = text::write(&root, options, run);
     if let Some(commit) = commit {
@@ -110,15 +106,4 @@ pub fn explain(
         }
     }
     lines
-}
-
-fn commit_line(command: Command, one_range: Option<bool>) -> Option<String> {
-    if command == Command::Select {
-        return None;
-    }
-    match one_range {
-        Some(true) => Some("one-phase (one range)".to_owned()),
-        Some(false) => Some("two-phase (several ranges)".to_owned()),
-        None => None,
-    }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Meridian {
     pub(crate) depth: Cell<u32>,
     /// Columns of the tokens behind which a parenthesised query begins: see `rewrite::queries`.
     pub(crate) queries: RefCell<BTreeSet<u64>>,
+    /// The time of AS OF SYSTEM TIME, until the statement takes it.
+    pub(crate) as_of: RefCell<Option<Box<Expr>>>,
     /// `a JOIN b JOIN c ON … ON …` nests to the right.
     pub(crate) nested_joins: bool,
 }

@@ -14,6 +14,7 @@ use sqlparser::ast;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+mod as_of;
 mod call;
 mod copy;
 pub(crate) mod dialect;
@@ -24,6 +25,7 @@ mod lift;
 mod locks;
 pub mod operators;
 mod primary;
+mod ranges;
 mod rewrite;
 mod search;
 mod shorthand;
@@ -102,8 +104,11 @@ fn split(tokens: &[Lexed]) -> Vec<&[Lexed]> {
 
 fn parse_part(text: &str, tokens: &[Lexed]) -> Result<Parsed> {
     let range = byte_range(tokens);
-    let statement = with_parser(text, tokens, |p, d| d.statement(p, text, tokens))?;
-    Ok(Parsed { statement, range })
+    let (statement, as_of) = with_parser(text, tokens, |p, d| {
+        let statement = d.statement(p, text, tokens)?;
+        Ok((statement, d.as_of.take()))
+    })?;
+    Ok(Parsed { statement, range, as_of })
 }
 
 fn byte_range(tokens: &[Lexed]) -> std::ops::Range<usize> {
@@ -160,14 +165,17 @@ fn with_parser_here<T>(
     tokens: &[Lexed],
     f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
-    let moved = locks::behind_limits(tokens);
-    let rewritten = rewrite::rewrite(text, moved.as_deref().unwrap_or(tokens));
+    let (as_of, kept) = as_of::take(text, tokens)?.unzip();
+    let kept = kept.as_deref().unwrap_or(tokens);
+    let moved = locks::behind_limits(kept);
+    let rewritten = rewrite::rewrite(text, moved.as_deref().unwrap_or(kept));
     let retry = (2..=dialect::MAX_DEPTH as usize).contains(&joins(tokens));
     let spare = if retry { rewritten.clone() } else { Vec::new() };
-    let first = run_parser(text, tokens, rewritten, false, f);
+    let as_of = as_of.map(Box::new);
+    let first = run_parser(text, tokens, rewritten, (false, as_of.clone()), f);
     match first {
         Err(e) if e.state() == SqlState::SYNTAX_ERROR && retry => {
-            run_parser(text, tokens, spare, true, f).map_err(|_| e)
+            run_parser(text, tokens, spare, (true, as_of), f).map_err(|_| e)
         }
         other => other,
     }
@@ -182,10 +190,10 @@ fn run_parser<T>(
     text: &str,
     tokens: &[Lexed],
     rewritten: Vec<TokenWithSpan>,
-    nested_joins: bool,
+    (nested_joins, as_of): (bool, Option<Box<ast::Expr>>),
     f: &impl Fn(&mut Parser<'_>, &Meridian) -> Result<T, ParserError>,
 ) -> Result<T> {
-    let dialect = Meridian { nested_joins, ..Meridian::default() };
+    let dialect = Meridian { nested_joins, as_of: as_of.into(), ..Meridian::default() };
     *dialect.queries.borrow_mut() = rewrite::queries(tokens);
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(2 * dialect::MAX_DEPTH as usize)

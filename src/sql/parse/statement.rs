@@ -4,6 +4,7 @@
 //! definitions are [`crate::ddl::Ddl`]; the rest are PostgreSQL's own and described here.
 
 use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, SetExpr};
+use sqlparser::tokenizer::Span;
 
 use crate::plan::TableLock;
 
@@ -14,6 +15,8 @@ pub struct Parsed {
     pub statement: Statement,
     /// Byte range in the text, without the semicolon.
     pub range: std::ops::Range<usize>,
+    /// AS OF SYSTEM TIME
+    pub as_of: Option<Box<Expr>>,
 }
 
 /// A statement.
@@ -87,6 +90,8 @@ pub enum Statement {
         /// NOWAIT
         nowait: bool,
     },
+    /// ALTER TABLE or ALTER INDEX … SPLIT AT VALUES
+    SplitAt(SplitAt),
     /// LISTEN
     Listen(Ident),
     /// UNLISTEN name; `None` for `*`.
@@ -122,7 +127,7 @@ pub enum IsolationLevel {
 }
 
 /// Modes of a transaction; what was not written is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransactionModes {
     /// ISOLATION LEVEL
     pub isolation: Option<IsolationLevel>,
@@ -130,6 +135,8 @@ pub struct TransactionModes {
     pub read_only: Option<bool>,
     /// DEFERRABLE or NOT DEFERRABLE
     pub deferrable: Option<bool>,
+    /// AS OF SYSTEM TIME
+    pub as_of: Option<Box<Expr>>,
 }
 
 /// Transaction control.
@@ -226,6 +233,21 @@ pub struct DeclareCursor {
     pub query: Box<Query>,
     /// Its byte range in the text.
     pub range: std::ops::Range<usize>,
+    /// AS OF SYSTEM TIME
+    pub as_of: Option<Box<Expr>>,
+}
+
+/// ALTER TABLE or ALTER INDEX … SPLIT AT VALUES
+#[derive(Clone, Debug)]
+pub struct SplitAt {
+    /// It is an index that is named.
+    pub index: bool,
+    /// The table or index.
+    pub name: ObjectName,
+    /// Where its name stands in the text.
+    pub span: Span,
+    /// Values of leading key columns, a row for each split.
+    pub rows: Vec<Vec<Expr>>,
 }
 
 /// How FETCH moves.
@@ -312,7 +334,7 @@ impl Statement {
                 SetExpr::Insert(s) | SetExpr::Update(s) | SetExpr::Delete(s) => has_returning(s),
                 _ => true,
             },
-            Statement::Show(_) | Statement::Explain { .. } => true,
+            Statement::Show(_) | Statement::Explain { .. } | Statement::SplitAt(_) => true,
             Statement::Fetch { only_move, .. } => !only_move,
             _ => false,
         }

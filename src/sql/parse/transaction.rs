@@ -51,7 +51,9 @@ impl Meridian {
     fn modes(&self, p: &mut Parser) -> Parse<TransactionModes> {
         let mut modes = TransactionModes::default();
         loop {
-            if take_words(p, &["isolation", "level"]) {
+            if let Some(time) = self.as_of_mode(p)? {
+                modes.as_of = Some(time);
+            } else if take_words(p, &["isolation", "level"]) {
                 modes.isolation = Some(self.isolation(p)?);
             } else if take_words(p, &["read", "only"]) {
                 modes.read_only = Some(true);
@@ -118,7 +120,12 @@ impl Meridian {
             return self.set_constraints(p);
         }
         if take_words(p, &["session", "characteristics", "as", "transaction"]) {
-            return tx(Transaction::Set { modes: self.modes(p)?, session: true });
+            let begin = p.peek_token_ref().clone();
+            let modes = self.modes(p)?;
+            if modes.as_of.is_some() {
+                return p.expected_ref("modes that later transactions can have", &begin);
+            }
+            return tx(Transaction::Set { modes, session: true });
         }
         let word_then = |p: &Parser, w: &str| peek_word(p) == Some(w) && is_name(p, 1);
         let local = word_then(p, "local") && take_word(p, "local");

@@ -1,6 +1,6 @@
 //! Which statement it is, and the utility statements.
 
-use sqlparser::ast::ObjectName;
+use sqlparser::ast::{Expr, Ident, ObjectName};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
@@ -26,6 +26,16 @@ impl Meridian {
             };
         };
         if let Some(statement) = self.transaction(p, &word)? {
+            return Ok(statement);
+        }
+        if word == "alter"
+            && let Some(statement) = self.split_at(p)?
+        {
+            return Ok(statement);
+        }
+        if word == "show"
+            && let Some(statement) = self.show_ranges(p)?
+        {
             return Ok(statement);
         }
         if let Some(ddl) = self.ddl(p)? {
@@ -86,7 +96,7 @@ impl Meridian {
         let rest = tokens.iter().position(|t| t.token.span.start.column >= column);
         let rest = &tokens[rest.unwrap_or(tokens.len())..];
         let statement = self.statement(p, text, rest)?;
-        Ok(Box::new(Parsed { statement, range: byte_range(rest) }))
+        Ok(Box::new(Parsed { statement, range: byte_range(rest), as_of: self.as_of.take() }))
     }
 
     fn prepare(&self, p: &mut Parser, text: &str, tokens: &[Lexed]) -> Parse<Statement> {
@@ -113,6 +123,12 @@ impl Meridian {
     }
 
     fn execute(&self, p: &mut Parser) -> Parse<Statement> {
+        let (name, args) = self.execute_call(p)?;
+        Ok(Statement::Execute { name, args })
+    }
+
+    /// `EXECUTE name [(arguments)]`
+    pub(crate) fn execute_call(&self, p: &mut Parser) -> Parse<(Ident, Vec<Expr>)> {
         p.advance_token();
         let name = p.parse_identifier()?;
         let mut args = Vec::new();
@@ -120,7 +136,7 @@ impl Meridian {
             args = self.expr_list(p)?;
             p.expect_token(&Token::RParen)?;
         }
-        Ok(Statement::Execute { name, args })
+        Ok((name, args))
     }
 
     fn declare(&self, p: &mut Parser, tokens: &[Lexed]) -> Parse<Statement> {
@@ -158,6 +174,7 @@ impl Meridian {
             hold,
             query,
             range,
+            as_of: self.as_of.take(),
         }))
     }
 

@@ -11,6 +11,7 @@ use meridian_types::oid::{self, Oid};
 use meridian_types::{EvalContext, PgError, PgType, Result, SqlState};
 
 use crate::bind::{Binder, CatalogView};
+use crate::ddl::AsQuery;
 use crate::ddl::{
     ColumnDef, Constraint, ConstraintRule, CreateIndex, CreateTable, CreateView, Ddl, TableElement,
 };
@@ -127,8 +128,10 @@ impl TestCatalog {
                 let mut table = self.empty_table(&create.name.name);
                 let eval = EvalContext::bare();
                 let source = Source::default();
-                let bound =
-                    Binder::new(self, &eval, &source, &[], false).bind_query(&create.query)?;
+                let AsQuery::Query(query) = &create.query else {
+                    return Err(PgError::unsupported("EXECUTE is not part of the test catalog"));
+                };
+                let bound = Binder::new(self, &eval, &source, &[], false).bind_query(query)?;
                 for (i, c) in bound.columns.iter().enumerate() {
                     let given = create.columns.get(i).map_or(&*c.name, String::as_str);
                     add_column(&mut table, given, c.ty);

@@ -179,7 +179,7 @@ fn explained_with(catalog: &super::catalog::TestCatalog, text: &str) -> String {
     let options = crate::explain::Options { costs: false, ..Default::default() };
     super::run(catalog, text, true).map_or_else(
         |e| super::show(&e),
-        |q| crate::explain::explain(&q, options, None, Some(true)).join("\n"),
+        |q| crate::explain::explain(&q, options, None, None).join("\n"),
     )
 }
 

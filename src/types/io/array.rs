@@ -304,6 +304,7 @@ fn write_level(
             let mut word = Vec::new();
             super::text_out(value, PgType::new(array.element_type), ctx, &mut word)?;
             write_item(out, &word, delim);
+            super::record::check_length(out)?;
         }
     }
     out.push(b'}');

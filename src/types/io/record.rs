@@ -13,6 +13,9 @@ pub fn record_out(
     ctx: &EvalContext,
     out: &mut Vec<u8>,
 ) -> Result<()> {
+    if fields.iter().any(|field| nests(field, NESTING_MAX)) {
+        return Err(too_long());
+    }
     let shape = crate::shape::of(ty);
     out.push(b'(');
     let mut word = Vec::new();
@@ -26,9 +29,34 @@ pub fn record_out(
         word.clear();
         super::text_out(field, field_type(shape.as_deref(), i, field), ctx, &mut word)?;
         write_field(out, &word);
+        check_length(out)?;
     }
     out.push(b')');
     Ok(())
+}
+
+/// Bytes of a row's or an array's text. Quotes are doubled at each level, so that the text of forty
+/// nested rows would take a terabyte; PostgreSQL gives up at a gigabyte.
+const TEXT_BYTES_MAX: usize = 256 << 20;
+/// Rows in rows whose quotes alone come to more than that.
+const NESTING_MAX: u32 = 28;
+
+/// Are there more rows in rows than this?
+pub(super) fn nests(value: &Datum, levels: u32) -> bool {
+    match value {
+        Datum::Record(fields) => levels == 0 || fields.iter().any(|field| nests(field, levels - 1)),
+        Datum::Array(array) => array.elements.iter().any(|element| nests(element, levels)),
+        _ => false,
+    }
+}
+
+pub(super) fn check_length(text: &[u8]) -> Result<()> {
+    if text.len() > TEXT_BYTES_MAX { Err(too_long()) } else { Ok(()) }
+}
+
+pub(super) fn too_long() -> PgError {
+    PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "out of memory")
+        .detail("The text of a row takes too many bytes.")
 }
 
 /// The type of a field: the shape's, or the value's own.

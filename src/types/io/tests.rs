@@ -89,3 +89,21 @@ fn xid8_takes_what_c_takes() {
         assert_eq!(round(oid::XID8, text), shown, "{text}");
     }
 }
+
+/// Each row around a row doubles the quotes: what cannot be written is refused at once.
+#[test]
+fn rows_in_rows_end_before_the_memory_does() {
+    let around = |inner: Datum| Datum::Record([inner].into());
+    let nested = |levels: u32| (0..levels).fold(Datum::Int4(1), |inner, _| around(inner));
+    let write = |value: &Datum| {
+        let mut text = Vec::new();
+        let ty = PgType::new(oid::RECORD);
+        text_out(value, ty, &EvalContext::bare(), &mut text).map(|()| text.len())
+    };
+    assert_eq!(write(&nested(2)).ok(), Some("(\"(1)\")".len()));
+    assert!(write(&nested(12)).is_ok_and(|bytes| bytes > 1 << 11));
+    for levels in [40, 900] {
+        let refused = write(&nested(levels)).expect_err("it would take all memory");
+        assert_eq!(refused.state(), crate::SqlState::PROGRAM_LIMIT_EXCEEDED);
+    }
+}

@@ -37,6 +37,7 @@ mod json_path;
 mod json_record;
 mod json_sets;
 mod json_value;
+mod keywords;
 mod like;
 mod misc;
 mod numbers;
@@ -98,7 +99,7 @@ pub(crate) const SCALAR_TABLES: &[&[(&str, Kernel)]] = &[
 ];
 /// Set-returning kernels by `prosrc`.
 pub(crate) const SET_TABLES: &[&[(&str, SetKernel)]] =
-    &[datetime_make::SETS, json_sets::SETS, json_path::SETS, json_record::SETS];
+    &[datetime_make::SETS, keywords::SETS, json_sets::SETS, json_path::SETS, json_record::SETS];
 /// Aggregates by `name(argument types)`.
 pub(crate) const AGGREGATE_TABLES: &[&[(&str, AggregateKernel)]] =
     &[datetime_aggregate::KERNELS, json_aggregate::KERNELS];

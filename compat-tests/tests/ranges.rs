@@ -1,0 +1,94 @@
+//! SHOW RANGES, SPLIT AT, and what EXPLAIN tells of commits.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use compat_tests::{Meridian, Options};
+
+use crate::past::{ask, connect};
+
+#[tokio::test]
+async fn ranges_are_shown_and_split() -> Result<()> {
+    let server = Meridian::start(Options { insecure: true, ..Options::default() })?;
+    let client = connect(&server).await?;
+    assert_eq!(
+        ask(&client, "SELECT start_key, end_key FROM pg_catalog.meridian_ranges").await,
+        "/Min|/Max"
+    );
+    client
+        .batch_execute(
+            "CREATE TABLE t (a int, b text, c numeric, PRIMARY KEY (a, b));
+             CREATE INDEX t_c ON t (c DESC, b);
+             INSERT INTO t SELECT g, 'x' || g, g / 2.0 FROM generate_series(1, 30) g",
+        )
+        .await?;
+    let plan = ask(&client, "EXPLAIN ANALYZE UPDATE t SET c = c + 1 WHERE a = 1").await;
+    assert!(plan.contains("Commit: one-phase (one range)"), "{plan}");
+    let split = "ALTER TABLE t SPLIT AT VALUES (10), (20, 'it''s')";
+    let rows = ask(&client, split).await;
+    assert!(rows.contains("|/Table/t/t_pkey/10"), "{rows}");
+    assert!(rows.ends_with("|/Table/t/t_pkey/20/'it''s'"), "{rows}");
+    let rows = ask(&client, "ALTER INDEX t_c SPLIT AT VALUES (7.5), (NULL)").await;
+    assert!(rows.contains("|/Table/t/t_c/7.5") && rows.ends_with("|/Table/t/t_c/NULL"), "{rows}");
+
+    // The new ranges are led soon.
+    while ask(&client, "SELECT count(*) FROM meridian_ranges WHERE leaseholder IS NULL").await
+        != "0"
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let rows = ask(&client, "SHOW RANGES FROM TABLE t").await;
+    for part in [
+        "|t|t_pkey|/Min|/Table/t/t_pkey/10|1|{1}|",
+        "|t|t_pkey|/Table/t/t_pkey/10|/Table/t/t_pkey/20/'it''s'|1|{1}|",
+        "|t|t_c|/Table/t/t_c/7.5|/Max|1|{1}|",
+    ] {
+        assert!(rows.contains(part), "{part}\n{rows}");
+    }
+    let rows = ask(&client, "SHOW RANGES FROM INDEX t_c").await;
+    assert!(!rows.contains("t_pkey|/Min"), "{rows}");
+    assert_eq!(ask(&client, "SHOW RANGES").await.matches("|1|{1}|").count(), 5);
+    // All rows are where they were.
+    assert_eq!(ask(&client, "SELECT count(*), sum(a) FROM t").await, "30|465");
+    assert_eq!(ask(&client, "SELECT count(*) FROM t AS OF SYSTEM TIME '-0s'").await, "30");
+
+    let plan = ask(&client, "EXPLAIN (DISTRIBUTED, COSTS off) DELETE FROM t").await;
+    assert!(
+        plan.contains("Commit: one-phase or parallel, by rows (the tables lie in 5 ranges)"),
+        "{plan}"
+    );
+    refusals(&client).await
+}
+
+async fn refusals(client: &tokio_postgres::Client) -> Result<()> {
+    for (text, answer) in [
+        (
+            "ALTER TABLE t SPLIT AT VALUES ('x')",
+            "22P02 invalid input syntax for type integer: \"x\"",
+        ),
+        (
+            "ALTER TABLE t SPLIT AT VALUES (1, 'a', 2)",
+            "42601 SPLIT AT has more expressions than key columns (2)",
+        ),
+        (
+            "ALTER TABLE t SPLIT AT VALUES (NULL)",
+            "22004 SPLIT AT of a primary key does not take NULL",
+        ),
+        ("ALTER TABLE nothing SPLIT AT VALUES (1)", "42P01 relation \"nothing\" does not exist"),
+        ("ALTER TABLE t_c SPLIT AT VALUES (1)", "42809 \"t_c\" is not a table"),
+        ("ALTER INDEX t SPLIT AT VALUES (1)", "42809 \"t\" is not an index"),
+        (
+            "BEGIN; ALTER TABLE t SPLIT AT VALUES (1)",
+            "25001 ALTER TABLE SPLIT AT cannot run inside a transaction block",
+        ),
+        ("ROLLBACK", ""),
+        ("SHOW RANGES FROM TABLE nothing", "42P01 relation \"nothing\" does not exist"),
+        ("SHOW RANGES FROM nowhere", "42601 syntax error at or near \"nowhere\""),
+        ("CREATE ROLE clerk; SET ROLE clerk", ""),
+        ("SHOW RANGES", "42501 permission denied for view meridian_ranges"),
+        ("ALTER TABLE t SPLIT AT VALUES (1)", "42501 must be owner of table t"),
+    ] {
+        assert_eq!(ask(client, text).await, answer, "{text}");
+    }
+    Ok(())
+}
