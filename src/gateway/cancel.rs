@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use meridian_base::rng::os_bytes;
-use meridian_session::Interrupt;
+use meridian_session::{Interrupt, PROCESSES_MAX, Signal};
 use parking_lot::Mutex;
 
 /// The backends of this process, by the ids that clients know them by.
 #[derive(Debug, Default)]
 pub struct CancelRegistry {
-    next: AtomicI32,
+    next: AtomicU32,
     backends: Mutex<BTreeMap<i32, (u32, Interrupt)>>,
 }
 
@@ -24,24 +24,37 @@ pub(crate) struct Registration {
 }
 
 impl CancelRegistry {
-    /// Enters a backend: gives it a process id and a secret.
-    pub(crate) fn register(self: &Arc<Self>, interrupt: Interrupt) -> Registration {
-        let pid = 1 + self.next.fetch_add(1, Ordering::Relaxed).rem_euclid(i32::MAX - 1);
+    /// Enters a backend: gives it a process id, which `pid_of` makes of a number, and a secret.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        interrupt: Interrupt,
+        pid_of: impl Fn(u32) -> i32,
+    ) -> Registration {
         let mut secret = [0; 4];
         os_bytes(&mut secret);
         let secret = u32::from_be_bytes(secret);
-        self.backends.lock().insert(pid, (secret, interrupt));
+        let mut backends = self.backends.lock();
+        // There are fewer connections than numbers.
+        let pid = loop {
+            let pid = pid_of(1 + self.next.fetch_add(1, Ordering::Relaxed) % (PROCESSES_MAX - 1));
+            if !backends.contains_key(&pid) {
+                break pid;
+            }
+        };
+        backends.insert(pid, (secret, interrupt));
         Registration { registry: Arc::clone(self), pid, secret }
     }
 
-    /// Interrupts the statement that this backend runs, if the secret is right. The client is never
-    /// told which it was.
-    pub(crate) fn cancel(&self, pid: i32, secret: u32) {
-        if let Some((expected, interrupt)) = self.backends.lock().get(&pid)
-            && *expected == secret
-        {
-            interrupt.cancel();
+    /// Interrupts a backend, if the secret is right or none is asked for; false when there is no such
+    /// backend here. A client that cancels is never told which it was.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let Ok(pid) = i32::try_from(signal.process) else { return false };
+        let backends = self.backends.lock();
+        let Some((expected, interrupt)) = backends.get(&pid) else { return false };
+        if signal.secret.is_none_or(|secret| secret == *expected) {
+            if signal.terminate { interrupt.terminate() } else { interrupt.cancel() }
         }
+        true
     }
 
     /// Ends every session: their clients get `57P01`.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{BufMut, BytesMut};
 use meridian_session::client::{Client, Disconnected};
-use meridian_session::{Interrupt, Opening as SessionOpening, Sessions};
+use meridian_session::{Interrupt, Opening as SessionOpening, Sessions, Signal};
 use meridian_types::{PgError, SqlState};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -56,6 +56,8 @@ impl Gateway {
     pub fn new(config: GatewayConfig, sessions: Arc<Sessions>) -> Arc<Gateway> {
         let acceptor = config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
         let cancels = Arc::new(CancelRegistry::default());
+        let here = Arc::downgrade(&cancels);
+        sessions.on_signal(move |signal| here.upgrade().is_some_and(|all| all.signal(signal)));
         Arc::new(Gateway { config, acceptor, sessions, cancels, open: AtomicUsize::new(0) })
     }
 
@@ -94,7 +96,13 @@ impl Gateway {
             startup::negotiate(tcp, peer, self.acceptor.as_ref()),
         );
         match negotiated.await {
-            Ok(Ok(Start::Cancel { pid, secret })) => self.cancels.cancel(pid, secret),
+            Ok(Ok(Start::Cancel { pid, secret })) => {
+                let process = u32::try_from(pid).unwrap_or(0);
+                let signal = Signal { process, terminate: false, secret: Some(secret) };
+                if !self.cancels.signal(signal) {
+                    self.sessions.pass_on(signal).await;
+                }
+            }
             Ok(Ok(Start::Session(opening))) => {
                 self.open.fetch_add(1, Ordering::Relaxed);
                 let _ = Box::pin(self.session(opening)).await;
@@ -117,7 +125,8 @@ impl Gateway {
             Err(_) => return Err(Disconnected),
         }
         let interrupt = Interrupt::default();
-        let registration = self.cancels.register(interrupt.clone());
+        let registration =
+            self.cancels.register(interrupt.clone(), |own| self.sessions.process_id(own));
         let opened = self.sessions.open(SessionOpening {
             params: &params,
             pid: registration.pid,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meridian_catalog::{DatabaseDesc, RoleDesc};
-use meridian_cluster::Store;
+use meridian_cluster::{LockInfo, Signal, Store};
 use meridian_exec::Node;
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
@@ -341,10 +341,28 @@ impl SessionInfo for SessionShared {
     fn signal(&self, pid: i32, terminate: bool) -> bool {
         let Some(peers) = self.peers.upgrade() else { return false };
         let found = peers.sessions.lock().get(&pid).and_then(Weak::upgrade);
-        if let Some(session) = &found {
-            if terminate { session.interrupt.terminate() } else { session.interrupt.cancel() }
+        let Some(session) = &found else {
+            let (Ok(process), Ok(store)) = (u32::try_from(pid), self.store()) else { return false };
+            let signal = Signal { process, terminate, secret: None };
+            return store.has_peers() && wait_for(store.signal(signal));
+        };
+        if terminate {
+            session.interrupt.terminate()
+        } else {
+            session.interrupt.cancel()
         }
-        found.is_some()
+        true
+    }
+
+    fn blocking_pids(&self, pid: i32) -> Vec<i32> {
+        let (Ok(process), Ok(store)) = (u32::try_from(pid), self.store()) else { return vec![] };
+        let blocking = wait_for(store.blocking(process));
+        blocking.into_iter().filter_map(|pid| i32::try_from(pid).ok()).collect()
+    }
+
+    fn locks(&self) -> Option<Vec<LockInfo>> {
+        let store = self.store().ok().filter(|store| store.has_peers())?;
+        Some(wait_for(store.lock_view_everywhere()))
     }
 
     fn advisory_lock(
@@ -362,9 +380,7 @@ impl SessionInfo for SessionShared {
         txn.set_cancel(self.interrupt.token());
         txn.set_lock_timeout(limit);
         let asked = txn.advisory_lock(key, shared, session, wait);
-        let outcome =
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked));
-        outcome.map_err(meridian_exec::from_kv)
+        wait_for(asked).map_err(meridian_exec::from_kv)
     }
 
     fn advisory_unlock(&self, key: (u32, u32, u32), shared: bool) -> Result<bool> {
@@ -377,14 +393,11 @@ impl SessionInfo for SessionShared {
         }
     }
 
-    /// Blocks this worker, as the function's contract is synchronous; others go on.
     fn sleep(&self, seconds: f64) -> Result<()> {
         let limit = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         let token = self.interrupt.token();
         let asleep = tokio::time::timeout(limit, token.cancelled());
-        let woken =
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asleep));
-        match woken {
+        match wait_for(asleep) {
             Err(_) => Ok(()),
             Ok(()) => Err(PgError::new(
                 SqlState::QUERY_CANCELED,
@@ -392,6 +405,11 @@ impl SessionInfo for SessionShared {
             )),
         }
     }
+}
+
+/// Blocks this worker, as the functions' contract is synchronous; others go on.
+fn wait_for<T>(what: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(what))
 }
 
 /// Enters a session among its peers.

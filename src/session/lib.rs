@@ -42,6 +42,7 @@ mod utility;
 
 pub use extended::BindRequest;
 pub use interrupt::{IdleLimit, Interrupt, TERMINATED};
+pub use meridian_cluster::{PROCESSES_MAX, Signal};
 pub use session::Session;
 pub use sessions::{Opening, Sessions};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use meridian_cluster::Signal;
 use meridian_exec::Node;
 use meridian_exec::virtuals::privileges;
 use meridian_types::{PgError, Result, SqlState};
@@ -46,6 +47,24 @@ impl Sessions {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// The process id of a session, whose number among those of this node is `own`; none of another node
+    /// has the same.
+    pub fn process_id(&self, own: u32) -> i32 {
+        let pid = meridian_cluster::process_id(self.node.store().node(), own);
+        i32::try_from(pid).expect("a process id has 31 bits")
+    }
+
+    /// Hears of signals from other nodes for sessions here; the listener says whether there is such a one.
+    pub fn on_signal(&self, heard: impl Fn(Signal) -> bool + Send + Sync + 'static) {
+        self.node.store().on_signal(heard);
+    }
+
+    /// Passes a signal on to the node of its session.
+    pub async fn pass_on(&self, signal: Signal) {
+        // Who cancels is never told what came of it.
+        let _ = self.node.store().signal(signal).await;
     }
 
     /// The verifier of a role's password, in PostgreSQL's form; `None` when it cannot log in by one.
@@ -115,13 +134,18 @@ impl Sessions {
         Ok(Session::new(Arc::clone(&self.node), &opening, role, database, settings, &self.peers))
     }
 
-    /// Drops the temporary tables of sessions that a crash has ended. To be called before any
+    /// Drops the temporary tables of sessions of this node that a crash has ended. To be called before any
     /// session is opened.
     pub async fn drop_left_over(&self) -> Result<()> {
         let catalog = self.node.catalog();
+        let me = self.node.store().node();
+        let left_over = |schema: &str| {
+            let process = schema.strip_prefix("pg_temp_").and_then(|pid| pid.parse().ok());
+            process.is_some_and(|process| meridian_cluster::home_of_process(process) == me)
+        };
         for database in catalog.databases() {
             for schema in catalog.schemas(database.oid) {
-                if schema.name.starts_with("pg_temp_") {
+                if left_over(&schema.name) {
                     let text = format!("DROP SCHEMA {} CASCADE", schema.name);
                     self.run_internal_in(&database.name, &text).await?;
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_cluster::LockInfo;
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
 
@@ -131,6 +132,17 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     fn signal(&self, pid: i32, terminate: bool) -> bool {
         let _ = (pid, terminate);
         false
+    }
+
+    /// `pg_blocking_pids`: the processes that keep this one waiting.
+    fn blocking_pids(&self, pid: i32) -> Vec<i32> {
+        let _ = pid;
+        Vec::new()
+    }
+
+    /// The locks of all nodes; `None` if those of this one are all.
+    fn locks(&self) -> Option<Vec<LockInfo>> {
+        None
     }
 
     /// `pg_advisory_lock` and its kin: (class, object, 1 or 2 for one or two keys).

@@ -322,7 +322,8 @@ fn pg_locks(source: &Source<'_>) -> Vec<Vec<Datum>> {
         ],
     );
     let database = oid(source.identity().database);
-    for lock in source.ctx.node.store().lock_view() {
+    let everywhere = source.ctx.session.locks();
+    for lock in everywhere.unwrap_or_else(|| source.ctx.node.store().lock_view()) {
         let null = Datum::Null;
         let (kind, database, relation, class, object, sub) = match lock.target {
             // Locks of names that are being given have no relation yet.

@@ -27,6 +27,11 @@ fn advisory_key(prosrc: &str, args: &[Datum]) -> (u32, u32, u32) {
     (low(number(0)), low(number(1)), 2)
 }
 
+fn pid_arg(args: &[Datum]) -> i32 {
+    let pid = args.first().and_then(Datum::as_i64).unwrap_or(0);
+    i32::try_from(pid).unwrap_or(0)
+}
+
 impl CatalogHost {
     pub(super) fn state(
         &self,
@@ -134,11 +139,23 @@ impl CatalogHost {
                 Datum::TimestampTz(self.session.server_start())
             }
             "pg_cancel_backend" | "pg_terminate_backend" => {
-                let pid = args.first().and_then(Datum::as_i64).unwrap_or(0);
-                let pid = i32::try_from(pid).unwrap_or(0);
-                Datum::Bool(self.session.signal(pid, prosrc == "pg_terminate_backend"))
+                Datum::Bool(self.session.signal(pid_arg(args), prosrc == "pg_terminate_backend"))
             }
-            "pg_blocking_pids" | "pg_safe_snapshot_blocking_pids" => rows::array(oid::INT4, vec![]),
+            "pg_blocking_pids" => {
+                let pids = self.session.blocking_pids(pid_arg(args)).into_iter();
+                rows::array(oid::INT4, pids.map(Datum::Int4).collect())
+            }
+            "pg_isolation_test_session_is_blocked" => {
+                let blocking = self.session.blocking_pids(pid_arg(args));
+                let Some(Datum::Array(among)) = args.get(1) else { return Some(Ok(Datum::Null)) };
+                let listed = |pid: &Datum| {
+                    pid.as_i64().is_some_and(|pid| {
+                        blocking.iter().any(|blocker| i64::from(*blocker) == pid)
+                    })
+                };
+                Datum::Bool(among.elements.iter().any(listed))
+            }
+            "pg_safe_snapshot_blocking_pids" => rows::array(oid::INT4, vec![]),
             "pg_sleep" => {
                 let seconds = match args.first() {
                     Some(Datum::Float8(v)) => *v,
