@@ -184,7 +184,7 @@ mod tests {
     fn times_are_read_in_all_their_forms() {
         let eval = EvalContext::bare();
         // 2026-01-01 00:00:00 UTC
-        let now = 820_540_800_000_000;
+        let now = 820_540_800_000_000_i64;
         let unix = now.cast_unsigned() + EPOCH_MICROS.cast_unsigned();
         let text =
             |text: &str| read(&Datum::text(text), now, &eval).map(|ts| (ts.micros(), ts.logical()));
