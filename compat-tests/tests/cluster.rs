@@ -50,6 +50,24 @@ fn any_node_serves_and_none_is_needed() -> Result<()> {
     }
     pgbench::check_sums(&urls[0])?;
 
+    // In several ranges: a transaction has to do with more than one, wherever it comes from.
+    pgbench::psql(&urls[2], "ALTER TABLE pgbench_accounts SPLIT AT VALUES (30000), (60000)")?;
+    for url in &urls {
+        eventually("three ranges of a table", || {
+            let ranges = pgbench::psql(url, "SHOW RANGES FROM TABLE pgbench_accounts")?;
+            match ranges.lines().count() {
+                3 => Ok(()),
+                _ => bail!("{ranges}"),
+            }
+        })?;
+    }
+    let runs: Vec<_> = urls.iter().map(|url| pgbench::spawn(url, &args)).collect::<Result<_>>()?;
+    for mut run in runs {
+        assert!(run.wait()?.success(), "a pgbench over several ranges has failed");
+    }
+    pgbench::check_sums(&urls[1])?;
+    assert_eq!(pgbench::psql(&urls[0], "SELECT count(*) FROM pgbench_accounts")?, "100000");
+
     // Without the leaseholder.
     let dead = fleet.leaseholder()?;
     fleet.kill(dead)?;

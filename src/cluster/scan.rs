@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::vec;
 
 use meridian_base::keys;
-use meridian_kv::api::{Bytes, Key, KvError, Row, Span, Timestamp};
+use meridian_kv::api::{Bytes, Isolation, Key, KvError, Row, Span, Timestamp};
 use meridian_kv::range::Target;
 use meridian_storage::mvcc::MvccScan;
 
 use crate::core::Core;
 use crate::locking::WaitLimits;
-use crate::remote::{Answer, Asked, Op, Rows, ScanPage, Search};
+use crate::remote::{Answer, Asked, Op, Rows, ScanPage, Search, at_level};
 use crate::snapshots::SnapshotSlot;
 
 /// Rows of a span in key order (or in reverse). The transaction's own writes are those buffered when
@@ -50,6 +50,8 @@ enum Source {
 pub(crate) struct At {
     pub(crate) ts: Timestamp,
     pub(crate) whole: bool,
+    /// Whose it is.
+    pub(crate) level: Isolation,
 }
 
 /// What is still to be read elsewhere, or range by range.
@@ -156,10 +158,12 @@ impl Pages {
                 rows_max: u32::try_from(rows_max).unwrap_or(u32::MAX),
                 partial: !self.at.whole,
             };
-            match core.ask(&first, Op::Scan(page), &limits).await? {
+            let asked = core.ask(&first, Op::Scan(page), &limits).await;
+            match asked.map_err(|error| at_level(error, self.at.level))? {
                 Asked::Here => {
                     let (target, at) = (Target::Span(&part), (self.at.ts, self.at.whole));
-                    if core.await_readable(&first, target, at).await? {
+                    let readable = core.await_readable(&first, target, at).await;
+                    if readable.map_err(|error| at_level(error, self.at.level))? {
                         return Ok(self.here(core, part, reverse));
                     }
                 }

@@ -278,8 +278,16 @@ impl Session {
             Running::Streaming(cursor, eval, past) => {
                 let txn = past.as_deref_mut().or(self.block.txn.as_mut());
                 let txn = txn.ok_or_else(no_transaction)?;
-                let batch = cursor.next(txn, rows_max).await.map_err(no_retry)?;
-                Ok(batch.map(|batch| (batch, eval.clone())))
+                match cursor.next(txn, rows_max).await {
+                    Ok(batch) => Ok(batch.map(|batch| (batch, eval.clone()))),
+                    // Nobody has seen anything of it yet.
+                    Err(ExecError::StatementRetry) if cursor.row_count() == 0 && past.is_none() => {
+                        let plan = portal.plan.clone().ok_or_else(no_transaction)?;
+                        self.start(portal, &plan, None).await?;
+                        Box::pin(self.next_batch(portal, rows_max)).await
+                    }
+                    Err(error) => Err(no_retry(error)),
+                }
             }
             Running::Stored { batches, at, eval, error, .. } => {
                 let Some(first) = batches.first().cloned() else {
@@ -360,12 +368,14 @@ pub(crate) fn read_only(what: &str) -> PgError {
     )
 }
 
-/// The error of a statement that only reads: no row's lock can ask for another run.
+/// The error of a statement that only reads, and has given rows before it was asked to run again: it read
+/// from a range that has got a new leaseholder meanwhile.
 pub(crate) fn no_retry(error: ExecError) -> PgError {
     match error {
         ExecError::Pg(error) => error,
         ExecError::StatementRetry => {
-            PgError::internal("a statement that only reads asked to be run again")
+            let text = "could not serialize access: a range has a new leaseholder";
+            PgError::new(SqlState::SERIALIZATION_FAILURE, text)
         }
     }
 }

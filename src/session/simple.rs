@@ -36,7 +36,11 @@ impl Session {
         let outcome = self.run_text(text, client).await;
         let outcome = match outcome {
             Ok(()) if self.block.state == State::Implicit => {
-                self.commit().await.map_err(Fault::from)
+                let committed = self.commit().await;
+                if committed.is_err() {
+                    retract_completion(client.buffer());
+                }
+                committed.map_err(Fault::from)
             }
             outcome => outcome,
         };
@@ -164,6 +168,21 @@ impl Session {
     }
 }
 
+/// The last statement has not been completed after all: its CommandComplete, if it is the last message that
+/// waits to be sent, is taken back.
+fn retract_completion(waiting: &mut Vec<u8>) {
+    let (mut at, mut last) = (0, None);
+    while let Some(length) = waiting.get(at + 1..at + 5) {
+        let length: [u8; 4] = length.try_into().expect("four bytes were taken");
+        last = Some(at);
+        at = at.saturating_add(1 + u32::from_be_bytes(length) as usize);
+    }
+    let completion = last.filter(|last| at == waiting.len() && waiting[*last] == b'C');
+    if let Some(completion) = completion {
+        waiting.truncate(completion);
+    }
+}
+
 /// A statement of a shape, if it is one statement that gives or changes rows.
 fn prepare_shape(shape: &str, values: &[Literal<'_>]) -> Option<Arc<PreparedStatement>> {
     let mut parsed = parse::parse(shape).ok()?;
@@ -185,4 +204,21 @@ fn given_type(value: &Literal<'_>) -> PgType {
 /// Whether it was prepared for literals of these kinds: `1` and `'1'` leave the same shape.
 fn serves(statement: &PreparedStatement, values: &[Literal<'_>]) -> bool {
     statement.given.iter().copied().eq(values.iter().map(given_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_completion_at_the_end_is_taken_back() {
+        let row: &[u8] = b"D\0\0\0\x06\0\0";
+        let completion: &[u8] = b"C\0\0\0\x0fINSERT 0 1\0";
+        let mut waiting = [completion, row, completion].concat();
+        retract_completion(&mut waiting);
+        assert_eq!(waiting, [completion, row].concat());
+        retract_completion(&mut waiting);
+        assert_eq!(waiting, [completion, row].concat(), "a row stays");
+        retract_completion(&mut Vec::new());
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, KvError, Timestamp};
+use meridian_kv::api::{Bytes, Isolation, KvError, Timestamp};
 use meridian_kv::range::Target;
 use meridian_rpc::{CallError, Class};
 use prost::Message;
@@ -197,6 +197,14 @@ impl Cluster {
 
 /// A key of the first range: where counters and advisory locks are.
 pub(crate) const FIRST_KEY: &[u8] = &[];
+
+/// A statement can be run again at a newer snapshot at READ COMMITTED only.
+pub(crate) fn at_level(error: KvError, level: Isolation) -> KvError {
+    match error {
+        KvError::StatementRetry if level != Isolation::ReadCommitted => KvError::CONCURRENT_UPDATE,
+        error => error,
+    }
+}
 
 impl Core {
     /// A snapshot over several ranges: at or above every timestamp that any node has given out. And whether

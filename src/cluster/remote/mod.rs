@@ -44,7 +44,7 @@ use guests::Guests;
 use waits::Waits;
 
 use ask::Tried;
-pub(crate) use ask::{Asked, FIRST_KEY, Search};
+pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
 pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
 pub(crate) use txn::locked_in;
 

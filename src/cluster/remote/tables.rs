@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meridian_base::NodeId;
 use meridian_kv::api::{KvError, TableLockMode, Timestamp, WaitPolicy};
-use meridian_kv::locks::{ModeSet, Owner};
+use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, unexpected};
@@ -49,13 +49,17 @@ impl Txn {
                 self.lock_table_here(table, mode, policy).await.map(|()| None)
             } else {
                 let limits = self.limits.clone();
-                self.note_backing(&cluster, node);
+                self.note_backing(&cluster, node).await?;
                 cluster.lock_table_at(node, owner, table, (mode, policy), &limits).await
             };
             match outcome {
                 Ok(Some(before)) => elsewhere.push((node, before)),
                 Ok(None) => {}
                 Err(error) => {
+                    // The request may have been granted there while it was given up here.
+                    if node != self.core.node {
+                        elsewhere.push((node, self.table_held_at(table, node)));
+                    }
                     cluster.unlock_table(owner, table, elsewhere);
                     return Err(error);
                 }
@@ -67,6 +71,16 @@ impl Txn {
             _ => self.note_tables_elsewhere(table, mode, elsewhere),
         }
         Ok(())
+    }
+
+    /// The modes in which this transaction holds a table on another node.
+    fn table_held_at(&self, table: u32, node: NodeId) -> ModeSet {
+        let held = self.tables.iter().filter(|held| held.table == table);
+        let there = held.flat_map(|held| {
+            let nodes = held.elsewhere.iter().filter(|(known, _)| *known == node);
+            nodes.map(|(_, before)| *before | held.mode.bit())
+        });
+        there.fold(0, |all, modes| all | modes)
     }
 
     /// Takes this transaction's strong table locks on nodes that have come since.
@@ -83,20 +97,32 @@ impl Txn {
             if !self.tables.iter().any(new) {
                 continue;
             }
-            self.note_backing(&cluster, node);
+            self.note_backing(&cluster, node).await?;
             for held in self.tables.iter_mut().filter(|held| new(held)) {
                 let how = (held.mode, WaitPolicy::Block);
-                let locked = cluster.lock_table_at(node, owner, held.table, how, &limits).await?;
-                held.elsewhere.extend(locked.map(|before| (node, before)));
+                let locked = cluster.lock_table_at(node, owner, held.table, how, &limits).await;
+                if locked.is_err() {
+                    cluster.unlock_table(owner, held.table, vec![(node, 0)]);
+                }
+                held.elsewhere.extend(locked?.map(|before| (node, before)));
             }
         }
         Ok(())
     }
 
-    fn note_backing(&mut self, cluster: &Cluster, node: NodeId) {
-        // Before the lock is asked for: what is taken under a later epoch only looks older.
-        let epoch = cluster.support_from(node).epoch;
+    async fn note_backing(&mut self, cluster: &Cluster, node: NodeId) -> Result<(), KvError> {
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        // Before the lock is asked for: what is taken under a later epoch only looks older. A node that has
+        // just come may not support this one yet.
+        let epoch = loop {
+            match cluster.support_from(node).epoch {
+                0 if cluster.live().contains(&node) => search.pause().await?,
+                epoch => break epoch,
+            }
+        };
         self.backing.entry(node).or_insert(epoch);
+        Ok(())
     }
 
     /// Until when this transaction's strong table locks certainly hold: a node that gives this one up lets

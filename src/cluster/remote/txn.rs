@@ -16,7 +16,7 @@ use super::messages::{
     Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put, Read,
     STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
-use super::{Asked, Cluster, FIRST_KEY, Search};
+use super::{Asked, Cluster, FIRST_KEY, Search, at_level};
 use crate::commit::{CommitError, Outcome};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
@@ -101,10 +101,13 @@ impl Txn {
             let key = Bytes::copy_from_slice(key);
             let partial = !self.whole;
             let read = Read { key: key.clone(), ts: ts.0, partial, narrow: false };
-            match self.core.ask(&key, Op::Read(read), &limits).await? {
+            let level = self.state.isolation();
+            let asked = self.core.ask(&key, Op::Read(read), &limits).await;
+            match asked.map_err(|error| at_level(error, level))? {
                 Asked::Here => {
                     let at = (ts, self.whole);
-                    if self.core.await_readable(&key, Target::Key(&key), at).await? {
+                    let readable = self.core.await_readable(&key, Target::Key(&key), at).await;
+                    if readable.map_err(|error| at_level(error, level))? {
                         return self.core.read.get(&key, ts);
                     }
                 }

@@ -297,7 +297,14 @@ impl Txn {
             return Ok(Scan::new(&self.core, span, own, reverse, ts));
         }
         let limits = self.limits.clone();
-        Ok(Scan::away(&self.core, span, own, reverse, At { ts, whole: self.whole }, limits))
+        Ok(Scan::away(
+            &self.core,
+            span,
+            own,
+            reverse,
+            At { ts, whole: self.whole, level: self.state.isolation() },
+            limits,
+        ))
     }
 
     /// Buffers a row; own reads see it at once, others after the commit.
