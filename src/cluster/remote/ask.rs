@@ -21,7 +21,7 @@ use crate::locking::WaitLimits;
 pub(crate) enum Asked {
     /// This node is the leaseholder: do it here.
     Here,
-    /// The leaseholder's answer.
+    /// The leaseholder's answer; `NotHere`: one range's snapshot was asked for, and there are several.
     Answer(Answer),
 }
 
@@ -84,9 +84,18 @@ impl Cluster {
         limits: &WaitLimits,
     ) -> Result<Asked, KvError> {
         let class = if matches!(op, Op::Run(_)) { Class::Bulk } else { Class::Kv };
+        let of_one_range = match &op {
+            Op::Snapshot(_) => true,
+            Op::Read(read) => read.ts == 0 && !read.narrow,
+            _ => false,
+        };
         let body = encode(op);
         let mut search = Search::new(limits);
         loop {
+            if of_one_range && !self.core.ranges.is_single() {
+                // It has split meanwhile: nobody answers that any more.
+                return Ok(Asked::Answer(Answer::NotHere(0)));
+            }
             let home = self.core.range_of(key).lease.home(self.core.node, &self.core.hlc);
             let node = match home {
                 Home::Here(_) => return Ok(Asked::Here),

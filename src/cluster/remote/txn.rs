@@ -87,6 +87,7 @@ impl Txn {
                     }
                     return Ok(found.row);
                 }
+                Asked::Answer(Answer::NotHere(_)) => {}
                 Asked::Answer(_) => return Err(unexpected()),
             }
         }
@@ -168,6 +169,7 @@ impl Txn {
             {
                 Asked::Here => self.snapshot_here(),
                 Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
+                Asked::Answer(Answer::NotHere(_)) => return self.asked_snapshot().await.map(drop),
                 Asked::Answer(_) => return Err(unexpected()),
             }
         }
