@@ -6,10 +6,11 @@ use std::time::Duration;
 use meridian_base::{Hlc, NodeId, RangeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Strength, WaitPolicy};
 use meridian_rpc::{Rpc, RpcConfig, Version};
+use meridian_storage::StorageError;
 use tempfile::TempDir;
 
 use crate::member::{Membership, NodeRow, Switchboard};
-use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
+use crate::{Locked, Store, StoreConfig, StoreError, Txn, TxnOptions};
 
 const CLUSTER: u128 = 77;
 
@@ -52,7 +53,7 @@ impl Node {
             let config = StoreConfig::at(self.dir.path());
             match Store::open_member(config, membership.clone(), nodes.to_vec()).await {
                 // What a killed node was about still ends in the background.
-                Err(error) if error.to_string().contains("lock") => {
+                Err(StoreError::Storage(StorageError::Locked { .. })) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 opened => break opened.expect("opens"),
