@@ -15,7 +15,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 40"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -72,6 +72,9 @@ pub(crate) enum Op {
     /// Have a range begin there.
     #[prost(message, tag = "33")]
     Split(SplitAt),
+    /// Has a node a replica of a range, by the range's leaseholder?
+    #[prost(message, tag = "34")]
+    Belongs(Belongs),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -100,6 +103,14 @@ pub(crate) struct Empty {}
 pub(crate) struct Epoch {
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Belongs {
+    #[prost(uint64, tag = "1")]
+    pub(crate) range: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) node: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
