@@ -24,6 +24,7 @@ use meridian_kv::range::{
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use crate::core::Core;
@@ -506,7 +507,14 @@ impl Drop for Watch<'_> {
 
 /// The batcher: one entry in flight, the next one growing meanwhile. Ends when the pipeline has been
 /// closed and is empty.
-pub(crate) async fn run_batcher(core: Arc<Core>, range: Arc<Range>, proposer: Arc<dyn Proposer>) {
+///
+/// It runs where proposals are made best; `workers` is for what takes long.
+pub(crate) async fn run_batcher(
+    core: Arc<Core>,
+    range: Arc<Range>,
+    proposer: Arc<dyn Proposer>,
+    workers: Handle,
+) {
     let _watch = Watch(&core, &range);
     let pipeline = &range.pipeline;
     loop {
@@ -527,7 +535,10 @@ pub(crate) async fn run_batcher(core: Arc<Core>, range: Arc<Range>, proposer: Ar
                 _ => None,
             });
             let pieces = commits.flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
-            proposer.propose_pieces(term, Box::new(pieces)).await
+            let proposer = Arc::clone(&proposer);
+            let proposing = async move { proposer.propose_pieces(term, Box::new(pieces)).await };
+            let ended = workers.spawn(proposing).await;
+            ended.unwrap_or_else(|cut| Err(ProposeError::Unknown(cut.to_string())))
         } else {
             proposer.propose(term, encode(&commands, size)).await
         };

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use meridian_kv::api::{Bytes, KvError};
 use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::{DataDirLock, RaftLog, SegLog, StorageError};
+use tokio::task::JoinHandle;
 
 use crate::apply::EntryApplier;
 use crate::core::Core;
@@ -50,6 +51,11 @@ pub(crate) trait Proposer: Send + Sync + 'static {
         let mut entry = Vec::new();
         pieces.for_each(|piece| entry.extend_from_slice(&piece));
         self.propose(term, entry.into())
+    }
+
+    /// Starts the task that makes the proposals, where that takes the fewest changes of thread.
+    fn start(&self, batcher: BoxFuture<'static, ()>) -> JoinHandle<()> {
+        tokio::spawn(batcher)
     }
 
     /// Makes the engine durable. Blocks.
@@ -128,6 +134,10 @@ impl Proposer for Logged {
         mut pieces: Pieces<'a>,
     ) -> BoxFuture<'a, Result<(), ProposeError>> {
         Box::pin(async move { self.group.propose_pieces(term, &mut pieces).await.map_err(refusal) })
+    }
+
+    fn start(&self, batcher: BoxFuture<'static, ()>) -> JoinHandle<()> {
+        self.raft.spawn(batcher)
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {

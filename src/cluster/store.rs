@@ -17,6 +17,7 @@ use meridian_storage::{
     SegLog, StorageError,
 };
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -134,12 +135,10 @@ impl Store {
         among: Option<Among>,
     ) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
+        let (first, workers) = (Arc::clone(core.first()), Handle::current());
+        let batcher = run_batcher(Arc::clone(&core), first, Arc::clone(&proposer), workers);
         let tasks = vec![
-            tokio::spawn(run_batcher(
-                Arc::clone(&core),
-                Arc::clone(core.first()),
-                Arc::clone(&proposer),
-            )),
+            proposer.start(Box::pin(batcher)),
             tokio::spawn(run_housekeeping(
                 Arc::clone(&core),
                 Arc::clone(&proposer),
@@ -453,8 +452,11 @@ pub(crate) fn open_dir(
 fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError> {
     let Parts { core, log, engine, lock, interval, .. } =
         open_dir(config, dir, ALONE, own_clock())?;
-    let raft_config =
-        NodeRaftConfig { checkpoint_interval: interval, ..NodeRaftConfig::new(ALONE.0) };
+    let raft_config = NodeRaftConfig {
+        checkpoint_interval: interval,
+        sync_when_idle: true,
+        ..NodeRaftConfig::new(ALONE.0)
+    };
     let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let (network, authority) = (Arc::new(Alone), Arc::new(Alone));

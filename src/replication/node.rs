@@ -41,6 +41,10 @@ pub struct NodeRaftConfig {
     pub keep_bytes: u64,
     /// Bytes per second of all snapshots that this node sends (32 MiB), so that foreground work goes on.
     pub snapshot_rate: u64,
+    /// The raft thread writes the log itself when it has nothing else to do, instead of waking the log's
+    /// thread and being woken by it. For a node without others: elsewhere it has their messages to serve
+    /// while the disk works.
+    pub sync_when_idle: bool,
 }
 
 impl NodeRaftConfig {
@@ -53,6 +57,7 @@ impl NodeRaftConfig {
             checkpoint_bytes: 32 << 20,
             keep_bytes: 64 << 20,
             snapshot_rate: 32 << 20,
+            sync_when_idle: false,
         }
     }
 }
@@ -267,9 +272,14 @@ impl MultiRaft {
         remove::finish_removals(log.as_ref(), engine.as_ref())?;
         let (stop_tx, stop_rx) = oneshot::channel();
         let (handle_tx, handle_rx) = std::sync::mpsc::channel();
+        let idle = config.sync_when_idle.then(|| Arc::clone(&log));
         let body = move || {
             sched::latency_critical();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            if let Some(log) = idle {
+                builder.on_thread_park(move || log.flush_here());
+            }
+            let runtime = builder.enable_time().build();
             match runtime {
                 Ok(runtime) => {
                     drop(handle_tx.send(Ok(runtime.handle().clone())));
@@ -396,6 +406,15 @@ impl MultiRaft {
     /// I/O.
     pub fn tombstone(&self, group: RangeId) -> Result<Option<Bytes>, StorageError> {
         remove::tombstone(self.node.engine.as_ref(), group)
+    }
+
+    /// Runs a task on the raft thread, where proposals are made without waking another thread. It must
+    /// not block.
+    pub fn spawn(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        self.node.runtime.spawn(task)
     }
 
     /// The groups that are open.

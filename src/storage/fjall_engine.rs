@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fjall::config::{
     BlockSizePolicy, CompressionPolicy, FilterPolicy, HashRatioPolicy, PinningPolicy,
     RestartIntervalPolicy,
@@ -245,10 +245,43 @@ fn options(keyspace: Keyspace, memtable_bytes: u64) -> KeyspaceCreateOptions {
     }
 }
 
+/// As fjall wants it. Its slices hold up to 20 bytes themselves, and so most keys: comparing them in a
+/// memtable fetches one cache line instead of two, which halves what an insert costs. (With its feature
+/// `bytes_1` they would be `Bytes`, and nothing would have to be copied, here and in scans.)
+pub(crate) fn slice(bytes: &Bytes) -> fjall::Slice {
+    fjall::Slice::from(&bytes[..])
+}
+
+fn copied(found: Option<fjall::Slice>) -> Option<Bytes> {
+    found.map(|value| Bytes::copy_from_slice(&value))
+}
+
+/// Copies what a scan finds into memory that neighbours share.
+#[derive(Default)]
+struct Arena {
+    free: BytesMut,
+    next: usize,
+}
+
+/// Of the first and of the largest piece of memory: a scan may end after one row.
+const ARENA_BYTES: (usize, usize) = (256, 16 << 10);
+
+impl Arena {
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if self.free.capacity() < bytes.len() {
+            self.next = (self.next * 4).clamp(ARENA_BYTES.0, ARENA_BYTES.1);
+            self.free = BytesMut::with_capacity(self.next.max(bytes.len()));
+        }
+        self.free.extend_from_slice(bytes);
+        self.free.split().freeze()
+    }
+}
+
 fn iterate(iter: fjall::Iter, reverse: bool) -> KvIter {
-    let pair = |guard: fjall::Guard| {
+    let mut arena = Arena::default();
+    let pair = move |guard: fjall::Guard| {
         let (key, value) = guard.into_inner().map_err(|e| engine_error("scan the engine", e))?;
-        Ok((key.into(), value.into()))
+        Ok((arena.copy(&key), arena.copy(&value)))
     };
     if reverse { Box::new(iter.rev().map(pair)) } else { Box::new(iter.map(pair)) }
 }
@@ -262,7 +295,7 @@ struct FjallSnapshot {
 impl Reader for FjallSnapshot {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let found = self.snapshot.get(&self.keyspaces[keyspace as usize], key);
-        found.map(|v| v.map(Bytes::from)).map_err(|e| engine_error("read the engine", e))
+        found.map(copied).map_err(|e| engine_error("read the engine", e))
     }
 
     fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
@@ -281,7 +314,7 @@ impl Reader for FjallSnapshot {
 impl Reader for FjallEngine {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let found = self.keyspace(keyspace).get(key);
-        found.map(|v| v.map(Bytes::from)).map_err(|e| engine_error("read the engine", e))
+        found.map(copied).map_err(|e| engine_error("read the engine", e))
     }
 
     fn range(&self, keyspace: Keyspace, span: &Span, reverse: bool) -> KvIter {
@@ -299,8 +332,8 @@ impl Engine for FjallEngine {
         for op in hist.into_iter().chain(rest) {
             let keyspace = self.keyspace(op.keyspace);
             match op.value {
-                Some(value) => write.insert(keyspace, op.key, value),
-                None => write.remove(keyspace, op.key),
+                Some(value) => write.insert(keyspace, slice(&op.key), slice(&value)),
+                None => write.remove(keyspace, slice(&op.key)),
             }
         }
         write.commit().map_err(|e| engine_error("write the engine", e))?;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::StorageError;
 use crate::engine::{Ingest, Ingested, Keyspace, Op};
-use crate::fjall_engine::engine_error;
+use crate::fjall_engine::{engine_error, slice};
 
 enum Job {
     Write(Vec<Op>),
@@ -62,7 +62,10 @@ fn run(cur: &fjall::Keyspace, queue: &Receiver<Job>, backlog: &AtomicUsize) {
                 let mut failed = None;
                 if let Ok(ingestion) = &mut outcome {
                     let mut puts = ops.into_iter();
-                    let mut write = |op: Op| ingestion.write(op.key, op.value.unwrap_or_default());
+                    let mut write = |op: Op| {
+                        let value = op.value.unwrap_or_default();
+                        ingestion.write(slice(&op.key), slice(&value))
+                    };
                     failed = puts.try_for_each(&mut write).err();
                 }
                 if let Some(error) = failed {

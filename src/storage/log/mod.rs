@@ -61,6 +61,16 @@ pub enum LogWrite {
     Forget,
 }
 
+impl LogWrite {
+    /// Bytes of an entry; the others are small.
+    fn data_len(&self) -> usize {
+        match self {
+            Self::Entry { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A small value that a group keeps beside its entries; the last write wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -102,6 +112,10 @@ pub trait RaftLog: Send + Sync + 'static {
         writes: Vec<LogWrite>,
         done: Option<Durable>,
     ) -> Result<(), StorageError>;
+
+    /// Writes and syncs what is queued, unless the log's own thread is at it or it is much. For one thread
+    /// that calls this whenever it has nothing else to do: what it submits does not wake the log's thread.
+    fn flush_here(&self);
 
     /// The entries with indexes in `[from, to)` that exist, in order, with their indexes.
     fn entries(&self, group: RangeId, from: u64, to: u64) -> Vec<(u64, Bytes)>;

@@ -261,3 +261,39 @@ fn a_forgotten_group_leaves_nothing() {
     assert_eq!(texts(&log, G2), [(0, "new".to_owned()), (1, "life".to_owned())]);
     assert_eq!(log.bounds(G1), Some((20, 20)));
 }
+
+/// A thread that flushes when it is idle: nothing is durable before, callbacks come in order whoever
+/// flushes, what is much goes to the log's own thread, and closing writes what is left.
+#[test]
+fn an_idle_thread_does_the_logs_work() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = Arc::new(open_with(dir.path(), 1 << 20).expect("opens"));
+    let (tx, rx) = mpsc::channel();
+    let submit = |n: u64, data: LogWrite| {
+        let tx = tx.clone();
+        log.submit(G1, vec![data], Some(Box::new(move || drop(tx.send(n))))).expect("open");
+    };
+    log.flush_here();
+    submit(1, entry(1, "a"));
+    submit(2, entry(2, "b"));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(rx.try_recv().is_err(), "nobody has flushed");
+    log.flush_here();
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(log.stats().frames, 1);
+    // Another thread's writes wake the log's own, which takes all that is queued.
+    submit(3, entry(3, "c"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.submit(G2, vec![entry(1, "other")], None).expect("open"));
+    });
+    assert_eq!(rx.recv(), Ok(3));
+    submit(4, LogWrite::Entry { index: 4, data: Bytes::from(vec![7; 200 << 10]) });
+    assert_eq!(rx.recv(), Ok(4), "much is not left to the idle thread");
+    submit(5, entry(5, "e"));
+    log.close();
+    assert_eq!(rx.try_recv(), Ok(5));
+    log.flush_here();
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!((log.bounds(G1), log.bounds(G2)), (Some((1, 5)), Some((1, 1))));
+}

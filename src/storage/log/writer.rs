@@ -1,12 +1,15 @@
 //! The log's two threads: `log-writer` (frame → write → fdatasync → callbacks) and `log-prepare`, which
 //! keeps a zeroed segment ready so that the writer never waits for one.
+//!
+//! A thread that would have nothing else to do than to wait for the first of them may do its work instead
+//! ([`RaftLog::flush_here`]): that saves waking it, and being woken by it.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use bytes::Bytes;
 use meridian_base::{RangeId, rng, sched};
@@ -62,7 +65,34 @@ struct Item {
 struct State {
     groups: Groups,
     queue: Vec<Item>,
+    /// Bytes of entries in the queue.
+    queued: usize,
+    /// The log's own thread has been told to look.
+    told: bool,
+    /// The thread that flushes when it has nothing else to do.
+    flusher: Option<ThreadId>,
     stopped: bool,
+}
+
+/// More than this is left to the log's own thread, and so is what a busy thread doesn't get round to.
+const FLUSH_HERE_MAX: (usize, usize) = (128 << 10, 64);
+
+impl State {
+    /// Queues an item; true when the log's own thread is to be woken.
+    fn push(&mut self, item: Item) -> bool {
+        self.queued += item.writes.iter().map(LogWrite::data_len).sum::<usize>();
+        self.queue.push(item);
+        let much = self.queued > FLUSH_HERE_MAX.0 || self.queue.len() > FLUSH_HERE_MAX.1;
+        let theirs = self.flusher.is_some_and(|id| id == std::thread::current().id());
+        let wake = !self.told && (much || !theirs);
+        self.told |= wake;
+        wake
+    }
+
+    fn take(&mut self) -> Vec<Item> {
+        (self.queued, self.told) = (0, false);
+        std::mem::take(&mut self.queue)
+    }
 }
 
 /// Segments ready for use, and requests for more.
@@ -77,6 +107,8 @@ struct Spares {
 struct Shared {
     config: LogConfig,
     state: Mutex<State>,
+    /// Held while a frame is written and until its callbacks have been called: they come in order.
+    writer: Mutex<Writer>,
     wake_writer: Condvar,
     spares: Mutex<Spares>,
     wake_prepare: Condvar,
@@ -115,7 +147,20 @@ impl SegLog {
         for (group, write) in recovered.groups.heads() {
             mirror.apply(group, &write).map_err(StorageError::Corruption)?;
         }
+        let writer = Writer {
+            mirror,
+            segment: None,
+            contents: Contents::default(),
+            old: recovered.segments.into(),
+            next_id: recovered.next_id,
+            next_seq: recovered.next_seq,
+            salt: u32::from_le_bytes(salt),
+            frame: Builder::default(),
+            failed: false,
+        };
         let shared = Arc::new(Shared {
+            segments: AtomicU64::new(writer.old.len() as u64),
+            writer: Mutex::new(writer),
             config,
             state: Mutex::new(State { groups: recovered.groups, ..State::default() }),
             wake_writer: Condvar::new(),
@@ -126,20 +171,8 @@ impl SegLog {
             frames: AtomicU64::new(0),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            segments: AtomicU64::new(recovered.segments.len() as u64),
         });
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            mirror,
-            segment: None,
-            contents: Contents::default(),
-            old: recovered.segments.into(),
-            next_id: recovered.next_id,
-            next_seq: recovered.next_seq,
-            salt: u32::from_le_bytes(salt),
-            frame: Builder::default(),
-        };
-        let preparer = Arc::clone(&shared);
+        let (writer, preparer) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
             spawn("log-writer", move || writer.run())?,
             spawn("log-prepare", move || preparer.prepare())?,
@@ -213,15 +246,25 @@ impl RaftLog for SegLog {
             applied
                 .map_err(|what| StorageError::Corruption(format!("raft log of {group}: {what}")))?;
         }
-        let was_idle = state.queue.is_empty();
-        state.queue.push(Item { group, writes, done });
+        let wake = state.push(Item { group, writes, done });
         let garbage = std::mem::take(&mut state.groups.garbage);
         drop(state);
-        if was_idle {
+        if wake {
             self.shared.wake_writer.notify_one();
         }
         drop(garbage); // thousands of entries: not under the lock
         Ok(())
+    }
+
+    fn flush_here(&self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.flusher.get_or_insert_with(|| std::thread::current().id());
+            if state.queue.is_empty() || state.told {
+                return;
+            }
+        }
+        self.shared.flush();
     }
 
     fn entries(&self, group: RangeId, from: u64, to: u64) -> Vec<(u64, Bytes)> {
@@ -255,9 +298,52 @@ impl RaftLog for SegLog {
     }
 }
 
-/// State of the `log-writer` thread.
+impl Shared {
+    /// The `log-writer` thread.
+    fn run(&self) {
+        sched::latency_critical();
+        loop {
+            {
+                let mut state = self.state.lock();
+                while !state.told && !state.stopped {
+                    self.wake_writer.wait(&mut state);
+                }
+                if state.stopped && state.queue.is_empty() {
+                    return;
+                }
+            }
+            if !self.flush() {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is queued, syncs it, and says so. False when the log has failed.
+    fn flush(&self) -> bool {
+        let mut writer = self.writer.lock();
+        if writer.failed {
+            return false;
+        }
+        let items = self.state.lock().take();
+        if items.is_empty() {
+            return true;
+        }
+        if let Err(error) = writer.write(self, &items) {
+            // Nothing that was queued may be reported durable; `on_fatal` normally never returns.
+            writer.failed = true;
+            (self.config.on_fatal)(&error);
+            self.state.lock().stopped = true;
+            return false;
+        }
+        for done in items.into_iter().filter_map(|item| item.done) {
+            done();
+        }
+        true
+    }
+}
+
+/// What is being written.
 struct Writer {
-    shared: Arc<Shared>,
     /// Slots and purge marks as written so far (entries are not kept here).
     mirror: Groups,
     segment: Option<Segment>,
@@ -268,36 +354,12 @@ struct Writer {
     next_seq: u64,
     salt: u32,
     frame: Builder,
+    /// A write has failed: nothing may follow it.
+    failed: bool,
 }
 
 impl Writer {
-    fn run(mut self) {
-        sched::latency_critical();
-        let shared = Arc::clone(&self.shared);
-        loop {
-            let items = {
-                let mut state = shared.state.lock();
-                while state.queue.is_empty() && !state.stopped {
-                    shared.wake_writer.wait(&mut state);
-                }
-                std::mem::take(&mut state.queue)
-            };
-            if items.is_empty() {
-                return;
-            }
-            if let Err(error) = self.write(&items) {
-                // Nothing that was queued may be reported durable; `on_fatal` normally never returns.
-                (shared.config.on_fatal)(&error);
-                shared.state.lock().stopped = true;
-                return;
-            }
-            for done in items.into_iter().filter_map(|item| item.done) {
-                done();
-            }
-        }
-    }
-
-    fn write(&mut self, items: &[Item]) -> Result<(), StorageError> {
+    fn write(&mut self, shared: &Shared, items: &[Item]) -> Result<(), StorageError> {
         let mut purged = false;
         self.frame.clear();
         for item in items {
@@ -308,7 +370,7 @@ impl Writer {
         }
         let fits = self.segment.as_ref().is_some_and(|s| s.has_room(self.frame.padded_len()));
         if !fits {
-            self.rotate()?;
+            self.rotate(shared)?;
             self.frame.clear();
             for (group, write) in self.mirror.heads() {
                 self.frame.push(group, &write);
@@ -333,44 +395,44 @@ impl Writer {
                 }
             }
         }
-        self.shared.frames.fetch_add(1, Ordering::Relaxed);
-        self.shared.records.fetch_add(records, Ordering::Relaxed);
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        shared.frames.fetch_add(1, Ordering::Relaxed);
+        shared.records.fetch_add(records, Ordering::Relaxed);
+        shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         if purged {
-            self.free_segments();
+            self.free_segments(shared);
         }
         Ok(())
     }
 
     /// Begins a new segment with room for the frame at hand and the repeated heads.
-    fn rotate(&mut self) -> Result<(), StorageError> {
+    fn rotate(&mut self, shared: &Shared) -> Result<(), StorageError> {
         let heads: usize = self.mirror.heads().len() * 128;
         let need = (HEADER_BYTES + self.frame.padded_len() + heads) as u64;
-        let spare = self.shared.take_spare(need)?;
+        let spare = shared.take_spare(need)?;
         let header = Header { id: self.next_id, first_seq: self.next_seq, salt: self.salt };
         if self.segment.is_some() {
             let contents = std::mem::take(&mut self.contents);
             self.old.push_back(contents);
         }
-        self.segment = Some(spare.activate(&self.shared.config.dir, header)?);
+        self.segment = Some(spare.activate(&shared.config.dir, header)?);
         self.contents.id = self.next_id;
         self.next_id += 1;
-        self.shared.segments.store(self.old.len() as u64 + 1, Ordering::Relaxed);
+        shared.segments.store(self.old.len() as u64 + 1, Ordering::Relaxed);
         debug_assert!(self.segment.as_ref().is_some_and(Segment::is_fresh));
         Ok(())
     }
 
     /// Recycles the oldest segments as long as all their entries are purged. Failing to is harmless: the
     /// file stays until the next opening.
-    fn free_segments(&mut self) {
+    fn free_segments(&mut self, shared: &Shared) {
         while let Some(oldest) = self.old.front() {
             let purged = |group: &RangeId| self.mirror.map.get(group).and_then(|g| g.purged());
             if !oldest.last.iter().all(|(group, last)| purged(group) >= Some(*last)) {
                 return;
             }
-            self.shared.recycle(oldest.id);
+            shared.recycle(oldest.id);
             self.old.pop_front();
-            self.shared.segments.store(self.old.len() as u64 + 1, Ordering::Relaxed);
+            shared.segments.store(self.old.len() as u64 + 1, Ordering::Relaxed);
         }
     }
 }
