@@ -359,8 +359,15 @@ impl Store {
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
-        for range in self.core.ranges.all() {
-            range.pipeline.drain().await;
+        let drained = async {
+            for range in self.core.ranges.all() {
+                range.pipeline.drain().await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            // As on a full disk. They are in the log; the next start applies them.
+            tracing::warn!("some commits were not applied in time");
+            self.tasks.lock().iter().for_each(JoinHandle::abort);
         }
         // Each of the tasks takes one.
         self.stop.notify_waiters();
@@ -381,6 +388,8 @@ impl Store {
     }
 }
 
+/// How long commits that are on their way may take when the store is closed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long opening may take: redo of the log included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -27,6 +27,7 @@ mod journal;
 pub mod log;
 mod mem;
 pub mod mvcc;
+mod space;
 
 #[cfg(test)]
 mod engine_tests;
@@ -39,3 +40,4 @@ pub use fjall_engine::{FjallConfig, FjallEngine};
 pub use gc::GcHandle;
 pub use log::{LogConfig, LogWrite, RaftLog, SegLog, Slot};
 pub use mem::MemEngine;
+pub use space::Space;

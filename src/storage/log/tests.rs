@@ -271,7 +271,8 @@ fn an_idle_thread_does_the_logs_work() {
     let (tx, rx) = mpsc::channel();
     let submit = |n: u64, data: LogWrite| {
         let tx = tx.clone();
-        log.submit(G1, vec![data], Some(Box::new(move || drop(tx.send(n))))).expect("open");
+        log.submit(G1, vec![data], Some(Box::new(move || tx.send(n).expect("open"))))
+            .expect("open");
     };
     log.flush_here();
     submit(1, entry(1, "a"));
