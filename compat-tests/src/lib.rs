@@ -7,6 +7,7 @@
 //! ```text
 //! cargo run --release -p compat-tests --bin crash        kill -9 under pgbench, again and again
 //! cargo run --release -p compat-tests --bin speed        ratios against PostgreSQL, interleaved
+//! cargo run --release -p compat-tests --bin cluster_speed  three nodes against two synchronous standbys
 //! cargo run --release -p compat-tests --bin memory       idle sessions, queries that outgrow work_mem
 //! cargo run --release -p compat-tests --bin connections  ten thousand at once, two hundred at work
 //! cargo run --release -p compat-tests --bin regress      suites that PostgreSQL passes, ours over its

@@ -60,12 +60,18 @@ impl Postgres {
         if !made.success() {
             bail!("initdb has failed");
         }
+        postgres.run(settings)?;
+        Ok(Some(postgres))
+    }
+
+    fn run(&self, settings: &[&str]) -> Result<()> {
+        let data = self.data();
         let mut options =
-            format!("-p {} -c listen_addresses=127.0.0.1 -k {}", postgres.port, data.display());
+            format!("-p {} -c listen_addresses=127.0.0.1 -k {}", self.port, data.display());
         for setting in settings {
             options += &format!(" -c {setting}");
         }
-        let started = as_server_user(&postgres.bin.join("pg_ctl"))
+        let started = as_server_user(&self.bin.join("pg_ctl"))
             .args(["--wait", "--silent", "--options", &options, "--log"])
             .arg(data.join("log"))
             .arg("--pgdata")
@@ -77,7 +83,28 @@ impl Postgres {
         if !started.success() {
             bail!("PostgreSQL does not start");
         }
-        Ok(Some(postgres))
+        Ok(())
+    }
+
+    /// Starts a standby of this server, which follows it under a name.
+    pub fn standby(&self, name: &str) -> Result<Postgres> {
+        let bin = self.bin.clone();
+        let standby = Postgres { dir: TempDir::make(name)?, bin, port: free_port()? };
+        let _ = Command::new("chown").arg("postgres").arg(&standby.dir.0).status();
+        let from =
+            format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let copied = as_server_user(&standby.bin.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
+            .args(["--dbname", &from, "--pgdata"])
+            .arg(standby.data())
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot run pg_basebackup")?;
+        if !copied.success() {
+            bail!("pg_basebackup has failed");
+        }
+        standby.run(&[])?;
+        Ok(standby)
     }
 
     fn data(&self) -> PathBuf {

@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::locking::LockManager;
 use crate::read::{ReadPath, storage_error};
-use crate::txn::{Locked, Txn};
+use crate::txn::{Locked, LockedIn, Txn};
 
 /// A run that is locked.
 struct Held {
@@ -270,12 +270,14 @@ impl Txn {
         run: &Arc<Run>,
         (range, epoch): (RangeId, u64),
     ) -> Result<Option<usize>, KvError> {
+        if self.note_lease(LockedIn { range, epoch, guest: 0 }) {
+            Box::pin(self.regain_locks()).await?;
+        }
         let owner = self.state.owner();
         while let Some(at) = self.core.locks.try_run(owner, run) {
             self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
         }
         self.claimed.push(Arc::clone(run));
-        self.note_lease(range, epoch);
         let snapshot = match self.state.isolation() {
             Isolation::ReadCommitted => Timestamp::MAX,
             _ => self.state.read_ts(),

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use meridian_kv::api::TxnId;
-use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
+use meridian_kv::api::{Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
 use meridian_kv::range::{
     Blockers, CommitRequest, Header, LogEntry, Newest, Outcome as Decided, OutcomeAnswer, Outcomes,
@@ -24,11 +24,10 @@ use meridian_kv::range::{
 use meridian_kv::run::Run;
 use meridian_kv::txn::LockedKey;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use crate::core::Core;
-use crate::proposer::{ProposeError, Proposer};
+use crate::parts::{Ends, Parts};
 use crate::range::Range;
 
 /// The row locks of a commit.
@@ -103,20 +102,23 @@ impl Flight {
     }
 }
 
-struct Ordered {
-    sequencer: Sequencer,
+/// What the pipeline's mutex guards.
+pub(crate) struct Ordered {
+    pub(crate) sequencer: Sequencer,
     /// Commits with a name that were applied here, whoever led: what this node tells of them when it leads.
-    outcomes: Outcomes,
-    queue: VecDeque<LogEntry>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) queue: VecDeque<LogEntry>,
     flights: VecDeque<Flight>,
+    /// Who waits for parts of transactions over several ranges, and what they have locked.
+    pub(crate) parts: Parts,
     /// Where the range lies: nothing else is sequenced here.
-    bounds: Span,
+    pub(crate) bounds: Span,
     /// When this node's lease began.
     begun: Timestamp,
     /// The term in which this node leads; proposals are good in no other.
-    term: u64,
+    pub(crate) term: u64,
     /// Why no commit is accepted now.
-    closed: Option<CommitError>,
+    pub(crate) closed: Option<CommitError>,
 }
 
 /// Named commits that a node remembers: what a range does in some seconds, so that a gateway that has lost
@@ -125,15 +127,18 @@ const OUTCOMES_MAX: usize = 20_000;
 
 /// Sequencer, queue and the commits in flight.
 pub(crate) struct CommitPipeline {
-    ordered: Mutex<Ordered>,
-    ring_len: usize,
-    work: Notify,
+    pub(crate) ordered: Mutex<Ordered>,
+    pub(crate) ring_len: usize,
+    /// Something has been queued.
+    pub(crate) work: Notify,
     drained: Notify,
+    /// Something has been applied, or won't be: for who waits to read.
+    pub(crate) moved: Notify,
 }
 
 /// The newest versions of the written keys, looked up before the sequencer is locked: the keys'
 /// locks are held, so they can't change in between.
-struct Prefetched<'a>(&'a [(Key, Option<Version>)]);
+pub(crate) struct Prefetched<'a>(pub(crate) &'a [(Key, Option<Version>)]);
 
 impl Newest for Prefetched<'_> {
     fn newest(&self, key: &[u8]) -> Result<Option<Version>, KvError> {
@@ -174,6 +179,7 @@ impl CommitPipeline {
             outcomes,
             queue,
             flights,
+            parts: Parts::default(),
             bounds,
             begun: applied,
             term: 0,
@@ -184,24 +190,33 @@ impl CommitPipeline {
             ring_len,
             work: Notify::new(),
             drained: Notify::new(),
+            moved: Notify::new(),
         }
     }
 
     /// This node leads from `start` on, up to `until`, and has applied all that earlier leaders have
     /// committed; `stored` is what the range holds of transactions. Those leaders may have read up to
     /// `start`. Does nothing while this node leads already.
-    pub(crate) fn lead(&self, term: u64, start: Timestamp, until: Timestamp, stored: Vec<Stored>) {
-        let mut ordered = self.ordered.lock();
-        if ordered.closed != Some(CommitError::Moved) {
+    pub(crate) fn lead(
+        &self,
+        core: &Core,
+        term: u64,
+        start: Timestamp,
+        until: Timestamp,
+        stored: Vec<Stored>,
+    ) {
+        if self.ordered.lock().closed != Some(CommitError::Moved) {
             return;
         }
+        let parts = Parts::lock_records(core, &stored);
+        let mut ordered = self.ordered.lock();
         let (applied, gc) = (ordered.sequencer.applied(), ordered.sequencer.gc());
         let outcomes = ordered.outcomes.clone();
         let mut sequencer = Sequencer::load(applied, self.ring_len, start, outcomes, stored);
         sequencer.advance_gc(gc, None);
         sequencer.lease(until);
         (ordered.sequencer, ordered.term, ordered.closed) = (sequencer, term, None);
-        ordered.begun = start;
+        (ordered.begun, ordered.parts) = (start, parts);
     }
 
     /// The range lies here from now on. Nothing may be in flight that lies elsewhere.
@@ -274,24 +289,30 @@ impl CommitPipeline {
 
     /// This node no longer leads in `term`.
     pub(crate) fn leave(&self, core: &Core, term: u64) {
-        let flights = {
+        let commit = |entry: &LogEntry| match entry {
+            LogEntry::Commit(command) => Some(command.ts),
+            _ => None,
+        };
+        let (flights, ends) = {
             let mut ordered = self.ordered.lock();
             if ordered.term != term || ordered.closed.is_some() {
                 return;
             }
             ordered.closed = Some(CommitError::Moved);
-            let first = ordered.queue.iter().find_map(LogEntry::ts);
+            let first = ordered.queue.iter().find_map(commit);
             ordered.queue.clear();
             // What has been proposed is the batcher's to finish.
             let keep = match first {
                 None => ordered.flights.len(),
                 Some(ts) => ordered.flights.partition_point(|flight| flight.ts < ts),
             };
-            ordered.flights.split_off(keep)
+            (ordered.flights.split_off(keep), ordered.parts.give_up(&CommitError::Moved))
         };
         for flight in flights {
             flight.finish(core, Err(CommitError::Moved));
         }
+        ends.finish(core);
+        self.moved.notify_waiters();
     }
 
     /// Sequences and queues a commit. On success the row locks belong to the commit; on failure they
@@ -341,7 +362,7 @@ impl CommitPipeline {
     }
 
     /// Takes the next entry's commands off the queue, with the term that they are good in.
-    fn next_batch(&self) -> (u64, Vec<LogEntry>) {
+    pub(crate) fn next_batch(&self) -> (u64, Vec<LogEntry>) {
         let mut ordered = self.ordered.lock();
         let (mut commands, mut bytes) = (Vec::new(), 0);
         while let Some(next) = ordered.queue.front() {
@@ -357,10 +378,11 @@ impl CommitPipeline {
     }
 
     /// The apply path has made these commits visible in the engine and the cache: moves the snapshot and
-    /// hands back the flights to finish. Not all need be of this node.
-    pub(crate) fn applied(&self, range: &Range, entries: &[Landed]) -> Vec<Flight> {
+    /// hands back what is to be finished. Not all need be of this node.
+    pub(crate) fn applied(&self, range: &Range, entries: &[Landed]) -> (Vec<Flight>, Ends) {
         let mut ordered = self.ordered.lock();
         let ordered = &mut *ordered;
+        let mut ends = Ends::default();
         let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
         let mut newest = None;
         for entry in entries {
@@ -368,6 +390,7 @@ impl CommitPipeline {
                 Landed::Commit(ts, txn) => (*ts, *txn),
                 Landed::Other(entry) => {
                     ordered.sequencer.landed(entry);
+                    ordered.part_landed(entry, &mut ends);
                     continue;
                 }
             };
@@ -388,7 +411,8 @@ impl CommitPipeline {
         if applied > range.applied() {
             range.set_applied(applied);
         }
-        landed
+        self.moved.notify_waiters();
+        (landed, ends)
     }
 
     /// What became of a commit that was asked for at `sent`, if it hasn't happened and never will. `None`:
@@ -415,32 +439,50 @@ impl CommitPipeline {
         }
     }
 
-    /// These commits did not get into the log, or nobody here knows.
-    fn abandon(&self, core: &Core, timestamps: &[Timestamp], error: &CommitError) {
-        for &ts in timestamps {
-            let flight = {
-                let mut ordered = self.ordered.lock();
-                ordered.sequencer.abandon(ts);
-                let at = ordered.flights.iter().position(|flight| flight.ts == ts);
-                at.and_then(|at| ordered.flights.remove(at))
-            };
-            if let Some(flight) = flight {
-                flight.finish(core, Err(error.clone()));
+    /// These entries of a term did not get into the log, or nobody here knows.
+    pub(crate) fn abandon(
+        &self,
+        core: &Core,
+        term: u64,
+        entries: &[LogEntry],
+        error: &CommitError,
+    ) {
+        let (flights, ends) = {
+            let mut ordered = self.ordered.lock();
+            let (mut flights, mut ends) = (Vec::new(), Ends::default());
+            for entry in entries {
+                // The machine of a later term has never heard of them.
+                if ordered.term == term {
+                    ordered.sequencer.lost(entry);
+                    ordered.part_lost(entry, error, &mut ends);
+                }
+                let LogEntry::Commit(command) = entry else { continue };
+                let at = ordered.flights.iter().position(|flight| flight.ts == command.ts);
+                flights.extend(at.and_then(|at| ordered.flights.remove(at)));
             }
+            (flights, ends)
+        };
+        for flight in flights {
+            flight.finish(core, Err(error.clone()));
         }
+        ends.finish(core);
+        self.moved.notify_waiters();
     }
 
     /// Accepts no commits any more; those in flight end with `in_flight`.
-    fn poison(&self, core: &Core, in_flight: &KvError, from_now_on: KvError) {
-        let flights = {
+    pub(crate) fn poison(&self, core: &Core, in_flight: &KvError, from_now_on: KvError) {
+        let error = CommitError::from(from_now_on);
+        let (flights, ends) = {
             let mut ordered = self.ordered.lock();
-            ordered.closed = Some(from_now_on.into());
+            ordered.closed = Some(error.clone());
             ordered.queue.clear();
-            std::mem::take(&mut ordered.flights)
+            let ends = ordered.parts.give_up(&CommitError::Unknown(in_flight.to_string()));
+            (std::mem::take(&mut ordered.flights), ends)
         };
         for flight in flights {
             flight.finish(core, Err(in_flight.clone().into()));
         }
+        ends.finish(core);
     }
 
     /// Accepts no commits any more and waits until those in flight have ended.
@@ -470,7 +512,7 @@ impl CommitPipeline {
         self.ordered.lock().sequencer.gc()
     }
 
-    fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         let ordered = self.ordered.lock();
         if ordered.flights.is_empty() {
             self.drained.notify_waiters();
@@ -480,87 +522,8 @@ impl CommitPipeline {
     }
 }
 
-fn encode(commands: &[LogEntry], size: usize) -> Bytes {
-    let mut entry = Vec::with_capacity(size);
-    for command in commands {
-        command.encode(&mut entry);
-    }
-    entry.into()
-}
-
 /// A part of an entry that has been applied.
 pub(crate) enum Landed {
     Commit(Timestamp, Option<TxnId>),
     Other(LogEntry),
-}
-
-/// Ends the pipeline when the batcher ends without being asked to: a panic must not leave commits
-/// waiting for an outcome that nobody will bring.
-struct Watch<'a>(&'a Core, &'a Range);
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        let reason = "the commit pipeline has failed".to_owned();
-        self.1.pipeline.poison(self.0, &KvError::Ambiguous, KvError::Unavailable { reason });
-    }
-}
-
-/// The batcher: one entry in flight, the next one growing meanwhile. Ends when the pipeline has been
-/// closed and is empty.
-///
-/// It runs where proposals are made best; `workers` is for what takes long.
-pub(crate) async fn run_batcher(
-    core: Arc<Core>,
-    range: Arc<Range>,
-    proposer: Arc<dyn Proposer>,
-    workers: Handle,
-) {
-    let _watch = Watch(&core, &range);
-    let pipeline = &range.pipeline;
-    loop {
-        let (term, commands) = pipeline.next_batch();
-        if commands.is_empty() {
-            if pipeline.finished() {
-                return;
-            }
-            pipeline.work.notified().await;
-            continue;
-        }
-        let timestamps: Vec<_> = commands.iter().filter_map(LogEntry::ts).collect();
-        let size = commands.iter().map(LogEntry::size).sum();
-        let outcome = if size > ENTRY_BYTES_MAX {
-            // The one command that does not fit into an entry.
-            let commits = commands.into_iter().filter_map(|entry| match entry {
-                LogEntry::Commit(command) => Some(command),
-                _ => None,
-            });
-            let pieces = commits.flat_map(|command| command.pieces(ENTRY_BYTES_MAX));
-            let proposer = Arc::clone(&proposer);
-            let proposing = async move { proposer.propose_pieces(term, Box::new(pieces)).await };
-            let ended = workers.spawn(proposing).await;
-            ended.unwrap_or_else(|cut| Err(ProposeError::Unknown(cut.to_string())))
-        } else {
-            proposer.propose(term, encode(&commands, size)).await
-        };
-        match outcome {
-            Ok(()) => core.stats.batch(timestamps.len(), size),
-            Err(ProposeError::Refused(error)) => {
-                pipeline.abandon(&core, &timestamps, &error.into());
-            }
-            Err(ProposeError::NotLeader) => {
-                core.lost_lease(&range, term);
-                pipeline.abandon(&core, &timestamps, &CommitError::Moved);
-            }
-            Err(ProposeError::Unknown(reason)) if core.alone => {
-                tracing::error!(%reason, "commit outcome unknown; the store takes no more writes");
-                let closed = KvError::Unavailable { reason };
-                pipeline.poison(&core, &KvError::Ambiguous, closed);
-            }
-            Err(ProposeError::Unknown(reason)) => {
-                tracing::warn!(%reason, term, "commits were cut off");
-                core.lost_lease(&range, term);
-                pipeline.abandon(&core, &timestamps, &CommitError::Unknown(reason));
-            }
-        }
-    }
 }

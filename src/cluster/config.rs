@@ -29,6 +29,9 @@ pub struct StoreConfig {
     /// Wait before the first look for a deadlock that arose after the wait began; then every ten
     /// times this. Default 50 ms.
     pub deadlock_check_delay: Duration,
+    /// In a cluster, a range that is larger is split in two. Default 512 MiB; 0 = never. With half of it moving
+    /// a range takes half as long, and there are twice as many.
+    pub range_bytes_max: u64,
     /// Numbers that a counter takes from the log at once, in units of the increment. Default 32, as
     /// PostgreSQL's sequences: a crash skips up to this many.
     pub counter_block: i64,
@@ -45,6 +48,7 @@ impl Default for StoreConfig {
             recent_writes_len: 65_536,
             deadlock_check_delay: Duration::from_millis(50),
             counter_block: 32,
+            range_bytes_max: 512 << 20,
         }
     }
 }

@@ -13,12 +13,15 @@ use meridian_storage::{GcHandle, StorageError};
 
 use crate::advisory::{AdvisoryCounts, Level};
 use crate::config::StoreConfig;
+use crate::coordinator::Coordinators;
 use crate::counters::CounterCache;
+use crate::directory::Directory;
 use crate::lease::epoch_of;
 use crate::locking::LockManager;
 use crate::range::{Found, Range, Ranges};
 use crate::read::ReadPath;
 use crate::remote::Cluster;
+use crate::replicas::Replicas;
 use crate::snapshots::ActiveSnapshots;
 use crate::stats::Counters;
 
@@ -38,11 +41,16 @@ pub(crate) struct Core {
     pub(crate) advisory: AdvisoryCounts,
     pub(crate) snapshots: ActiveSnapshots,
     pub(crate) counters: CounterCache,
+    pub(crate) coordinators: Coordinators,
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
     next_txn: AtomicU64,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
+    /// The replicas of this node. The store owns them.
+    replicas: OnceLock<Weak<Replicas>>,
+    /// What the directory's rows say.
+    pub(crate) directory: Directory,
 }
 
 /// The parts that differ from store to store.
@@ -78,6 +86,7 @@ impl Core {
         first.set_replicates(alone);
         let ranges = Ranges::new(first);
         let next_txn = first_txn(node, alone, hlc.reading());
+        let coordinators = Coordinators::new(first_txn(node, false, hlc.reading()));
         Arc::new(Core {
             node,
             alone,
@@ -88,10 +97,13 @@ impl Core {
             advisory: AdvisoryCounts::default(),
             snapshots: ActiveSnapshots::new(),
             counters: CounterCache::default(),
+            coordinators,
             stats: Counters::default(),
             gc,
             next_txn: AtomicU64::new(next_txn),
             cluster: OnceLock::new(),
+            replicas: OnceLock::new(),
+            directory: Directory::default(),
             config,
         })
     }
@@ -125,6 +137,16 @@ impl Core {
         self.cluster.get()?.upgrade()
     }
 
+    /// The replicas of this node; `None` before the store is open, and when it is being closed.
+    pub(crate) fn replicas(&self) -> Option<Arc<Replicas>> {
+        self.replicas.get()?.upgrade()
+    }
+
+    pub(crate) fn keep(&self, replicas: &Arc<Replicas>) {
+        let first = self.replicas.set(Arc::downgrade(replicas)).is_ok();
+        debug_assert!(first, "a store has one set of replicas");
+    }
+
     pub(crate) fn join(&self, cluster: &Arc<Cluster>) {
         let first = self.cluster.set(Arc::downgrade(cluster)).is_ok();
         debug_assert!(first, "a store joins one cluster");
@@ -138,15 +160,17 @@ impl Core {
         mode: AdvisoryMode,
         level: Level,
     ) -> bool {
-        self.advisory.remove(owner, key, mode, level, || {
-            let held = self.locks.advisory_held(key, owner);
-            self.locks.release_advisory(key, owner, held & !mode.bit());
-            if held & mode.bit() == 0
-                && let Some(cluster) = self.cluster()
-            {
-                cluster.unlock_advisory(owner, key, mode);
+        let holding = (owner, key, mode);
+        let Some(last) = self.advisory.remove(&holding, level) else { return false };
+        match self.cluster() {
+            Some(cluster) if last => cluster.unlock_advisory(holding),
+            None if last => {
+                let held = self.locks.advisory_held(key, owner);
+                self.locks.release_advisory(key, owner, held & !mode.bit());
             }
-        })
+            _ => {}
+        }
+        true
     }
 
     /// This node leads a range in `term`, alone or with a quorum's support until `until` (µs of the clock),
@@ -166,7 +190,7 @@ impl Core {
                 self.counters.forget();
             }
             let stored = self.stored_transactions(range)?;
-            range.pipeline.lead(term, self.hlc.now(), end, stored);
+            range.pipeline.lead(self, term, self.hlc.now(), end, stored);
             range.lease.note_leader(Some(self.node));
         } else {
             range.pipeline.extend(term, end);

@@ -14,7 +14,7 @@ use crate::sessions::{home_of_process, process_id};
 use crate::{CancelToken, Signal, Txn, TxnOptions};
 
 /// Three nodes that all know each other to live.
-async fn all_live() -> Vec<Node> {
+pub(crate) async fn all_live() -> Vec<Node> {
     let nodes = three().await;
     let live = |node: &Node| node.store().core().cluster().expect("a member").live().len();
     eventually("all live", || nodes.iter().all(|node| live(node) == 3)).await;
@@ -22,7 +22,7 @@ async fn all_live() -> Vec<Node> {
 }
 
 /// A transaction of a session at a node.
-fn session(node: &Node, own: u32) -> Txn {
+pub(crate) fn session(node: &Node, own: u32) -> Txn {
     let backend = process_id(node.id, own);
     node.store().begin(TxnOptions { backend, database: 5, ..TxnOptions::default() })
 }

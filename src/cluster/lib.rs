@@ -13,7 +13,8 @@
 //! **Invariants**
 //! * What was acknowledged is in the log, synced.
 //! * A row lock taken by a transaction that commits is released after its writes are visible and
-//!   before its task wakes; of one that rolls back, at once.
+//!   before its task wakes; of one that rolls back, at once. A commit over several ranges
+//!   ([`coordinator`]) wakes its task when it has been decided, and the next to lock a row finds its write.
 //! * No lock of this crate is held across an await.
 //!
 //! In a cluster the leaseholder may be another node: [`member`] keeps nodes one of several, and what only
@@ -22,23 +23,30 @@
 
 mod advisory;
 mod apply;
+mod batcher;
 mod bulk;
 mod cancel;
 mod commit;
 mod config;
+mod coordinator;
 mod core;
 mod counters;
+mod directory;
 mod lease;
 pub mod liveness;
 mod locking;
 pub mod member;
+mod parts;
 mod proposer;
 mod range;
 mod read;
 mod remote;
+mod replicas;
 mod scan;
 mod sessions;
+mod sizes;
 mod snapshots;
+mod split;
 mod stats;
 mod store;
 mod txn;
@@ -54,10 +62,13 @@ pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
 pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
+pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use txn::{Locked, Txn, TxnOptions};
 
+#[cfg(test)]
+mod advisory_tests;
 #[cfg(test)]
 mod bulk_tests;
 #[cfg(test)]
@@ -70,5 +81,11 @@ mod figures;
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
+#[cfg(test)]
+mod parts_member_tests;
+#[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

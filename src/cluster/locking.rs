@@ -287,6 +287,19 @@ impl LockManager {
         self.advisory.lock().restore(&key, owner, remains);
     }
 
+    /// Takes the advisory locks of these owners away.
+    pub(crate) fn drop_advisory(&self, whose: impl Fn(Owner) -> bool) {
+        let mut shard = self.advisory.lock();
+        let mut dropped = Vec::new();
+        for (key, holders, _) in shard.table.entries() {
+            let theirs = holders.iter().filter(|held| whose(held.owner));
+            dropped.extend(theirs.map(|held| (*key, held.owner)));
+        }
+        for (key, owner) in dropped {
+            shard.restore(&key, owner, 0);
+        }
+    }
+
     pub(crate) fn table_held(&self, table: u32, owner: Owner) -> ModeSet {
         self.table(table).lock().table.held_by(&table, owner)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::{Hlc, NodeId, SystemClock, limits};
+use meridian_base::{Hlc, NodeId, RangeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Strength, WaitPolicy};
 use meridian_rpc::{Rpc, RpcConfig, Version};
 use tempfile::TempDir;
@@ -16,9 +16,9 @@ const CLUSTER: u128 = 77;
 /// A node that can be stopped and started again.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    dir: TempDir,
-    address: String,
-    store: Option<Arc<Store>>,
+    pub(crate) dir: TempDir,
+    pub(crate) address: String,
+    pub(crate) store: Option<Arc<Store>>,
 }
 
 impl Node {
@@ -48,9 +48,17 @@ impl Node {
             rpc,
             switchboard,
         };
-        let store =
-            Store::open_member(StoreConfig::at(self.dir.path()), membership, nodes.to_vec());
-        self.store = Some(store.await.expect("opens"));
+        let opened = loop {
+            let config = StoreConfig::at(self.dir.path());
+            match Store::open_member(config, membership.clone(), nodes.to_vec()).await {
+                // What a killed node was about still ends in the background.
+                Err(error) if error.to_string().contains("lock") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => break opened.expect("opens"),
+            }
+        };
+        self.store = Some(opened);
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -69,7 +77,7 @@ impl Node {
     }
 }
 
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     listener.local_addr().expect("has an address").to_string()
 }
@@ -99,11 +107,12 @@ pub(crate) async fn three() -> Vec<Node> {
     for row in &rows[1..] {
         nodes[0].store().register_node(row.clone()).await;
     }
-    eventually("three voters", || nodes[0].store().voters() == 3).await;
+    let voters = |node: &Node| node.store().voters(RangeId(1));
+    eventually("three voters", || nodes.iter().all(|node| voters(node) == 3)).await;
     nodes
 }
 
-fn rows(nodes: &[Node]) -> Vec<NodeRow> {
+pub(crate) fn rows(nodes: &[Node]) -> Vec<NodeRow> {
     let row = |node: &Node| NodeRow {
         id: node.id.0,
         address: node.address.clone(),
@@ -112,7 +121,7 @@ fn rows(nodes: &[Node]) -> Vec<NodeRow> {
     nodes.iter().map(row).collect()
 }
 
-fn nodes_register(rows: &[NodeRow], upto: NodeId) -> Vec<NodeRow> {
+pub(crate) fn nodes_register(rows: &[NodeRow], upto: NodeId) -> Vec<NodeRow> {
     rows.iter().filter(|row| row.id <= upto.0).cloned().collect()
 }
 
@@ -131,7 +140,17 @@ pub(crate) fn key(n: u32) -> Key {
     Key::from([&[0x10, 0, 0, 9, 9, 0, 1][..], &n.to_be_bytes()].concat())
 }
 
-async fn add(node: &Node, n: u32) -> Result<(), KvError> {
+pub(crate) async fn add(node: &Node, n: u32) -> Result<(), KvError> {
+    loop {
+        // As a session does.
+        match add_once(node, n).await {
+            Err(KvError::StatementRetry) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn add_once(node: &Node, n: u32) -> Result<(), KvError> {
     let mut txn = node.begin();
     let Locked::Held { newest, .. } =
         txn.lock(&key(n), Strength::Update, WaitPolicy::Block).await?
@@ -143,8 +162,13 @@ async fn add(node: &Node, n: u32) -> Result<(), KvError> {
     txn.commit().await.map(drop)
 }
 
-async fn value(node: &Node, n: u32) -> u32 {
-    let row = node.begin().get(&key(n)).await.expect("reads");
+pub(crate) async fn value(node: &Node, n: u32) -> u32 {
+    let row = loop {
+        match node.begin().get(&key(n)).await {
+            Err(KvError::StatementRetry) => {}
+            row => break row.expect("reads"),
+        }
+    };
     row.map_or(0, |row| u32::from_le_bytes(row[..].try_into().unwrap()))
 }
 
@@ -252,5 +276,32 @@ async fn a_row_lock_that_was_dropped_is_verified_at_the_commit() {
     add(&nodes[2], 1).await.expect("nothing holds the row any more");
     let refused = txn.commit().await;
     assert_eq!(refused, Err(KvError::CONCURRENT_UPDATE), "the row is not as it was");
+    end(&mut nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_that_were_lost_are_taken_again_or_end_the_transaction() {
+    let mut nodes = three().await;
+    add(&nodes[0], 1).await.expect("adds");
+    let lock = |n| (key(n), Strength::Update, WaitPolicy::Block);
+    let mut txn = nodes[1].begin();
+    let (row, strength, wait) = lock(1);
+    let locked = txn.lock(&row, strength, wait).await.expect("locks");
+    let Locked::Held { newest: Some((_, seen)), .. } = locked else { panic!("the row is there") };
+    nodes[0].store().forget_guests_of(nodes[1].id);
+    // The next lock brings the first one back …
+    let (other, strength, wait) = lock(2);
+    txn.lock(&other, strength, wait).await.expect("locks");
+    let mut third = nodes[2].begin();
+    let busy = third.lock(&row, Strength::Update, WaitPolicy::NoWait).await;
+    assert_eq!(busy.err(), Some(KvError::LockNotAvailable));
+    third.rollback();
+    // … unless the row has been changed: what was seen under the lock must not be written over it.
+    nodes[0].store().forget_guests_of(nodes[1].id);
+    add(&nodes[2], 1).await.expect("nothing holds the row any more");
+    txn.begin_statement();
+    let again = txn.lock(&row, strength, wait).await;
+    assert_eq!(again.err(), Some(KvError::CONCURRENT_UPDATE), "it was {seen:?}");
+    txn.rollback();
     end(&mut nodes).await;
 }

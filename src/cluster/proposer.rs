@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use meridian_kv::api::{Bytes, KvError};
 use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::{DataDirLock, RaftLog, SegLog, StorageError};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::apply::EntryApplier;
@@ -58,6 +59,11 @@ pub(crate) trait Proposer: Send + Sync + 'static {
         tokio::spawn(batcher)
     }
 
+    /// Where pieces are to be made, if that would take too long where the batcher runs.
+    fn workers(&self) -> Option<Handle> {
+        None
+    }
+
     /// Makes the engine durable. Blocks.
     fn checkpoint(&self) -> Result<(), StorageError>;
 
@@ -102,13 +108,14 @@ impl Proposer for Unlogged {
     }
 }
 
-/// The raft group of the store's range. The directory's lock lives and dies with it. Fields are
+/// The raft group of a range. The directory's lock lives and dies with all of them. Fields are
 /// dropped in this order.
 pub(crate) struct Logged {
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
     pub(crate) log: Arc<SegLog>,
-    pub(crate) _dir: DataDirLock,
+    pub(crate) workers: Handle,
+    pub(crate) _dir: Arc<DataDirLock>,
 }
 
 impl Proposer for Logged {
@@ -141,6 +148,10 @@ impl Proposer for Logged {
 
     fn start(&self, batcher: BoxFuture<'static, ()>) -> JoinHandle<()> {
         self.raft.spawn(batcher)
+    }
+
+    fn workers(&self) -> Option<Handle> {
+        Some(self.workers.clone())
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {

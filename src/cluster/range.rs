@@ -16,20 +16,23 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use meridian_base::RangeId;
 use meridian_kv::api::{Key, Span, Timestamp};
-use meridian_kv::range::{Header, Outcome as Decided, Target};
+use meridian_kv::range::{Descriptor, Header, Outcome as Decided};
 use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{CommitError, CommitPipeline};
 use crate::lease::Lease;
-
-/// Between two looks at what stands in a reader's way.
-const BLOCKED: Duration = Duration::from_millis(1);
 
 /// Where a range lies, and the how manieth form of it this is: a newer one overrules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) span: Span,
     pub(crate) generation: u64,
+}
+
+impl Shape {
+    pub(crate) fn of(range: &Descriptor) -> Shape {
+        Shape { span: range.span.clone(), generation: range.generation }
+    }
 }
 
 /// A range, as one node knows it.
@@ -81,25 +84,6 @@ impl Range {
     /// A snapshot has brought everything up to here, and nothing else.
     pub(crate) fn reset_applied(&self, ts: Timestamp) {
         self.applied.store(ts.0, Ordering::Release);
-    }
-
-    /// Waits until `target` can be read at `r` in this node's replica, which leads: nothing will happen there
-    /// at or below `r` any more, and what did has been applied. [`CommitError::Moved`]: ask the leaseholder.
-    /// `whole`: the clocks of all nodes were asked for `r`; otherwise a lease that began after it may have
-    /// been preceded by one under which more was committed.
-    pub(crate) async fn await_readable(
-        &self,
-        target: Target<'_>,
-        r: Timestamp,
-        whole: bool,
-    ) -> Result<(), CommitError> {
-        loop {
-            let blockers = self.pipeline.blockers(target, r, whole)?;
-            if blockers.is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(BLOCKED).await;
-        }
     }
 
     /// The outcome of a commit that this node, the leaseholder, decides if nobody has.

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use meridian_kv::api::{Bytes, KvError, Timestamp};
+use meridian_kv::api::{Bytes, KvError, Span, Timestamp};
 use meridian_kv::range::{Newest, Version};
 use meridian_storage::cache::Lookup;
 use meridian_storage::engine::{Engine, Keyspace};
-use meridian_storage::{RecordCache, StorageError, mvcc};
+use meridian_storage::mvcc::MvccScan;
+use meridian_storage::{Barren, RecordCache, StorageError, mvcc};
 
 /// Where a transaction reads.
 pub(crate) struct ReadPath {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) cache: RecordCache,
+    pub(crate) barren: Arc<Barren>,
 }
 
 /// The storage's error in the words of the KV layer.
@@ -43,6 +45,26 @@ impl ReadPath {
             return Ok(version.row);
         }
         mvcc::get_hist(self.engine.as_ref(), key, read_ts).map_err(storage_error)
+    }
+
+    /// The rows of a span at a snapshot.
+    pub(crate) fn scan(&self, span: &Span, reverse: bool, read_ts: Timestamp) -> MvccScan {
+        let scan = MvccScan::new(self.engine.snapshot(), span, reverse, read_ts);
+        scan.skipping(Arc::clone(&self.barren))
+    }
+
+    /// Reads on in a scan, and notes what was found barren on the way.
+    pub(crate) fn next_batch(
+        &self,
+        scan: &mut MvccScan,
+        rows_max: usize,
+        out: &mut Vec<(Bytes, Bytes)>,
+    ) -> Result<bool, KvError> {
+        let more = scan.next_batch(rows_max, out).map_err(storage_error)?;
+        if let Some(span) = scan.walked() {
+            self.barren.prove(span, self.engine.as_ref()).map_err(storage_error)?;
+        }
+        Ok(more)
     }
 }
 

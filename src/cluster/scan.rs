@@ -11,7 +11,6 @@ use meridian_storage::mvcc::MvccScan;
 
 use crate::core::Core;
 use crate::locking::WaitLimits;
-use crate::read::storage_error;
 use crate::remote::{Answer, Asked, Op, Rows, ScanPage, Search};
 use crate::snapshots::SnapshotSlot;
 
@@ -101,14 +100,14 @@ impl Stored {
         loop {
             let (pages, part) = match &mut self.source {
                 Source::Here(scan) => {
-                    self.more = scan.next_batch(rows_max, out).map_err(storage_error)?;
+                    self.more = core.read.next_batch(scan, rows_max, out)?;
                     return Ok(());
                 }
                 Source::Away(pages, part) => (pages, part),
             };
             if let Some(scan) = part {
                 let before = out.len();
-                if scan.next_batch(rows_max, out).map_err(storage_error)? {
+                if core.read.next_batch(scan, rows_max, out)? {
                     return Ok(());
                 }
                 *part = None;
@@ -188,8 +187,7 @@ impl Pages {
 
     /// A part that is to be read here.
     fn here(&mut self, core: &Core, part: Span, reverse: bool) -> Page {
-        let snapshot = core.read.engine.snapshot();
-        let scan = MvccScan::new(snapshot, &part, reverse, self.at.ts);
+        let scan = core.read.scan(&part, reverse, self.at.ts);
         self.pass(part, reverse);
         Page::Here(scan, self.rest.is_some())
     }
@@ -239,7 +237,7 @@ impl Scan {
         reverse: bool,
         read_ts: Timestamp,
     ) -> Scan {
-        let scan = MvccScan::new(core.read.engine.snapshot(), &span, reverse, read_ts);
+        let scan = core.read.scan(&span, reverse, read_ts);
         Scan::over(core, Source::Here(scan), own, reverse, read_ts)
     }
 

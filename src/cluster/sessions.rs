@@ -4,8 +4,6 @@
 //! knows where a session is, and a number of the node's own in the low ones. Those of the first node
 //! look as on a node alone. Node ids are not used twice; after 2047 nodes they would come around.
 
-use std::sync::Arc;
-
 use meridian_base::NodeId;
 use meridian_kv::locks::Owner;
 
@@ -70,7 +68,7 @@ impl Store {
     }
 
     /// Hears of signals for the sessions of this node; the listener says whether there is such a session.
-    pub fn on_signal(self: &Arc<Self>, heard: impl Fn(Signal) -> bool + Send + Sync + 'static) {
+    pub fn on_signal(&self, heard: impl Fn(Signal) -> bool + Send + Sync + 'static) {
         if let Some(cluster) = self.core().cluster() {
             cluster.on_signal(Box::new(heard));
         }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+#[cfg(test)]
+use meridian_base::RangeId;
 use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
@@ -23,8 +26,8 @@ use tokio::task::JoinHandle;
 
 use crate::advisory::Level;
 use crate::apply::{EntryApplier, FIRST, recovered_commit_ts};
-use crate::commit::run_batcher;
 use crate::config::{StoreConfig, StoreError};
+use crate::coordinator::run_recovery;
 use crate::core::{Core, CoreParts};
 use crate::lease::Home;
 use crate::locking::LockInfo;
@@ -32,6 +35,8 @@ use crate::member::{Among, NodeRow};
 use crate::proposer::{Logged, Proposer, Unlogged};
 use crate::range::{Range, Shape};
 use crate::read::ReadPath;
+use crate::replicas::{Ground, Replica, Replicas};
+use crate::sizes::run_splitter;
 use crate::stats::StoreStats;
 use crate::txn::{Txn, TxnOptions, advisory};
 use crate::{counters, read};
@@ -42,6 +47,8 @@ pub struct Store {
     proposer: Arc<dyn Proposer>,
     pub(crate) stop: Arc<Notify>,
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// The replicas of this node's ranges.
+    pub(crate) replicas: Arc<Replicas>,
     /// The other nodes, if there may be others.
     among: Option<Among>,
 }
@@ -59,9 +66,12 @@ impl Store {
             None => open_in_memory(config),
             Some(dir) => open_directory(config, &dir),
         });
-        let (core, proposer) =
+        let (core, first, ground) =
             opened.await.map_err(|panic| StorageError::Stopped(panic.to_string()))??;
-        Ok(Store::start(core, proposer))
+        let replicas = Replicas::new(Arc::clone(&core), ground);
+        let store = Store::start(core, replicas, first, None);
+        store.replicas.open_stored().await?;
+        Ok(store)
     }
 
     /// Waits until some node leads the range.
@@ -117,35 +127,42 @@ impl Store {
         }
     }
 
-    /// Hears of changes to the catalog that other nodes announce.
-    pub fn on_announcement(&self, heard: impl Fn(Bytes) + Send + Sync + 'static) {
+    /// Waits until everything is applied that any leaseholder had begun to commit before, known or not.
+    ///
+    /// # Errors
+    /// No leaseholder can be found.
+    pub async fn settle(&self) -> Result<(), KvError> {
+        // A commit, behind all others; as a counter, which nodes may set that may write nothing else.
+        self.set_counter(SETTLED, 0).await
+    }
+
+    /// Hears of changes to the catalog that other nodes announce (empty: there may be some). What `heard`
+    /// answers ends when they are known here.
+    pub fn on_announcement(
+        &self,
+        heard: impl Fn(Bytes) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
         if let Some(among) = &self.among {
             among.cluster.on_catalog_change(Box::new(heard));
         }
     }
 
     /// Starts the background tasks of a store over any log.
-    fn start(core: Arc<Core>, proposer: Arc<dyn Proposer>) -> Arc<Store> {
-        Store::start_among(core, proposer, None)
-    }
-
-    pub(crate) fn start_among(
+    pub(crate) fn start(
         core: Arc<Core>,
-        proposer: Arc<dyn Proposer>,
+        replicas: Arc<Replicas>,
+        (first, proposer): First,
         among: Option<Among>,
     ) -> Arc<Store> {
         let stop = Arc::new(Notify::new());
-        let (first, workers) = (Arc::clone(core.first()), Handle::current());
-        let batcher = run_batcher(Arc::clone(&core), first, Arc::clone(&proposer), workers);
-        let tasks = vec![
-            proposer.start(Box::pin(batcher)),
-            tokio::spawn(run_housekeeping(
-                Arc::clone(&core),
-                Arc::clone(&proposer),
-                Arc::clone(&stop),
-            )),
-        ];
-        Arc::new(Store { core, proposer, stop, tasks: Mutex::new(tasks), among })
+        let is_replica = core.first().replicates();
+        replicas.add(first, Arc::clone(&proposer));
+        core.first().set_replicates(is_replica);
+        let housekeeping =
+            run_housekeeping(Arc::clone(&core), Arc::clone(&proposer), Arc::clone(&stop));
+        let splitting = stopped(run_splitter(Arc::clone(&core)), Arc::clone(&stop));
+        let tasks = Mutex::new(vec![tokio::spawn(housekeeping), tokio::spawn(splitting)]);
+        Arc::new(Store { core, proposer, stop, tasks, replicas, among })
     }
 
     /// Begins a transaction at the newest snapshot.
@@ -308,15 +325,17 @@ impl Store {
     /// A store in memory whose log is what the test makes of the usual one.
     #[cfg(test)]
     pub(crate) fn over(log: impl FnOnce(Arc<dyn Proposer>) -> Arc<dyn Proposer>) -> Arc<Store> {
-        let (core, unlogged) = open_in_memory(StoreConfig::in_memory()).expect("opens");
-        Store::start(core, log(unlogged))
+        let (core, (first, unlogged), ground) =
+            open_in_memory(StoreConfig::in_memory()).expect("opens");
+        let replicas = Replicas::new(Arc::clone(&core), ground);
+        Store::start(core, replicas, (first, log(unlogged)), None)
     }
 
     /// Ends as a crash does: nothing more is sent, written or answered.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
+        for task in tasks.into_iter().chain(self.replicas.end()) {
             task.abort();
             let _ = task.await;
         }
@@ -337,15 +356,32 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn forget_guests_of(&self, node: NodeId) {
         let among = self.among.as_ref().expect("a member");
-        among.cluster.guests.end_of_node(&self.core, node);
+        let _ = among.cluster.guests.end_of_node(&self.core, node);
     }
 
     #[cfg(test)]
-    pub(crate) fn voters(&self) -> usize {
-        self.among.as_ref().expect("a member").register.voters()
+    pub(crate) async fn hand_over(&self) {
+        self.among.as_ref().expect("a member").register.hand_over().await;
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    /// Reaches no other node any more, and is reached by none, but lives.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self) {
+        let among = self.among.as_ref().expect("a member");
+        among.switchboard.unplug();
+        among.rpc.shutdown();
+    }
+
+    /// How many nodes vote; none while that is being changed.
+    #[cfg(test)]
+    pub(crate) fn voters(&self, range: RangeId) -> usize {
+        let group = self.replicas.get(range).and_then(|replica| replica.group.clone());
+        let members = group.map(|group| group.members());
+        let settled = members.filter(|members| members.voters.len() == 1);
+        settled.map_or(0, |members| members.all_voters().len())
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -356,26 +392,28 @@ impl Store {
             Some(_) => counters::flush(&self.core).await,
             None => Ok(()),
         };
+        self.core.coordinators.rest(REST).await;
         if let Some(among) = &self.among {
             among.register.hand_over().await;
         }
+        let batchers = self.replicas.end();
         let drained = async {
-            for range in self.core.ranges.all() {
-                range.pipeline.drain().await;
+            for replica in self.replicas.all() {
+                replica.range.pipeline.drain().await;
             }
         };
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
             // As on a full disk. They are in the log; the next start applies them.
             tracing::warn!("some commits were not applied in time");
-            self.tasks.lock().iter().for_each(JoinHandle::abort);
+            batchers.iter().for_each(JoinHandle::abort);
         }
-        // Each of the tasks takes one.
-        self.stop.notify_waiters();
-        self.stop.notify_one();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
-            // A task that panicked has logged it; shutting down goes on.
-            let _ = task.await;
+        for mut task in tasks.into_iter().chain(batchers) {
+            // A task that panicked has logged it; shutting down goes on. One that was busy is told again.
+            self.stop.notify_waiters();
+            while tokio::time::timeout(STOP_AGAIN, &mut task).await.is_err() {
+                self.stop.notify_waiters();
+            }
         }
         if let Some(among) = &self.among {
             among.switchboard.unplug();
@@ -388,12 +426,24 @@ impl Store {
     }
 }
 
+/// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
+/// that, too.
+const REST: Duration = Duration::from_secs(2);
 /// How long commits that are on their way may take when the store is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-/// How long opening may take: redo of the log included.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
-type Opened = (Arc<Core>, Arc<dyn Proposer>);
+/// The counter of [`Store::settle`].
+const SETTLED: &[u8] = b"settled";
+
+/// How often a task that is busy is told to stop.
+const STOP_AGAIN: Duration = Duration::from_millis(20);
+/// How long opening may take: redo of the log included.
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The replica of the first range, with its way into the log.
+pub(crate) type First = (Replica, Arc<dyn Proposer>);
+
+type Opened = (Arc<Core>, First, Ground);
 
 fn new_core(
     config: StoreConfig,
@@ -406,8 +456,10 @@ fn new_core(
     let shape = Shape { span: Span::all(), generation: 1 };
     let first = Arc::new(Range::new(FIRST, shape, applied, config.recent_writes_len));
     let cache = RecordCache::new(config.record_cache_bytes);
-    let read = ReadPath { engine, cache };
-    Ok(Core::new(CoreParts { node, alone, config, hlc, read, gc, first }))
+    let read = ReadPath { engine, cache, barren: Arc::default() };
+    let core = Core::new(CoreParts { node, alone, config, hlc, read, gc, first });
+    core.restore_ranges()?;
+    Ok(core)
 }
 
 /// A clock that follows no other node's.
@@ -419,10 +471,12 @@ fn own_clock() -> Arc<Hlc> {
 fn open_in_memory(config: StoreConfig) -> Result<Opened, StoreError> {
     let engine = Arc::new(MemEngine::new());
     let core = new_core(config, ALONE, own_clock(), engine, GcHandle::new())?;
-    let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(core.first()));
+    let range = Arc::clone(core.first());
+    let applier = EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?;
+    let holds = Arc::clone(&applier.holds);
     let proposer = Arc::new(Unlogged { core: Arc::clone(&core), applier });
-    core.lead(core.first(), 1, None)?;
-    Ok((core, proposer))
+    core.lead(&range, 1, None)?;
+    Ok((core, (Replica::new(range, holds, None), proposer), Ground::Memory))
 }
 
 /// The node of a database without others.
@@ -466,14 +520,22 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
         sync_when_idle: true,
         ..NodeRaftConfig::new(ALONE.0)
     };
-    let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
+    let range = Arc::clone(core.first());
+    let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
+    let holds = Arc::clone(&applier.holds);
     let raft_log: Arc<dyn RaftLog> = Arc::clone(&log) as _;
     let (network, authority) = (Arc::new(Alone), Arc::new(Alone));
     let raft = MultiRaft::start(raft_config, raft_log, engine, network, authority)?;
     let group = futures::executor::block_on(raft.open_alone(FIRST, applier, OPEN_TIMEOUT))?;
     let term = group.role().borrow().term;
-    core.lead(core.first(), term, None)?;
-    Ok((core, Arc::new(Logged { raft, group, log, _dir: lock })))
+    core.lead(&range, term, None)?;
+    let dir = Arc::new(lock);
+    let ground =
+        Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
+    let replica = Replica::new(range, holds, Some(group.clone()));
+    let workers = Handle::current();
+    let logged = Logged { raft, group, log, workers, _dir: dir };
+    Ok((core, (replica, Arc::new(logged)), ground))
 }
 
 async fn blocking(
@@ -491,13 +553,28 @@ async fn checkpoint(core: &Arc<Core>, proposer: &Arc<dyn Proposer>) -> Result<()
     blocking(move || proposer.checkpoint()).await
 }
 
+/// Runs until `stop`.
+async fn stopped(what: impl Future<Output = ()>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = stop.notified() => {}
+        () = what => {}
+    }
+}
+
 async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Arc<Notify>) {
+    tokio::select! {
+        () = run_checkpoints(&core, &proposer, &stop) => {}
+        () = run_recovery(&core) => {}
+    }
+}
+
+async fn run_checkpoints(core: &Arc<Core>, proposer: &Arc<dyn Proposer>, stop: &Notify) {
     loop {
         tokio::select! {
             () = stop.notified() => return,
             () = tokio::time::sleep(core.config.checkpoint_interval) => {}
         }
-        if let Err(error) = checkpoint(&core, &proposer).await {
+        if let Err(error) = checkpoint(core, proposer).await {
             tracing::error!(%error, "checkpoint failed");
         }
     }
@@ -505,7 +582,7 @@ async fn run_housekeeping(core: Arc<Core>, proposer: Arc<dyn Proposer>, stop: Ar
 
 impl Drop for Store {
     fn drop(&mut self) {
-        for task in self.tasks.lock().drain(..) {
+        for task in self.tasks.lock().drain(..).chain(self.replicas.end()) {
             task.abort();
         }
     }

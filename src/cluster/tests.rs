@@ -346,3 +346,39 @@ async fn an_open_scan_protects_its_snapshot_after_the_transaction_has_moved_on()
     drop(scan);
     assert_eq!(store.stats().oldest_snapshot, Some(txn.read_ts()));
 }
+
+#[tokio::test]
+async fn a_key_that_was_written_before_it_was_locked_is_written_over_what_was_there() {
+    let store = store().await;
+    set(&store, "a", "1").await;
+    for isolation in [Isolation::ReadCommitted, Isolation::Serializable] {
+        let mut txn = begin(&store, isolation, 0);
+        // As a unique index's entry that goes away with one row and comes back with another.
+        txn.delete(key("a"));
+        assert_eq!(lock(&mut txn, "a").await, Ok(Locked::Held { newest: None, changed: false }));
+        txn.put(key("a"), Bytes::from("2"));
+        txn.commit().await.expect("nobody else has written it");
+    }
+    let mut txn = begin(&store, Isolation::RepeatableRead, 0);
+    assert_eq!(text(txn.get(b"a").await.unwrap()), "2");
+    txn.delete(key("a"));
+    set(&store, "a", "3").await;
+    assert_eq!(lock(&mut txn, "a").await, Err(KvError::CONCURRENT_UPDATE));
+}
+
+#[tokio::test]
+async fn a_key_lock_does_not_mind_changes_of_the_rest_of_the_row() {
+    let store = store().await;
+    set(&store, "a", "1").await;
+    let mut txn = begin(&store, Isolation::Serializable, 0);
+    assert_eq!(text(txn.get(b"b").await.unwrap()), "-");
+    set(&store, "a", "2").await;
+    let locked = txn.lock(b"a", Strength::KeyShare, WaitPolicy::Block).await.unwrap();
+    assert!(matches!(locked, Locked::Held { newest: Some(_), changed: true }), "{locked:?}");
+    let mut other = begin(&store, Isolation::ReadCommitted, 0);
+    other.lock(b"a", Strength::NoKeyUpdate, WaitPolicy::NoWait).await.expect("no conflict");
+    other.put(key("a"), Bytes::from("3"));
+    other.commit().await.expect("commits");
+    txn.put(key("c"), Bytes::from("x"));
+    txn.commit().await.expect("it has not read what was changed");
+}

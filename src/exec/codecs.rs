@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use meridian_catalog::TableDesc;
 use meridian_catalog::key::IndexCodec;
 use meridian_catalog::row::TableCodec;
-use meridian_types::{EvalContext, Result};
+use meridian_catalog::{IndexDesc, TableDesc};
+use meridian_types::{Datum, EvalContext, Result};
 
 use crate::context::Node;
 use crate::io;
@@ -18,6 +18,13 @@ pub(crate) struct Table {
     pub(crate) codec: TableCodec,
     /// One for each of `desc.indexes`.
     pub(crate) indexes: Vec<IndexCodec>,
+    /// Attnums of columns that a foreign key may refer to.
+    key_columns: Vec<i16>,
+}
+
+/// The value with this attnum.
+pub(crate) fn column(row: &[Datum], attnum: i16) -> &Datum {
+    usize::try_from(attnum - 1).ok().and_then(|at| row.get(at)).unwrap_or(&Datum::Null)
 }
 
 /// Codecs by descriptor. A descriptor is immutable, so its address names it while it is held.
@@ -32,7 +39,18 @@ impl Table {
         let ctx = EvalContext::bare();
         let codec = TableCodec::new(desc, |ty, text| io::text_in(text, ty, &ctx))?;
         let indexes = desc.indexes.iter().map(|i| IndexCodec::new(desc, i)).collect();
-        Ok(Table { desc: desc.clone(), codec, indexes })
+        let is_key = |i: &&IndexDesc| {
+            let plain = i.predicate.is_none() && i.columns.iter().all(|c| c.attnum.is_some());
+            i.index_id == 1 || (i.unique && plain)
+        };
+        let keys = desc.indexes.iter().filter(is_key).flat_map(|i| &i.columns);
+        let key_columns = keys.filter_map(|c| c.attnum).collect();
+        Ok(Table { desc: desc.clone(), codec, indexes, key_columns })
+    }
+
+    /// Are two versions of a row the same for those who hold its key?
+    pub(crate) fn same_key(&self, old: &[Datum], new: &[Datum]) -> bool {
+        self.key_columns.iter().all(|a| column(old, *a) == column(new, *a))
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use meridian_session::client::{
     Client, CopyInput, Disconnected, FLUSH_BYTES, ResultColumn, Severity,
 };
-use meridian_session::{BindRequest, Fault, Session};
+use meridian_session::{BindRequest, Fault, Session, TERMINATED};
 use meridian_types::{PgError, SqlState};
 use pgwire::tokio::server::MaybeTls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) input: BytesMut,
     pub(crate) output: Vec<u8>,
+    /// The client has heard that the session is over.
+    told_end: bool,
 }
 
 /// How to go on with the connection.
@@ -38,7 +40,7 @@ enum Next {
 
 impl Connection {
     pub(crate) fn new(socket: Socket, input: BytesMut) -> Connection {
-        Connection { socket, input, output: Vec::new() }
+        Connection { socket, input, output: Vec::new(), told_end: false }
     }
 
     /// Serves the session until either side ends it.
@@ -67,7 +69,9 @@ impl Connection {
 
     /// Sends a last error and closes.
     pub(crate) async fn end_with(&mut self, fatal: &PgError) -> Result<(), Disconnected> {
-        encode::error(&mut self.output, "FATAL", fatal.fields());
+        if !self.told_end {
+            encode::error(&mut self.output, "FATAL", fatal.fields());
+        }
         self.flush().await?;
         let _ = self.socket.shutdown().await;
         Ok(())
@@ -160,9 +164,8 @@ impl Connection {
         let outcome = match frame.tag {
             b'E' => self.execute(&frame.body, session).await,
             b'S' => {
-                self.sync(session).await;
                 *skip_to_sync = false;
-                return Ok(Next::Go);
+                return Ok(self.sync(session).await);
             }
             b'Q' => return self.simple_query(&frame.body, session).await,
             b'X' => return Ok(Next::End),
@@ -216,15 +219,22 @@ impl Connection {
                 self.error(&e);
             }
         }
-        encode::ready_for_query(&mut self.output, session.status());
-        Ok(next_unless_terminated(session))
+        Ok(self.ready(session))
     }
 
-    async fn sync(&mut self, session: &mut Session) {
+    async fn sync(&mut self, session: &mut Session) -> Next {
         if let Err(e) = session.sync(self).await {
             self.error(&e);
         }
-        encode::ready_for_query(&mut self.output, session.status());
+        self.ready(session)
+    }
+
+    /// Ready for the next query, unless the client was told that there won't be one.
+    fn ready(&mut self, session: &Session) -> Next {
+        if !self.told_end {
+            encode::ready_for_query(&mut self.output, session.status());
+        }
+        next_unless_terminated(session)
     }
 
     fn parse(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
@@ -322,7 +332,7 @@ fn next_unless_terminated(session: &Session) -> Next {
 }
 
 fn terminated() -> PgError {
-    PgError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+    PgError::new(SqlState::ADMIN_SHUTDOWN, TERMINATED)
 }
 
 impl Client for Connection {
@@ -359,7 +369,9 @@ impl Client for Connection {
     }
 
     fn error(&mut self, error: &PgError) {
-        encode::error(&mut self.output, "ERROR", error.fields());
+        self.told_end |= error.state() == SqlState::ADMIN_SHUTDOWN;
+        let severity = if self.told_end { "FATAL" } else { "ERROR" };
+        encode::error(&mut self.output, severity, error.fields());
     }
 
     fn parameter_status(&mut self, name: &str, value: &str) {

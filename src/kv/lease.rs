@@ -208,13 +208,15 @@ fn candidates(voters: &Voters, gone: Option<NodeId>) -> Vec<NodeId> {
     all
 }
 
-/// How long after the leader was found gone a candidate campaigns for the `attempt`-th time (from 0).
-/// Who has voted for another candidate counts that as an attempt of its own: with rank 0 it would
+/// How long after the leader was found gone a candidate campaigns for the `attempt`-th time (from 0): with
+/// pauses that grow, since on a machine where a vote takes long the next candidate would always come before
+/// the last one's votes. Who has voted for another candidate counts that as an attempt of its own: with rank 0 it would
 /// otherwise depose the one it has just voted for, time and again.
 #[must_use]
 pub fn campaign_after(rank: u32, voters: &Voters, gone: Option<NodeId>, attempt: u32) -> Duration {
     let round = u32::try_from(candidates(voters, gone).len()).unwrap_or(u32::MAX);
-    CAMPAIGN_STEP * attempt.saturating_mul(round.saturating_add(1)).saturating_add(rank)
+    let rounds = attempt.saturating_mul(attempt.saturating_add(1)) / 2;
+    CAMPAIGN_STEP * rounds.saturating_mul(round.saturating_add(1)).saturating_add(rank).min(10_000)
 }
 
 /// A hash that all nodes agree on.
@@ -300,6 +302,6 @@ mod tests {
         assert!(first.values().all(|n| (400..600).contains(n)), "{first:?}");
         let times: Vec<u128> =
             (0..3).map(|n| campaign_after(1, &voters, Some(NodeId(1)), n).as_millis()).collect();
-        assert_eq!(times, [120, 480, 840]);
+        assert_eq!(times, [120, 480, 1200]);
     }
 }

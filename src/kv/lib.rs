@@ -11,6 +11,7 @@
 //! | [`run`] | many new rows in one piece of memory |
 //! | [`liveness`] | which nodes support which, in epochs that end after their time |
 //! | [`lease`] | leases of ranges out of that support; who votes and campaigns when |
+//! | [`placement`] | where copies and leases should be, and what to do next for it |
 //!
 //! Nothing here waits, sends, reads a clock or draws a random number: state and an event go in,
 //! effects come out, and the caller (the async shell in `cluster`, or the simulator) carries them
@@ -24,6 +25,7 @@ pub mod deadlock;
 pub mod lease;
 pub mod liveness;
 pub mod locks;
+pub mod placement;
 pub mod range;
 pub mod run;
 pub mod txn;

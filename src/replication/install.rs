@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_base::{RangeId, Span, keys};
-use meridian_storage::{Engine, Keyspace, LogWrite, Op, RaftLog, Slot, StorageError, WriteBatch};
+use meridian_storage::{
+    Engine, Keyspace, LogWrite, Op, RaftLog, Reader, Slot, StorageError, WriteBatch,
+};
 use openraft::storage::{Snapshot, SnapshotMeta};
 
 use crate::codec::{self, LOG_ID_BYTES};
@@ -58,6 +60,16 @@ fn block_key(group: RangeId, number: u32) -> Vec<u8> {
 
 pub(crate) fn flag_key(group: RangeId) -> Vec<u8> {
     keys::range_state_key(group, b"installing")
+}
+
+/// Was the content of a replica being replaced when the node stopped? Then nothing in the engine says any
+/// more what it was, and the next opening removes what is left of it.
+///
+/// # Errors
+/// I/O.
+pub fn is_half_installed(engine: &dyn Reader, group: RangeId) -> Result<bool, StorageError> {
+    let flag = engine.get(Keyspace::Cur, &flag_key(group))?;
+    Ok(flag.is_some_and(|flag| flag.first() == Some(&BEGUN)))
 }
 
 fn flag(stage: u8, last: &LogId, parts: &[Part]) -> Vec<u8> {

@@ -51,6 +51,7 @@ mod state_machine;
 mod types;
 
 pub use group::{FollowerProgress, GroupStats, ProposeError, RaftGroup};
+pub use install::is_half_installed;
 pub use members::{ChangeError, Members};
 pub use node::{
     Alone, Authority, Class, HandleError, MultiRaft, Network, NetworkError, NodeRaftConfig,

@@ -196,6 +196,13 @@ impl Group {
 }
 
 impl RaftGroup {
+    /// The index of the entry that made [`RaftGroup::members`] what they are.
+    pub fn members_since(&self) -> Option<u64> {
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.log_id().as_ref().map(LogId::index)
+    }
+
     /// The members as this node knows them; the newest on the leader.
     pub fn members(&self) -> Members {
         let metrics = self.0.raft.server_metrics();

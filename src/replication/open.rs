@@ -16,7 +16,7 @@ use crate::network::Connect;
 use crate::node::Node;
 use crate::pieces::Pieces;
 use crate::role::{self, Role};
-use crate::state_machine::{self, Applier, Shared, StateMachine};
+use crate::state_machine::{self, Applied, Applier, Shared, StateMachine};
 use crate::types::{Entry, LeaderId, LogId, Membership, Raft, StoredMembership};
 use crate::{codec, install, remove};
 
@@ -122,24 +122,22 @@ async fn write_inherited(
     write_through(node.log.as_ref(), group, writes).await
 }
 
-pub(crate) async fn open(
-    node: &Arc<Node>,
+/// Puts log and engine in order. What they have applied, and made durable of that.
+async fn begin(
+    node: &Node,
     id: RangeId,
-    applier: Arc<dyn Applier>,
+    applier: &dyn Applier,
     first: First<'_>,
-) -> Result<RaftGroup, StorageError> {
+) -> Result<(Applied, Option<LogId>), StorageError> {
     let exists = |what: &str| StorageError::Stopped(format!("range {id} {what}"));
-    if node.group(id).is_some() {
-        return Err(exists("is open already"));
-    }
     if let First::Inherited(members) = first {
-        if node.log.groups().contains(&id) || remove::tombstone(node.engine.as_ref(), id)?.is_some()
-        {
+        let removed = remove::tombstone(node.engine.as_ref(), id)?.is_some();
+        if removed || node.log.groups().contains(&id) {
             return Err(exists("exists already, or has been removed from here"));
         }
         write_inherited(node, id, members).await?;
     }
-    install::clear_interrupted(node, id, applier.as_ref()).await?;
+    install::clear_interrupted(node, id, applier).await?;
     let applied = state_machine::recover(node.engine.as_ref(), id)?;
     let last_id = applied.log_id.as_ref().map(LogId::index);
     let durable = cross_check(node.log.as_ref(), id, last_id)?;
@@ -153,6 +151,20 @@ pub(crate) async fn open(
         First::AsStored if is_new => remove::clear_tombstone(node, id).await?,
         _ => {}
     }
+    Ok((applied, durable))
+}
+
+pub(crate) async fn open(
+    node: &Arc<Node>,
+    id: RangeId,
+    applier: Arc<dyn Applier>,
+    first: First<'_>,
+) -> Result<RaftGroup, StorageError> {
+    let exists = |what: &str| StorageError::Stopped(format!("range {id} {what}"));
+    if node.group(id).is_some() {
+        return Err(exists("is open already"));
+    }
+    let (applied, durable) = begin(node, id, applier.as_ref(), first).await?;
     let (role_tx, role) = watch::channel(Role::default());
     let shared = Arc::new(Shared {
         applied: Mutex::new(applied),

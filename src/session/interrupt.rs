@@ -10,6 +10,10 @@ use tokio::sync::Notify;
 
 const BY_USER: u8 = 0;
 const BY_TIMEOUT: u8 = 1;
+const BY_END: u8 = 2;
+
+/// What a client is told whose session is ended by somebody else.
+pub const TERMINATED: &str = "terminating connection due to administrator command";
 
 /// Shared by a session and those who may interrupt it: a cancel request, `pg_cancel_backend`,
 /// `statement_timeout`, shutdown.
@@ -43,7 +47,7 @@ impl Interrupt {
     /// Ends the session, and the statement that it runs.
     pub fn terminate(&self) {
         self.0.terminated.store(true, Ordering::SeqCst);
-        self.stop(BY_USER);
+        self.stop(BY_END);
         self.0.notify.notify_waiters();
     }
 
@@ -69,7 +73,7 @@ impl Interrupt {
         self.0.token.reset();
         self.0.running.store(true, Ordering::SeqCst);
         if self.is_terminated() {
-            self.stop(BY_USER);
+            self.stop(BY_END);
         }
     }
 
@@ -88,16 +92,17 @@ impl Interrupt {
         self.0.token.is_cancelled()
     }
 
-    /// `57014` in the words for who did it; anything else is passed on.
+    /// `57014` in the words for who did it, `57P01` if the session is to end; anything else is passed on.
     pub(crate) fn explain(&self, error: PgError) -> PgError {
         if error.state() != SqlState::QUERY_CANCELED {
             return error;
         }
-        let by = match self.0.cause.load(Ordering::SeqCst) {
-            BY_TIMEOUT => "canceling statement due to statement timeout",
-            _ => "canceling statement due to user request",
-        };
-        PgError::new(SqlState::QUERY_CANCELED, by)
+        let canceled = |by: &str| PgError::new(SqlState::QUERY_CANCELED, by);
+        match self.0.cause.load(Ordering::SeqCst) {
+            BY_TIMEOUT => canceled("canceling statement due to statement timeout"),
+            BY_END => PgError::new(SqlState::ADMIN_SHUTDOWN, TERMINATED),
+            _ => canceled("canceling statement due to user request"),
+        }
     }
 
     /// Starts `statement_timeout`; it is given up when the guard is dropped.

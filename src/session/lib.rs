@@ -39,7 +39,7 @@ mod statements;
 mod utility;
 
 pub use extended::BindRequest;
-pub use interrupt::{IdleLimit, Interrupt};
+pub use interrupt::{IdleLimit, Interrupt, TERMINATED};
 pub use session::Session;
 pub use sessions::{Opening, Sessions};
 

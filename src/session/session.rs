@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use meridian_base::clock::{Clock, SystemClock};
 use meridian_catalog::{Catalog, DatabaseDesc, RoleDesc};
-use meridian_cluster::{Isolation, TxnOptions};
+use meridian_cluster::{Isolation, KvError, TxnOptions};
 use meridian_exec::virtuals::{CatalogHost, SessionInfo};
 use meridian_exec::{Node, StatementContext, catalog_store, from_kv};
 use meridian_types::context::Settings as Formatting;
@@ -293,7 +293,11 @@ impl Session {
         }
         let Some(mut txn) = self.block.txn.take() else { return Ok(()) };
         let overlay = self.block.overlay.take().filter(|overlay| !overlay.is_empty());
-        txn.commit().await.map_err(|e| self.interrupt.explain(from_kv(e)))?;
+        let committed = txn.commit().await;
+        if overlay.is_some() && committed == Err(KvError::Ambiguous) {
+            catalog_store::reread(&self.node).await;
+        }
+        committed.map_err(|e| self.interrupt.explain(from_kv(e)))?;
         if let Some(overlay) = &overlay {
             catalog_store::publish(&self.node, overlay);
             catalog_store::announce(&self.node, overlay).await?;

@@ -16,7 +16,8 @@
 //! ```
 //! [`Bug`]s can be planted to show that every invariant fires; nothing else uses them.
 //!
-//! [`leases`] is another world: many nodes that keep each other alive and lead ranges.
+//! [`leases`] is another world: many nodes that keep each other alive and lead ranges. [`placement`] is
+//! a third: where copies of ranges go when nodes come and die.
 //!
 //! Not simulated yet: torn pages below the engine's contract, raft itself.
 
@@ -27,6 +28,7 @@ pub mod history;
 pub mod invariants;
 pub mod leases;
 mod node;
+pub mod placement;
 mod script;
 mod world;
 

@@ -5,6 +5,7 @@
 //!   [`MemEngine`] (ordered maps that can crash on purpose) and [`FjallEngine`] (LSM trees) are mirrored
 //!   in every test.
 //! * [`mvcc`]: versions of a key: the newest in `cur`, superseded ones in `hist`.
+//! * [`barren`]: which spans hold nothing but tombstones, for scans to pass over.
 //! * [`RecordCache`]: newest versions in memory; only the apply path writes it.
 //! * [`gc`]: which versions nobody can read any more.
 //! * [`log`]: one segmented, group-committed log for all raft groups of the node.
@@ -15,6 +16,7 @@
 //! * Every write is blind and may be applied again (redo after a crash): no operation reads.
 //! * A data directory belongs to one process ([`DataDirLock`]).
 
+pub mod barren;
 pub mod cache;
 mod dir_lock;
 pub mod engine;
@@ -32,6 +34,7 @@ mod space;
 #[cfg(test)]
 mod engine_tests;
 
+pub use barren::Barren;
 pub use cache::{Load, RecordCache};
 pub use dir_lock::DataDirLock;
 pub use engine::{Engine, Ingest, Keyspace, KvIter, Op, Pressure, Reader, WriteBatch};

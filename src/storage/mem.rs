@@ -13,8 +13,8 @@ use bytes::Bytes;
 use meridian_base::Span;
 use parking_lot::{Mutex, RwLock};
 
-use crate::{Space, StorageError};
 use crate::engine::{Engine, Keyspace, KvIter, Op, Pressure, Reader, Snapshot, WriteBatch};
+use crate::{Space, StorageError};
 
 type Versions = Vec<(u64, Option<Bytes>)>;
 type Map = BTreeMap<Bytes, Versions>;

@@ -29,6 +29,7 @@ use meridian_base::keys::{self, DATA, VERSION_BYTES};
 use meridian_base::{Span, Timestamp};
 
 use crate::StorageError;
+use crate::barren::{Barren, WORTH};
 use crate::engine::{Keyspace, KvIter, Op, Reader, Snapshot};
 
 /// Bytes before the row in a stored value.
@@ -210,14 +211,43 @@ pub struct MvccScan {
     snapshot: Snapshot,
     iter: KvIter,
     read_ts: Timestamp,
+    /// Physical bounds of the whole, and the order.
+    bounds: Span,
+    reverse: bool,
+    barren: Option<Arc<Barren>>,
+    /// Tombstones met in a row.
+    tombs: Tombs,
+    /// A span of many tombstones that was walked.
+    walked: Option<Span>,
+}
+
+/// Tombstones in a row: how many, the first (or where the walk went on), the last.
+#[derive(Default)]
+struct Tombs {
+    count: usize,
+    first: Bytes,
+    last: Bytes,
 }
 
 impl MvccScan {
     /// Scans `span` (logical keys) of a snapshot as of `read_ts`.
     #[must_use]
     pub fn new(snapshot: Snapshot, span: &Span, reverse: bool, read_ts: Timestamp) -> Self {
-        let iter = snapshot.range(Keyspace::Cur, &span.physical(), reverse);
-        Self { snapshot: Arc::clone(&snapshot), iter, read_ts }
+        let bounds = span.physical();
+        let iter = snapshot.range(Keyspace::Cur, &bounds, reverse);
+        let (barren, tombs, walked) = (None, Tombs::default(), None);
+        Self { snapshot, iter, read_ts, bounds, reverse, barren, tombs, walked }
+    }
+
+    /// Passes over what is known to be barren.
+    #[must_use]
+    pub fn skipping(self, barren: Arc<Barren>) -> Self {
+        Self { barren: Some(barren), ..self }
+    }
+
+    /// A span of many tombstones that was walked since the last call.
+    pub fn walked(&mut self) -> Option<Span> {
+        self.walked.take()
     }
 
     /// Appends up to `max` rows (logical key, row bytes); false when the span is exhausted.
@@ -231,19 +261,70 @@ impl MvccScan {
     ) -> Result<bool, StorageError> {
         let full = out.len() + max;
         while out.len() < full {
-            let Some(entry) = self.iter.next() else { return Ok(false) };
+            let Some(entry) = self.iter.next() else {
+                self.end_of_tombs();
+                return Ok(false);
+            };
             let (mut key, mut value) = entry?;
             debug_assert_eq!(key.first(), Some(&DATA));
             key.advance(1);
             let (kind, ts) = header(&value)?;
+            if ts <= self.read_ts && kind == KIND_TOMBSTONE {
+                self.tomb(key);
+                continue;
+            }
+            self.end_of_tombs();
             if ts > self.read_ts {
                 let older = get_hist(self.snapshot.as_ref(), &key, self.read_ts)?;
                 out.extend(older.map(|row| (key, row)));
-            } else if kind == KIND_ROW {
+            } else {
                 value.advance(HEADER_BYTES);
                 out.push((key, value));
             }
         }
         Ok(true)
+    }
+
+    /// Counts a tombstone; every so many of them looks whether it lies in a span to be passed over.
+    fn tomb(&mut self, key: Bytes) {
+        let look = self.tombs.count.is_multiple_of(WORTH);
+        if let Some(barren) = self.barren.as_ref().filter(|_| look)
+            && let Some(next) = barren.beyond(&key, self.read_ts, self.reverse)
+        {
+            self.tombs.last = key;
+            self.end_of_tombs();
+            let edge = keys::data_key(&next);
+            let rest = match self.reverse {
+                false => Span::new(edge, self.bounds.end.clone()),
+                true => Span::new(self.bounds.start.clone(), edge),
+            };
+            self.iter = match rest.start < rest.end {
+                true => self.snapshot.range(Keyspace::Cur, &rest, self.reverse),
+                false => Box::new(std::iter::empty()),
+            };
+            // What comes now touches what was passed over.
+            self.tombs = Tombs { count: 0, first: next, last: Bytes::new() };
+            return;
+        }
+        if self.tombs.count == 0 && self.tombs.first.is_empty() {
+            self.tombs.first = key.clone();
+        }
+        self.tombs.count += 1;
+        self.tombs.last = key;
+    }
+
+    fn end_of_tombs(&mut self) {
+        if self.tombs.count == 0 && self.tombs.first.is_empty() {
+            return;
+        }
+        let Tombs { count, first, last } = std::mem::take(&mut self.tombs);
+        if count < WORTH {
+            return;
+        }
+        // In reverse order `first` is the greatest key, or the start of what was passed over.
+        self.walked = Some(match self.reverse {
+            false => Span::new(first, keys::next_key(&last)),
+            true => Span::new(last, keys::next_key(&first)),
+        });
     }
 }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use compat_tests::process::TempDir;
+use compat_tests::process::{TempDir, cpu_nanos};
 use compat_tests::{Meridian, Options, Postgres, pgbench};
 
 /// A workload: its name, the target ratio, and pgbench's arguments (a script is written to a file).
@@ -146,32 +146,6 @@ fn main() -> Result<()> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// CPU time of a process and its children so far, in nanoseconds. A PostgreSQL backend that has
-/// ended is counted by its postmaster's `cutime`.
-fn cpu_nanos(pid: u32) -> Result<u64> {
-    let mut total = 0;
-    for pid in family(pid) {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        for task in tasks.flatten() {
-            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            total += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    Ok(total + (ticks(13) + ticks(14)) * 10_000_000)
-}
-
-fn family(pid: u32) -> Vec<u32> {
-    let children =
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut all = vec![pid];
-    all.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
-    all
 }
 
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]

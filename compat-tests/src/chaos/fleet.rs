@@ -59,7 +59,7 @@ fn signal(pid: u32, name: &str) -> Result<()> {
 impl Fleet {
     /// Starts all nodes on empty directories and waits until they serve.
     pub fn start(shape: Shape) -> Result<Fleet> {
-        let net = Net::make(shape.nodes);
+        let net = Net::make(shape.nodes)?;
         let dir = TempDir::make("chaos")?;
         let mut fleet = Fleet { net, dir, nodes: Vec::new(), shape };
         for node in 0..fleet.shape.nodes {
@@ -228,7 +228,8 @@ impl Fleet {
         Some(format!("{status}\n{}", self.log(node)))
     }
 
-    fn pid(&self, node: usize) -> Result<u32> {
+    /// A node's process id.
+    pub fn pid(&self, node: usize) -> Result<u32> {
         Ok(self.nodes[node].child.as_ref().context("the node is down")?.id())
     }
 
@@ -338,6 +339,5 @@ impl Drop for Fleet {
                 unmount(disk);
             }
         }
-        Net::remove(self.nodes.len());
     }
 }

@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 
 use super::client::{Session, Trouble};
 use super::fleet::Fleet;
-use super::net::Net;
+use super::net::Kind;
 
 /// One way of breaking things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Nemesis {
     KillLeaseholder,
     /// SIGSTOP, later SIGCONT.
     Pause,
+    /// The same for longer than any node is supported without a word from it.
+    LongPause,
     /// One node and the others cannot hear each other.
     Partition,
     /// One node hears the others, but they don't hear it.
@@ -37,10 +39,11 @@ pub enum Nemesis {
 }
 
 /// All of them, by the names that the command line knows.
-pub const ALL: [(&str, Nemesis); 10] = [
+pub const ALL: [(&str, Nemesis); 11] = [
     ("kill", Nemesis::Kill),
     ("kill-leaseholder", Nemesis::KillLeaseholder),
     ("pause", Nemesis::Pause),
+    ("long-pause", Nemesis::LongPause),
     ("partition", Nemesis::Partition),
     ("one-way", Nemesis::OneWay),
     ("clock", Nemesis::ClockOffset),
@@ -62,15 +65,15 @@ impl Nemesis {
     pub async fn missing(self, fleet: &Fleet, session: &Session) -> Option<String> {
         let several = fleet.len() > 1;
         match self {
-            Nemesis::Kill | Nemesis::Pause | Nemesis::RollingRestart => None,
+            Nemesis::Kill | Nemesis::Pause | Nemesis::LongPause | Nemesis::RollingRestart => None,
             Nemesis::KillLeaseholder | Nemesis::LeaseShuffle if !several => {
                 Some("there is one node".to_owned())
             }
             Nemesis::KillLeaseholder => fleet.leaseholder().err().map(|e| e.to_string()),
-            Nemesis::Partition | Nemesis::OneWay => match (several, fleet.net) {
+            Nemesis::Partition | Nemesis::OneWay => match (several, fleet.net.kind) {
                 (false, _) => Some("there is one node".to_owned()),
-                (true, Net::Loopback) => Some("network namespaces are not permitted".to_owned()),
-                (true, Net::Namespaces) => None,
+                (true, Kind::Loopback) => Some("network namespaces are not permitted".to_owned()),
+                (true, Kind::Namespaces) => None,
             },
             Nemesis::ClockOffset => (!fleet.knows(CLOCK_ARGUMENT))
                 .then(|| format!("the program has no {CLOCK_ARGUMENT}")),
@@ -92,7 +95,8 @@ impl Nemesis {
         rng: &mut StdRng,
     ) -> Result<()> {
         let node = rng.random_range(0..fleet.len());
-        let while_it_lasts = Duration::from_millis(rng.random_range(300..2000));
+        let millis = if self == Nemesis::LongPause { 3500..7000 } else { 300..2000 };
+        let while_it_lasts = Duration::from_millis(rng.random_range(millis));
         let hold = || tokio::time::sleep(while_it_lasts);
         match self {
             Nemesis::Kill => {
@@ -107,7 +111,7 @@ impl Nemesis {
                 hold().await;
                 fleet.restart(node)?;
             }
-            Nemesis::Pause => {
+            Nemesis::Pause | Nemesis::LongPause => {
                 fleet.pause(node, true)?;
                 hold().await;
                 fleet.pause(node, false)?;

@@ -4,22 +4,36 @@
 //! another by a route that drops what it sends there: one way if only one of them gets the route.
 //! Loopback addresses cannot be cut off from each other.
 //!
-//! The bridge's addresses are of 127.77.7.0/24: `--insecure` is for loopback addresses only, and Linux
-//! lets them leave a machine (`route_localnet`) if its table of local addresses doesn't claim them.
+//! The bridge's addresses are of 127.77.N.0/24: `--insecure` is for loopback addresses only, and Linux
+//! lets them leave a machine (`route_localnet`) if its table of local addresses doesn't claim them. N is
+//! the first number that no other run on this machine has: each locks a file for its own.
 
+use std::fs::File;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-const BRIDGE: &str = "mdn-chaos";
+/// Runs at once on one machine.
+const NETS_MAX: u8 = 100;
 
 /// How nodes are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Net {
+pub enum Kind {
     /// A namespace for each node.
     Namespaces,
-    /// 127.0.0.1, 127.0.0.2, …
+    /// 127.0.N.1, 127.0.N.2, …
     Loopback,
+}
+
+/// The network of one run; taken down when this is dropped.
+#[derive(Debug)]
+pub struct Net {
+    /// Of which kind.
+    pub kind: Kind,
+    number: u8,
+    nodes: usize,
+    /// Locked for as long as the number is taken.
+    _number: File,
 }
 
 fn quiet(words: &str) -> Result<()> {
@@ -49,36 +63,56 @@ fn localnet(space: Option<&str>, device: &str) -> Result<()> {
     }
 }
 
-fn space(node: usize) -> String {
-    format!("{BRIDGE}-{node}")
+/// A number that no other run has now.
+fn number() -> Result<(u8, File)> {
+    for number in 0..NETS_MAX {
+        let file = File::create(std::env::temp_dir().join(format!("mdn-chaos-{number}.lock")))?;
+        if file.try_lock().is_ok() {
+            return Ok((number, file));
+        }
+    }
+    bail!("{NETS_MAX} runs are under way")
 }
 
 impl Net {
     /// Namespaces where they are permitted, loopback addresses elsewhere. What an earlier run that was
     /// killed has left behind is removed.
-    pub fn make(nodes: usize) -> Net {
-        Net::remove(nodes);
-        match Net::namespaces(nodes) {
-            Ok(()) => Net::Namespaces,
-            Err(_) => {
-                Net::remove(nodes);
-                Net::Loopback
-            }
+    pub fn make(nodes: usize) -> Result<Net> {
+        let (number, file) = number().context("no number for the network")?;
+        let mut net = Net { kind: Kind::Namespaces, number, nodes, _number: file };
+        net.remove();
+        if net.namespaces().is_err() {
+            net.remove();
+            net.kind = Kind::Loopback;
         }
+        Ok(net)
     }
 
-    fn namespaces(nodes: usize) -> Result<()> {
-        quiet(&format!("ip link add {BRIDGE} type bridge"))?;
-        localnet(None, BRIDGE)?;
-        quiet(&format!("ip addr add 127.77.7.254/24 dev {BRIDGE}"))?;
-        quiet(&format!("ip link set {BRIDGE} up"))?;
-        let route = format!("127.77.7.0/24 dev {BRIDGE} src 127.77.7.254 table local");
+    fn bridge(&self) -> String {
+        format!("mdn-chaos{}", self.number)
+    }
+
+    fn space(&self, node: usize) -> String {
+        format!("mdn-chaos{}-{node}", self.number)
+    }
+
+    fn veth(&self, node: usize) -> String {
+        format!("mdnv{}-{node}", self.number)
+    }
+
+    fn namespaces(&self) -> Result<()> {
+        let (bridge, subnet) = (self.bridge(), format!("127.77.{}", self.number));
+        quiet(&format!("ip link add {bridge} type bridge"))?;
+        localnet(None, &bridge)?;
+        quiet(&format!("ip addr add {subnet}.254/24 dev {bridge}"))?;
+        quiet(&format!("ip link set {bridge} up"))?;
+        let route = format!("{subnet}.0/24 dev {bridge} src {subnet}.254 table local");
         quiet(&format!("ip route add {route}"))?;
-        for node in 0..nodes {
-            let (space, address) = (space(node), Net::Namespaces.address(node));
+        for node in 0..self.nodes {
+            let (space, veth, address) = (self.space(node), self.veth(node), self.address(node));
             quiet(&format!("ip netns add {space}"))?;
-            quiet(&format!("ip link add mdnv{node} type veth peer name eth0 netns {space}"))?;
-            quiet(&format!("ip link set mdnv{node} master {BRIDGE} up"))?;
+            quiet(&format!("ip link add {veth} type veth peer name eth0 netns {space}"))?;
+            quiet(&format!("ip link set {veth} master {bridge} up"))?;
             localnet(Some(&space), "all")?;
             localnet(Some(&space), "eth0")?;
             quiet(&format!("ip -n {space} link set lo up"))?;
@@ -90,47 +124,55 @@ impl Net {
     }
 
     /// Takes it all away again.
-    pub fn remove(nodes: usize) {
-        for node in 0..nodes {
-            let _ = quiet(&format!("ip netns del {}", space(node)));
-            let _ = quiet(&format!("ip link del mdnv{node}"));
+    fn remove(&self) {
+        // A run before may have had more nodes.
+        for node in 0..self.nodes.max(3) {
+            let _ = quiet(&format!("ip netns del {}", self.space(node)));
+            let _ = quiet(&format!("ip link del {}", self.veth(node)));
         }
-        let _ = quiet(&format!("ip link del {BRIDGE}"));
+        let _ = quiet(&format!("ip link del {}", self.bridge()));
     }
 
     /// A node's address.
-    pub fn address(self, node: usize) -> String {
-        match self {
-            Net::Namespaces => format!("127.77.7.{}", node + 1),
-            Net::Loopback => format!("127.0.0.{}", node + 1),
+    pub fn address(&self, node: usize) -> String {
+        match self.kind {
+            Kind::Namespaces => format!("127.77.{}.{}", self.number, node + 1),
+            Kind::Loopback => format!("127.0.{}.{}", self.number, node + 1),
         }
     }
 
     /// The words that a node's command begins with.
-    pub fn prefix(self, node: usize) -> Vec<String> {
-        match self {
-            Net::Namespaces => {
-                ["ip", "netns", "exec", &space(node)].iter().map(|w| (*w).to_owned()).collect()
+    pub fn prefix(&self, node: usize) -> Vec<String> {
+        match self.kind {
+            Kind::Namespaces => {
+                let space = self.space(node);
+                ["ip", "netns", "exec", &space].iter().map(|w| (*w).to_owned()).collect()
             }
-            Net::Loopback => Vec::new(),
+            Kind::Loopback => Vec::new(),
         }
     }
 
     /// Nothing that `from` sends reaches `to` any more (`true`), or all of it does.
-    pub fn cut(self, from: usize, to: usize, cut: bool) -> Result<()> {
-        if self == Net::Loopback {
+    pub fn cut(&self, from: usize, to: usize, cut: bool) -> Result<()> {
+        if self.kind == Kind::Loopback {
             bail!("loopback addresses cannot be cut off");
         }
         let (verb, space, address) =
-            (if cut { "add" } else { "del" }, space(from), self.address(to));
+            (if cut { "add" } else { "del" }, self.space(from), self.address(to));
         quiet(&format!("ip -n {space} route {verb} blackhole {address}/32"))
     }
 
     /// For reports.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Net::Namespaces => "network namespaces",
-            Net::Loopback => "loopback addresses (network namespaces are not permitted)",
+    pub fn describe(&self) -> &'static str {
+        match self.kind {
+            Kind::Namespaces => "network namespaces",
+            Kind::Loopback => "loopback addresses (network namespaces are not permitted)",
         }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        self.remove();
     }
 }

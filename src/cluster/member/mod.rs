@@ -27,7 +27,7 @@ pub use switchboard::{Founding, REFUSED, Switchboard};
 pub(crate) use keeper::Keeper;
 pub(crate) use network::RaftNetwork;
 pub(crate) use open::Among;
-pub(crate) use register::Register;
+pub(crate) use register::{Register, registered};
 pub(crate) use switchboard::Parts as SwitchParts;
 
 /// What a store needs to be one of several.

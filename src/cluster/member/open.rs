@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_replication::{MultiRaft, NodeRaftConfig, RaftGroup};
+use meridian_replication::{MultiRaft, NodeRaftConfig};
 use meridian_rpc::{Class, Rpc, Transport};
 use meridian_storage::StorageError;
 
 use super::{Keeper, Membership, NodeRow, RaftNetwork, Register, SwitchParts, Switchboard};
 use crate::apply::{EntryApplier, FIRST};
 use crate::config::{StoreConfig, StoreError};
-use crate::core::Core;
 use crate::liveness::NodeLiveness;
-use crate::proposer::Logged;
 use crate::remote::Cluster;
+use crate::replicas::{Ground, Replica, Replicas};
 use crate::store::{Parts, Store, open_dir};
 
 /// How long a new cluster may take to have a leaseholder.
@@ -54,19 +53,25 @@ impl Store {
             Arc::clone(&liveness) as _,
         )?;
         let new = membership.founder && !raft.stored().contains(&FIRST);
-        let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(core.first())));
+        let dir = Arc::new(lock);
+        let ground = Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir };
+        // Before the first group is open: it may tell of splits that it redoes.
+        let replicas = Replicas::new(Arc::clone(&core), ground);
+        let range = Arc::clone(core.first());
+        let applier = Arc::new(EntryApplier::new(Arc::clone(&core), Arc::clone(&range))?);
+        let holds = Arc::clone(&applier.holds);
         let group = match new {
             true => raft.create_group(FIRST, &[node], applier).await?,
             false => raft.open_group(FIRST, applier).await?,
         };
         let cluster = Cluster::new(Arc::clone(&core), transport);
-        let raft = (raft, group);
-        let (among, keeper) = connect(&membership, (core.clone(), cluster), &raft, liveness);
+        let proposer = replicas.logged(group.clone()).expect("it has a log");
+        let first = Replica::new(range, holds, Some(group));
+        let (among, keeper) = connect(&membership, (&replicas, cluster), &raft, liveness);
         among.register.learn(nodes);
         let register = Arc::clone(&among.register);
-        let (raft, group) = raft;
-        let proposer = Arc::new(Logged { raft, group, log, _dir: lock });
-        let store = Store::start_among(core, proposer, Some(among));
+        let store = Store::start(core, replicas, (first, proposer), Some(among));
+        store.replicas.open_stored().await?;
         let keeping = tokio::spawn(keeper.run(Arc::clone(&store.stop)));
         store.tasks.lock().push(keeping);
         if new {
@@ -99,27 +104,28 @@ fn start_liveness(
 /// Puts the parts together and lets other nodes' requests in.
 fn connect(
     membership: &Membership,
-    (core, cluster): (Arc<Core>, Arc<Cluster>),
-    raft: &(Arc<MultiRaft>, RaftGroup),
+    (replicas, cluster): (&Arc<Replicas>, Arc<Cluster>),
+    raft: &Arc<MultiRaft>,
     liveness: Arc<NodeLiveness>,
 ) -> (Among, Keeper) {
     let (rpc, switchboard) = (Arc::clone(&membership.rpc), Arc::clone(&membership.switchboard));
     let register = Register::new(
-        Arc::clone(&core),
+        Arc::clone(&cluster.core),
+        Arc::clone(replicas),
         Arc::clone(&cluster),
-        raft.1.clone(),
         Arc::clone(&liveness),
         (Arc::clone(&rpc), membership.cluster),
     );
+    cluster.rely_on(Arc::clone(&liveness));
     switchboard.plug(SwitchParts {
-        raft: Arc::clone(&raft.0),
+        raft: Arc::clone(raft),
         cluster: Arc::clone(&cluster),
         liveness: Arc::clone(&liveness),
         register: Arc::clone(&register),
     });
     let keeper = Keeper::new(
-        core,
-        raft.clone(),
+        Arc::clone(replicas),
+        Arc::clone(raft),
         Arc::clone(&liveness),
         Arc::clone(&cluster),
         Arc::clone(&register),

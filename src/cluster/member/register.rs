@@ -3,24 +3,30 @@
 //! ```text
 //! 04 ‖ node:u64be   →  address, where its clients connect, what it is to become
 //! ```
-//! Every node reads them from its own copy, or from the leaseholder if it has none. The leaseholder sees
-//! to it that the range has copies on three nodes, if there are as many, and replaces those of nodes that
+//! Every node reads them from its own copy, or from the leaseholder if it has none. Each leaseholder sees
+//! to it that its range has copies on three nodes, if there are as many, and replaces those of nodes that
 //! leave or stay away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::{Instant, NodeId};
-use meridian_kv::api::{Bytes, Key, Span};
+use meridian_base::{Instant, NodeId, RangeId};
+use meridian_kv::api::{Bytes, Key, KvError, Span};
+use meridian_kv::range::Descriptor;
 use meridian_replication::{ChangeError, Members, RaftGroup};
 use meridian_rpc::Rpc;
+use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
+use crate::apply::FIRST;
 use crate::core::Core;
+use crate::directory;
 use crate::liveness::NodeLiveness;
-use crate::remote::{Cluster, Epoch, Op};
+use crate::read::storage_error;
+use crate::remote::{Cluster, FIRST_KEY, Op};
+use crate::replicas::{Replica, Replicas};
 use crate::txn::{Txn, TxnOptions};
 
 /// First byte of a node's row.
@@ -31,6 +37,8 @@ const REPLICAS: usize = 3;
 const AWAY_MAX: Duration = Duration::from_secs(300);
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a survey waits for rows.
+const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
 
 /// A request of a node that is no member, or to a node that is none.
@@ -120,7 +128,7 @@ fn row_key(node: NodeId) -> Key {
 pub(crate) struct Register {
     core: Arc<Core>,
     cluster: Arc<Cluster>,
-    group: RaftGroup,
+    replicas: Arc<Replicas>,
     liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
     name: u128,
@@ -128,33 +136,30 @@ pub(crate) struct Register {
     known: Mutex<BTreeMap<NodeId, NodeRow>>,
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
-    changing: Arc<Mutex<bool>>,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
+}
+
+/// All nodes that are registered, as this node's copy of the first range has it.
+pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
+    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
+    let mut rows = Vec::new();
+    while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
+    let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
+    Ok(rows.map(|row| NodeId(row.id)).collect())
 }
 
 impl Register {
     pub(crate) fn new(
         core: Arc<Core>,
+        replicas: Arc<Replicas>,
         cluster: Arc<Cluster>,
-        group: RaftGroup,
         liveness: Arc<NodeLiveness>,
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
-        let (known, away) = (Mutex::default(), Mutex::default());
-        let (changing, followed) = (Arc::default(), Mutex::default());
-        Arc::new(Register {
-            core,
-            cluster,
-            group,
-            liveness,
-            rpc,
-            name,
-            known,
-            away,
-            changing,
-            followed,
-        })
+        let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Register { core, cluster, replicas, liveness, rpc, name, known, away, followed })
     }
 
     /// Writes a node's row.
@@ -173,6 +178,17 @@ impl Register {
         while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
+    }
+
+    /// Reads the directory of ranges.
+    async fn read_ranges(&self) -> Result<(), KvError> {
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let mut scan = txn.scan(directory::rows_span(), false).await?;
+        let mut rows = Vec::new();
+        while scan.next_batch(1024, &mut rows).await? {}
+        let rows = rows.into_iter().filter_map(|(_, row)| Descriptor::decode(row).ok());
+        self.core.learn_ranges(rows.collect());
+        Ok(())
     }
 
     /// Takes a new node in.
@@ -210,11 +226,6 @@ impl Register {
         Ok(JoinReply { node: id, nodes, ..JoinReply::of_cluster(self.name) })
     }
 
-    #[cfg(test)]
-    pub(crate) fn voters(&self) -> usize {
-        self.group.members().all_voters().len()
-    }
-
     /// Notes nodes that are known from elsewhere: from a file, or from whoever let this node in.
     pub(crate) fn learn(&self, nodes: impl IntoIterator<Item = NodeRow>) {
         let mut known = self.known.lock();
@@ -231,25 +242,35 @@ impl Register {
         self.known.lock().values().cloned().collect()
     }
 
-    /// Looks at who is there, and, as the leaseholder, at who should have a copy. `counted` are the
-    /// learners that the lease counts on.
-    pub(crate) async fn survey(&self, counted: &BTreeSet<NodeId>) {
+    /// Takes what the rows say, if they can be read.
+    async fn refresh(&self) {
+        let read = tokio::time::timeout(PATIENCE, self.read());
+        let Ok(Ok(rows)) = read.await else { return };
+        if rows.is_empty() {
+            return;
+        }
+        let gone: Vec<NodeId> = {
+            let known = self.known.lock();
+            known.keys().copied().filter(|node| !rows.contains_key(node)).collect()
+        };
+        for node in gone {
+            self.known.lock().remove(&node);
+            self.rpc.remove_address(node);
+        }
+        self.learn(rows.into_values());
+        // What can't be read now is read in a second.
+        let _ = tokio::time::timeout(PATIENCE, self.read_ranges()).await;
+    }
+
+    /// Looks at who is there, and, as a leaseholder, at who should have a copy. `counted` are the
+    /// learners that leases count on.
+    pub(crate) async fn survey(&self, counted: &BTreeMap<RangeId, BTreeSet<NodeId>>) {
         // Not to wait for a leaseholder here: whoever surveys also campaigns.
-        let here = self.core.first().lease.here(&self.core.hlc).is_some();
-        let read = tokio::time::timeout(Duration::from_millis(500), self.read());
-        if (here || self.core.first().lease.leader().is_some())
-            && let Ok(Ok(rows)) = read.await
-            && !rows.is_empty()
-        {
-            let gone: Vec<NodeId> = {
-                let known = self.known.lock();
-                known.keys().copied().filter(|node| !rows.contains_key(node)).collect()
-            };
-            for node in gone {
-                self.known.lock().remove(&node);
-                self.rpc.remove_address(node);
-            }
-            self.learn(rows.into_values());
+        let first = self.core.first();
+        if first.lease.here(&self.core.hlc).is_some() || first.lease.leader().is_some() {
+            self.refresh().await;
+        } else {
+            self.core.look_elsewhere(FIRST_KEY, None);
         }
         let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
         let (live, dead): (Vec<NodeId>, Vec<NodeId>) =
@@ -266,8 +287,31 @@ impl Register {
         self.cluster.set_live(live.clone());
         self.notice_absence();
         self.protect_snapshots(&live);
-        if here {
-            self.place_copies(&live, counted);
+        for replica in self.replicas.all() {
+            if replica.range.lease.here(&self.core.hlc).is_some() {
+                let none = BTreeSet::new();
+                let counted = counted.get(&replica.range.id).unwrap_or(&none);
+                self.place_copies(&replica, &live, counted);
+                self.wake_absent(&replica, &live);
+            }
+        }
+        let writing = self.core.write_directory();
+        // What can't be written now is written in a second.
+        let _ = tokio::time::timeout(10 * PATIENCE, writing).await;
+    }
+
+    /// Members that have never answered may not know that they are to have a copy.
+    fn wake_absent(&self, replica: &Replica, live: &[NodeId]) {
+        let Some(group) = &replica.group else { return };
+        let (members, term) = (group.members(), group.role().borrow().term);
+        let all = members.all_voters().into_iter().chain(members.learners.iter().copied());
+        let silent = all.filter(|node| {
+            let progress = group.progress_of(term, *node);
+            *node != self.core.node && live.contains(node) && progress.is_none()
+        });
+        for node in silent {
+            let (cluster, of) = (Arc::clone(&self.cluster), self.core.describe(replica));
+            tokio::spawn(async move { cluster.adopt_at(node, &of).await });
         }
     }
 
@@ -279,20 +323,17 @@ impl Register {
     }
 
     /// When another node has given this one up meanwhile, changes of the catalog may have been announced
-    /// without it: it is read again. The leaseholder is told how fresh it is, time and again, since it may
-    /// have become the leaseholder just now.
+    /// without it: it is read again, and the others are told how fresh it is.
     fn notice_absence(&self) {
         let now = self.epochs();
         let before = std::mem::replace(&mut *self.followed.lock(), now.clone());
-        if before != now && !self.cluster.catalog_changed(Bytes::new()) {
-            self.cluster.catalog_read(now);
+        if before != now {
+            match self.cluster.catalog_changed(Bytes::new()) {
+                Some(reading) => drop(tokio::spawn(reading)),
+                None => self.cluster.catalog_read(now),
+            }
         }
-        let leader = self.core.first().lease.leader().filter(|leader| *leader != self.core.node);
-        if let Some(leader) = leader
-            && let Some(epoch) = self.cluster.read_in(leader)
-        {
-            self.cluster.tell(leader, Op::Refreshed(Epoch { epoch }));
-        }
+        self.cluster.tell_freshness();
     }
 
     /// Tells the others which snapshots are in use here.
@@ -310,22 +351,38 @@ impl Register {
     }
 
     /// Has one change of members made that brings the copies to where they should be.
-    fn place_copies(&self, live: &[NodeId], counted: &BTreeSet<NodeId>) {
-        let members = self.group.members();
-        if members.voters.len() != 1 || *self.changing.lock() {
+    fn place_copies(&self, replica: &Replica, live: &[NodeId], counted: &BTreeSet<NodeId>) {
+        let Some(group) = replica.group.clone() else { return };
+        let members = group.members();
+        if members.voters.len() != 1 {
             return;
         }
         let Some((voters, learners)) = self.next_members(&members, live, counted) else { return };
-        *self.changing.lock() = true;
-        let (group, changing) = (self.group.clone(), Arc::clone(&self.changing));
+        let Some(claim) = self.replicas.claim(group.id()) else { return };
+        let (cluster, of) = (Arc::clone(&self.cluster), self.core.describe(replica));
+        let raft = self.replicas.raft().cloned();
+        let has_split = of.generation > 1;
         tokio::spawn(async move {
-            tracing::info!(?voters, ?learners, "changing the members of the range");
+            for node in &learners {
+                if !cluster.adopt_at(*node, &of).await {
+                    return;
+                }
+            }
+            if let Some(raft) = raft.filter(|_| has_split && !learners.is_empty()) {
+                // The log may tell of keys that have been split off since: a newcomer gets the content.
+                let id = of.id;
+                let shortened = tokio::task::spawn_blocking(move || raft.shorten(id)).await;
+                if !matches!(shortened, Ok(Ok(()))) {
+                    return;
+                }
+            }
+            tracing::info!(range = %of.id, ?voters, ?learners, "changing the members of a range");
             let done = group.change_members(&members, &voters, &learners, CHANGE_TIMEOUT).await;
             match done {
                 Ok(()) | Err(ChangeError::NotLeader) => {}
                 Err(error) => tracing::warn!(%error, "the members could not be changed"),
             }
-            *changing.lock() = false;
+            drop(claim);
         });
     }
 
@@ -381,7 +438,8 @@ impl Register {
     }
 
     async fn status(&self) -> Result<JoinReply, String> {
-        let members = self.group.members();
+        let first = self.replicas.get(FIRST).and_then(|replica| replica.group.clone());
+        let members = first.map(|group| group.members()).unwrap_or_default();
         let leader = self.core.first().lease.leader();
         let mut nodes: Vec<NodeRow> = self.read().await?.into_values().collect();
         for row in &mut nodes {
@@ -398,17 +456,22 @@ impl Register {
         Ok(JoinReply { nodes, ..JoinReply::of_cluster(self.name) })
     }
 
-    /// Hands the lease to another node, if this one has it: before it stops.
+    /// Hands its leases to other nodes: before this one stops.
     pub(crate) async fn hand_over(&self) {
-        if self.core.first().lease.here(&self.core.hlc).is_none() {
-            return;
-        }
-        let members = self.group.members().all_voters();
+        let led = self.replicas.all().into_iter();
+        let led = led.filter(|replica| replica.range.lease.here(&self.core.hlc).is_some());
+        let groups = led.filter_map(|replica| replica.group.clone());
+        let moving = groups.map(|group| self.hand_one_over(group));
+        futures::future::join_all(moving).await;
+    }
+
+    async fn hand_one_over(&self, group: RaftGroup) {
+        let members = group.members().all_voters();
         let me = self.core.node;
         let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
         let Some(heir) = heir else { return };
-        if let Err(error) = self.group.transfer_leader(heir, Duration::from_secs(2)).await {
-            tracing::warn!(%error, "the lease could not be handed over");
+        if let Err(error) = group.transfer_leader(heir, Duration::from_secs(2)).await {
+            tracing::warn!(%error, range = %group.id(), "the lease could not be handed over");
         }
     }
 }

@@ -92,6 +92,7 @@ impl Cluster {
                 Home::Here(_) => return Ok(Asked::Here),
                 Home::There(node) => node,
                 Home::Nowhere => {
+                    self.core.look_elsewhere(key, None);
                     search.pause().await?;
                     continue;
                 }
@@ -101,7 +102,7 @@ impl Cluster {
                 Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
-                Tried::NotDone | Tried::Unknown => {}
+                Tried::NotDone | Tried::Unknown => self.core.look_elsewhere(key, Some(node)),
             }
             search.pause().await?;
         }
@@ -227,10 +228,28 @@ impl Core {
         Ok(Asked::Here)
     }
 
+    /// A row at the newest snapshot of its range, with that; `None` if this node does not lead the range.
+    pub(crate) async fn get_newest(
+        self: &Arc<Self>,
+        key: &[u8],
+    ) -> Result<Option<(Timestamp, Option<Bytes>)>, KvError> {
+        let range = Arc::clone(&self.range_of(key));
+        let ts = match range.await_snapshot(self, key).await {
+            Ok(ts) => ts,
+            Err(CommitError::Refused(error)) => return Err(error),
+            Err(CommitError::Moved | CommitError::Unknown(_)) => return Ok(None),
+        };
+        let _protection = self.snapshots.guard(ts);
+        if !self.await_readable(key, Target::Key(key), (ts, true)).await? {
+            return Ok(None);
+        }
+        Ok(Some((ts, self.read.get(key, ts)?)))
+    }
+
     /// Waits until `target`, whose first key is `key`, can be read here at a snapshot over several ranges;
     /// false if this node does not lead all of it.
     pub(crate) async fn await_readable(
-        &self,
+        self: &Arc<Self>,
         key: &[u8],
         target: Target<'_>,
         (r, whole): (Timestamp, bool),
@@ -240,7 +259,7 @@ impl Core {
             return Ok(false);
         }
         self.hlc.raise(r);
-        match range.await_readable(target, r, whole).await {
+        match range.await_readable(self, target, r, whole).await {
             Ok(()) => Ok(true),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(false),
             Err(CommitError::Refused(error)) => Err(error),
@@ -251,7 +270,8 @@ impl Core {
 /// The search for a leaseholder that answers.
 pub(crate) struct Search<'a> {
     limits: &'a WaitLimits,
-    since: Option<Instant>,
+    /// Since when all tries have been in vain, and the last of them.
+    since: Option<(Instant, Instant)>,
 }
 
 impl<'a> Search<'a> {
@@ -261,8 +281,12 @@ impl<'a> Search<'a> {
 
     /// Waits a little before the next try.
     pub(crate) async fn pause(&mut self) -> Result<(), KvError> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > PATIENCE {
+        let now = Instant::now();
+        // A try that took long was one that waited for a lock: somebody led meanwhile.
+        let fresh = self.since.filter(|(_, last)| now.since(*last) < PATIENCE / 4);
+        let first = fresh.map_or(now, |(first, _)| first);
+        self.since = Some((first, now));
+        if now.since(first) > PATIENCE {
             return Err(nobody_leads());
         }
         self.unless_cancelled(tokio::time::sleep(PAUSE)).await

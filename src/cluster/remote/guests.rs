@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use meridian_base::NodeId;
 use meridian_kv::api::{Key, Span, TableLockMode, Timestamp};
@@ -33,12 +34,18 @@ struct Held {
 /// What one transaction of another node holds here.
 pub(crate) struct Guest {
     owner: Owner,
+    number: u64,
     held: Mutex<Held>,
 }
 
 impl Guest {
     pub(crate) fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// No other guest of this node's since its start has the same; never 0.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Notes a row lock; false when the transaction is over, and the lock has to go.
@@ -65,6 +72,14 @@ impl Guest {
 
     pub(crate) fn holds_row(&self, key: &Key) -> ModeSet {
         self.held.lock().rows.get(key).copied().unwrap_or(0)
+    }
+
+    /// Is this key certainly locked?
+    pub(crate) fn holds_key(&self, key: &[u8]) -> bool {
+        let held = self.held.lock();
+        let mut runs = held.runs.values().filter(|(_, locked)| *locked);
+        held.rows.get(key).is_some_and(|modes| *modes != 0)
+            || runs.any(|(run, _)| run.find(key).is_some())
     }
 
     /// Keeps a run, locked or not; false when the transaction is over.
@@ -127,7 +142,8 @@ impl Guest {
         Locks { rows: rows.into_iter().map(locked).collect(), runs: runs.collect() }
     }
 
-    fn release_tables(&self, core: &Core) {
+    /// Gives its table locks back.
+    pub(crate) fn release_tables(&self, core: &Core) {
         let tables = std::mem::take(&mut self.held.lock().tables);
         for (table, _) in tables {
             core.locks.release_table(table, self.owner, 0);
@@ -139,13 +155,18 @@ impl Guest {
 #[derive(Default)]
 pub(crate) struct Guests {
     all: Mutex<BTreeMap<u64, Arc<Guest>>>,
+    /// How many there have been.
+    entered: AtomicU64,
 }
 
 impl Guests {
     /// The guest of a transaction, which may be new here.
     pub(crate) fn enter(&self, owner: Owner) -> Arc<Guest> {
         let mut all = self.all.lock();
-        let new = || Arc::new(Guest { owner, held: Mutex::default() });
+        let new = || {
+            let number = 1 + self.entered.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Guest { owner, number, held: Mutex::default() })
+        };
         Arc::clone(all.entry(owner.id).or_insert_with(new))
     }
 
@@ -166,13 +187,13 @@ impl Guests {
         }
     }
 
-    fn end(&self, core: &Core, txn: u64) {
-        let guest = self.all.lock().remove(&txn);
-        if let Some(guest) = guest {
-            guest.held.lock().gone = true;
-            guest.take_locks().release(core, guest.owner);
-            guest.release_tables(core);
-        }
+    /// Ends a transaction from outside. It is answered if it has table locks, which stay for now.
+    fn end(&self, core: &Core, txn: u64) -> Option<Arc<Guest>> {
+        let guest = self.all.lock().remove(&txn)?;
+        guest.held.lock().gone = true;
+        guest.take_locks().release(core, guest.owner);
+        let keeps = !guest.held.lock().tables.is_empty();
+        keeps.then_some(guest)
     }
 
     /// A table lock of a guest went back to these modes.
@@ -187,15 +208,13 @@ impl Guests {
         }
     }
 
-    /// A node is gone, with the transactions that it began.
-    pub(crate) fn end_of_node(&self, core: &Core, node: NodeId) {
+    /// A node is gone, with the transactions that it began. Answers those that have table locks.
+    pub(crate) fn end_of_node(&self, core: &Core, node: NodeId) -> Vec<Arc<Guest>> {
         let theirs: Vec<u64> = {
             let all = self.all.lock();
             all.keys().copied().filter(|txn| node_of(*txn) == node).collect()
         };
-        for txn in theirs {
-            self.end(core, txn);
-        }
+        theirs.into_iter().filter_map(|txn| self.end(core, txn)).collect()
     }
 
     /// A range is led elsewhere: its row locks and runs are worth nothing here any more.

@@ -7,12 +7,16 @@
 use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
+use super::parts::{PartMessage, PartReply};
 use super::watch::{Watch, Watched};
 
 /// One request to a leaseholder, or to a node as such.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 40")]
+    #[prost(
+        oneof = "Op",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 40"
+    )]
     pub(crate) op: Option<Op>,
 }
 
@@ -59,6 +63,15 @@ pub(crate) enum Op {
     /// What time is it there?
     #[prost(message, tag = "17")]
     Clock(Empty),
+    /// About a part of a commit over several ranges.
+    #[prost(message, tag = "30")]
+    Part(PartMessage),
+    /// Keep a replica of this range (its descriptor).
+    #[prost(message, tag = "32")]
+    Adopt(Opaque),
+    /// Have a range begin there.
+    #[prost(message, tag = "33")]
+    Split(SplitAt),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -101,6 +114,12 @@ pub(crate) struct Opaque {
     pub(crate) bytes: Bytes,
 }
 
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct SplitAt {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
+}
+
 /// A transaction: its number and its session.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Who {
@@ -120,6 +139,9 @@ pub(crate) struct Read {
     /// A snapshot over several ranges for which not all nodes were asked.
     #[prost(bool, tag = "3")]
     pub(crate) partial: bool,
+    /// Nothing else will be read at the newest snapshot: that of the key's range will do.
+    #[prost(bool, tag = "4")]
+    pub(crate) narrow: bool,
 }
 
 /// A page of rows of a span.
@@ -317,6 +339,9 @@ pub(crate) struct Advisory {
     pub(crate) unlock: bool,
     #[prost(message, required, tag = "7")]
     pub(crate) patience: Patience,
+    /// Names this start of the session's node.
+    #[prost(fixed64, tag = "8")]
+    pub(crate) start: u64,
 }
 
 /// Locks a table on one node.
@@ -345,7 +370,7 @@ pub(crate) struct UnlockTable {
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 40")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 30, 40")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -369,6 +394,8 @@ pub(crate) enum Answer {
     Number(i64),
     #[prost(bool, tag = "8")]
     Flag(bool),
+    #[prost(message, tag = "30")]
+    Part(PartReply),
     #[prost(message, tag = "40")]
     Watched(Watched),
 }
@@ -430,6 +457,9 @@ pub(crate) struct WireLocked {
     /// The range that the lock belongs to.
     #[prost(uint64, tag = "9")]
     pub(crate) range: u64,
+    /// Which guest of the leaseholder the transaction is: another one if it was given up meanwhile.
+    #[prost(uint64, tag = "10")]
+    pub(crate) guest: u64,
 }
 
 /// A [`KvError`].

@@ -12,10 +12,14 @@
 //! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
 //! all commits up to an applied one are applied before it.
 
+mod advisory;
 mod ask;
 mod guests;
 mod messages;
+mod parts;
+mod ranges;
 mod serve;
+mod tables;
 mod txn;
 mod waits;
 mod watch;
@@ -25,18 +29,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use meridian_base::{Instant, NodeId};
 use meridian_kv::api::{Bytes, Span, Timestamp};
-use meridian_rpc::Transport;
+use meridian_kv::liveness::Support;
+use meridian_rpc::{Class, Transport};
 use parking_lot::Mutex;
 
 use crate::commit::CommitError;
 use crate::core::Core;
+use crate::liveness::NodeLiveness;
+use advisory::Roll;
 use guests::Guests;
 use waits::Waits;
 
+use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage};
+pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
+pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.
 pub(crate) const SERVICE: u8 = 2;
@@ -44,8 +54,9 @@ pub(crate) const SERVICE: u8 = 2;
 /// How long another node's word on its snapshots counts. It is repeated every few seconds.
 const PROTECTION: Duration = Duration::from_secs(30);
 
-/// Called with the catalog's changes that another node has committed.
-pub(crate) type OnCatalogChange = Box<dyn Fn(Bytes) + Send + Sync>;
+/// Called with the catalog's changes that another node has committed; the answer ends when they are known
+/// here.
+pub(crate) type OnCatalogChange = Box<dyn Fn(Bytes) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// This node among others: what it asks of them and holds for them.
 pub(crate) struct Cluster {
@@ -59,6 +70,8 @@ pub(crate) struct Cluster {
     /// The oldest snapshots in use on other nodes.
     protected: Mutex<BTreeMap<NodeId, (Timestamp, Instant)>>,
     on_catalog_change: OnceLock<OnCatalogChange>,
+    /// What the others promise.
+    liveness: OnceLock<Arc<NodeLiveness>>,
     /// Nodes that were given up, with the epoch in which they may be supported again: they may not know of
     /// tables' new forms …
     stale: Mutex<BTreeMap<NodeId, u64>>,
@@ -66,12 +79,18 @@ pub(crate) struct Cluster {
     fresh: Mutex<BTreeMap<NodeId, u64>>,
     /// The epochs in which the others supported this node when it last began to read the catalog, and did.
     read_in: Mutex<BTreeMap<NodeId, u64>>,
+    /// When nodes were given up last: what they coordinated before has nobody any more.
+    gone: Mutex<BTreeMap<NodeId, Timestamp>>,
+    /// Which of that each of them has heard.
+    told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
+    roll: Roll,
     on_signal: OnceLock<waits::OnSignal>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
+        let start = core.hlc.now().0;
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
             absent: AtomicBool::new(false),
@@ -80,15 +99,31 @@ impl Cluster {
             guests: Guests::default(),
             protected: Mutex::default(),
             on_catalog_change: OnceLock::new(),
+            liveness: OnceLock::new(),
             stale: Mutex::default(),
             fresh: Mutex::default(),
             read_in: Mutex::default(),
+            gone: Mutex::default(),
+            told: Mutex::default(),
             waits: Waits::default(),
+            roll: Roll::new(start),
             on_signal: OnceLock::new(),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
+        tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
         cluster
+    }
+
+    /// Looks there for what other nodes promise this one.
+    pub(crate) fn rely_on(&self, liveness: Arc<NodeLiveness>) {
+        // There is one in a process.
+        let _ = self.liveness.set(liveness);
+    }
+
+    /// What a node promises this one.
+    pub(crate) fn support_from(&self, node: NodeId) -> Support {
+        self.liveness.get().map(|liveness| liveness.support_from(node)).unwrap_or_default()
     }
 
     /// Who lives, in order; this node is among them.
@@ -114,12 +149,30 @@ impl Cluster {
         self.absent.store(absent, Ordering::Release);
     }
 
-    /// A node is certainly gone, or certainly not able to commit: what it holds here goes.
-    pub(crate) fn node_gone(&self, node: NodeId, epoch: u64) {
+    /// A node is certainly gone, or certainly not able to commit: what it holds here goes. Whose table it
+    /// has locked may have another form by now, of which nobody was told: the locks go when the catalog has
+    /// been read again.
+    pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId, epoch: u64) {
         self.set_absent(true);
         self.stale.lock().insert(node, epoch);
-        self.guests.end_of_node(&self.core, node);
+        self.gone.lock().insert(node, self.core.hlc.now());
+        let definers = self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
+        if definers.is_empty() {
+            return;
+        }
+        let cluster = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Some(read) = cluster.catalog_changed(Bytes::new()) {
+                read.await;
+            }
+            definers.iter().for_each(|definer| definer.release_tables(&cluster.core));
+        });
+    }
+
+    /// Was this node given up at that time or later?
+    pub(crate) fn is_gone_since(&self, node: NodeId, ts: Timestamp) -> bool {
+        self.gone.lock().get(&node).is_some_and(|gone| *gone >= ts)
     }
 
     /// A node has read the catalog, while this one supported it in that epoch.
@@ -136,13 +189,31 @@ impl Cluster {
     }
 
     /// This node has read the catalog, which it began to do in these epochs.
-    pub(crate) fn catalog_read(&self, epochs: BTreeMap<NodeId, u64>) {
+    pub(crate) fn catalog_read(self: &Arc<Self>, epochs: BTreeMap<NodeId, u64>) {
         *self.read_in.lock() = epochs;
+        self.tell_freshness();
     }
 
-    /// In which epoch that was, as to one node.
-    pub(crate) fn read_in(&self, node: NodeId) -> Option<u64> {
-        self.read_in.lock().get(&node).copied()
+    /// Tells each node that lives, and hasn't heard it, in which epoch of its support this one has read the
+    /// catalog: any of them may have given this node up, and refuses its changes and its table locks until
+    /// then. What isn't heard is to be told again.
+    pub(crate) fn tell_freshness(self: &Arc<Self>) {
+        let (read_in, told) = (self.read_in.lock().clone(), self.told.lock().clone());
+        let new = |node: &NodeId| {
+            let epoch = *read_in.get(node)?;
+            (told.get(node) != Some(&epoch)).then_some((*node, epoch))
+        };
+        let others = self.live().into_iter().filter(|node| *node != self.core.node);
+        for (node, epoch) in others.filter_map(|node| new(&node)) {
+            let cluster = Arc::clone(self);
+            let body = ask::encode(Op::Refreshed(Epoch { epoch }));
+            tokio::spawn(async move {
+                let tried = cluster.try_at(node, body, Class::Kv).await;
+                if matches!(tried, Tried::Answer(_)) {
+                    cluster.told.lock().insert(node, epoch);
+                }
+            });
+        }
     }
 
     /// Fails when a node may change rows by a form of a table that is just being changed: `locked` are the
@@ -156,6 +227,9 @@ impl Cluster {
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);
+        if span.contains(FIRST_KEY) {
+            self.advisory_lease_lost();
+        }
     }
 
     /// Hears of changes to the catalog from now on.
@@ -164,13 +238,10 @@ impl Cluster {
         let _ = self.on_catalog_change.set(heard);
     }
 
-    /// Others have changed the catalog: so, or (without a word) anyhow. False: nobody here keeps any.
-    pub(crate) fn catalog_changed(&self, change: Bytes) -> bool {
-        let heard = self.on_catalog_change.get();
-        if let Some(heard) = heard {
-            heard(change);
-        }
-        heard.is_some()
+    /// Others have changed the catalog: so, or (without a word) anyhow. The answer ends when that is known
+    /// here; `None`: nobody here keeps any.
+    pub(crate) fn catalog_changed(&self, change: Bytes) -> Option<BoxFuture<'static, ()>> {
+        self.on_catalog_change.get().map(|heard| heard(change))
     }
 
     fn protect(&self, node: NodeId, oldest: Timestamp) {

@@ -14,7 +14,6 @@ use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
-use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
 use super::guests::Guest;
@@ -26,14 +25,13 @@ use super::messages::{
 use super::txn::ABSENT;
 use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
+use crate::counters;
 use crate::locking::{Acquired, WaitLimits};
 use crate::range::Range;
-use crate::read::storage_error;
 use crate::txn::Try;
-use crate::{counters, txn};
 
 /// What stops a request: the answer to give instead.
-pub(super) struct Stop(Answer);
+pub(super) struct Stop(pub(super) Answer);
 
 impl From<KvError> for Stop {
     fn from(error: KvError) -> Stop {
@@ -41,7 +39,7 @@ impl From<KvError> for Stop {
     }
 }
 
-type Served = Result<Answer, Stop>;
+pub(super) type Served = Result<Answer, Stop>;
 
 /// The range of a key that this node leads, and the lease.
 pub(super) struct Lodged {
@@ -56,8 +54,14 @@ fn owner(who: &Who) -> Owner {
     Owner { id: who.txn, session: who.session }
 }
 
-fn unknown(what: &str) -> Stop {
+pub(super) fn unknown(what: &str) -> Stop {
     KvError::Storage { reason: format!("a request with an unknown {what}") }.into()
+}
+
+/// The transaction has ended here, or its node was given up while it waited. If it still wants what it
+/// asked for, it asks again.
+fn given_up() -> Stop {
+    Stop(Answer::NotHere(0))
 }
 
 fn policy(patience: &Patience) -> Result<WaitPolicy, Stop> {
@@ -88,7 +92,11 @@ impl Cluster {
     }
 
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        let changes = matches!(op, Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_));
+        let changes = match &op {
+            Op::Lock(_) | Op::Run(_) | Op::Commit(_) | Op::LockTable(_) => true,
+            Op::Part(part) => part.prepares(),
+            _ => false,
+        };
         if changes && !self.may_write(from) {
             return Ok(Answer::NotHere(0));
         }
@@ -100,18 +108,21 @@ impl Cluster {
             Op::Unlock(unlock) => Ok(self.serve_unlock(&unlock)),
             Op::Run(run) => Box::pin(self.serve_take_run(run)).await,
             Op::Commit(commit) => Box::pin(self.serve_commit(commit)).await,
+            Op::Part(part) => Box::pin(self.serve_part(part)).await,
             Op::End(who) => {
                 self.guests.end_rows(&self.core, who.txn);
                 Ok(Answer::Done(At::default()))
             }
             Op::Outcome(asked) => Box::pin(self.serve_outcome(asked)).await,
             Op::Counter(counter) => Box::pin(self.serve_counter(counter)).await,
-            Op::Advisory(advisory) => Box::pin(self.serve_advisory(advisory)).await,
+            Op::Advisory(advisory) => Box::pin(self.serve_advisory_lock(from, advisory)).await,
             Op::LockTable(lock) => Box::pin(self.serve_lock_table(lock)).await,
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
                 // Without a listener there is nothing that could be old.
-                let _ = self.catalog_changed(change.bytes);
+                if let Some(heard) = self.catalog_changed(change.bytes) {
+                    heard.await;
+                }
                 Ok(Answer::Done(At::default()))
             }
             Op::Refreshed(Epoch { epoch }) => {
@@ -119,12 +130,14 @@ impl Cluster {
                 Ok(Answer::Done(At::default()))
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
+            Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
             Op::Watch(watch) => {
-                let watched = self.serve_watch(watch).ok_or_else(|| unknown("question"))?;
+                let watched = self.serve_watch(from, watch).ok_or_else(|| unknown("question"))?;
                 Ok(Answer::Watched(watched))
             }
         }
@@ -166,6 +179,12 @@ impl Cluster {
 
     async fn serve_read(&self, read: &Read) -> Served {
         let core = &*self.core;
+        if read.narrow {
+            self.here(&read.key)?;
+            let found = self.core.get_newest(&read.key).await?;
+            let (ts, row) = found.ok_or_else(|| self.not_here(&read.key))?;
+            return Ok(Answer::Row(RowAt { ts: ts.0, row }));
+        }
         let ts = match read.ts {
             0 => core.applied(),
             ts => Timestamp(ts),
@@ -198,7 +217,7 @@ impl Cluster {
             };
         }
         core.hlc.raise(ts);
-        match range.await_readable(target, ts, whole).await {
+        match range.await_readable(&self.core, target, ts, whole).await {
             Ok(()) => Ok(()),
             Err(CommitError::Refused(error)) => Err(error.into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Err(self.not_here(first)),
@@ -221,13 +240,13 @@ impl Cluster {
             false => (span.end != asked.end).then(|| span.end.clone()),
             true => (span.start != asked.start).then(|| span.start.clone()),
         };
-        let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, page.reverse, ts);
+        let mut scan = core.read.scan(&span, page.reverse, ts);
         let rows_max = usize::try_from(page.rows_max).unwrap_or(usize::MAX).clamp(1, 4096);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < rows_max && bytes < PAGE_BYTES {
             let before = rows.len();
             let step = (rows_max - before).min(128);
-            more = scan.next_batch(step, &mut rows).map_err(storage_error)?;
+            more = core.read.next_batch(&mut scan, step, &mut rows)?;
             bytes += rows[before..].iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         }
         let rows = rows.into_iter().map(|(key, row)| Pair { key, row }).collect();
@@ -254,6 +273,7 @@ impl Cluster {
             term: lodged.epoch,
             applied: lodged.range.applied().0,
             taken: 0,
+            guest: guest.number(),
             range: lodged.range.id.0,
         }))
     }
@@ -277,7 +297,7 @@ impl Cluster {
         };
         if !guest.note_row(key, before | strength.bit()) {
             core.locks.release_row(key, owner, 0);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         Ok(Some(Taken { before, already: false }))
     }
@@ -310,7 +330,7 @@ impl Cluster {
             if sent.claim {
                 core.locks.release_run(guest.owner(), &run);
             }
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         self.still_here(run.first(), &lodged)?;
         if sent.claim {
@@ -328,6 +348,7 @@ impl Cluster {
             applied: lodged.range.applied().0,
             taken,
             range: lodged.range.id.0,
+            guest: guest.number(),
             ..WireLocked::default()
         }))
     }
@@ -340,7 +361,10 @@ impl Cluster {
             Ok(flying) => flying.await.unwrap_or(Err(CommitError::Unknown("cut off".into()))),
             Err(error) => Err(error),
         };
-        self.guests.end_rows(&self.core, txn);
+        // It is tried again when the range has moved, with the locks that are still good.
+        if outcome != Err(CommitError::Moved) {
+            self.guests.end_rows(&self.core, txn);
+        }
         match outcome {
             Ok(ts) => Ok(Answer::Done(At { ts: ts.0 })),
             Err(CommitError::Refused(error)) => Err(error.into()),
@@ -439,23 +463,14 @@ impl Cluster {
         }
     }
 
-    async fn serve_advisory(&self, asked: Advisory) -> Served {
-        self.here(FIRST_KEY)?;
-        let core = &*self.core;
-        let owner = owner(&asked.who);
-        let names = (asked.classid, asked.objid, asked.objsubid);
-        let (key, mode) = txn::advisory(asked.patience.database, names, asked.shared);
-        if asked.unlock {
-            let remains = core.locks.advisory_held(key, owner) & !mode.bit();
-            core.locks.release_advisory(key, owner, remains);
-            return Ok(Answer::Flag(true));
+    async fn serve_advisory_lock(self: &Arc<Self>, from: NodeId, asked: Advisory) -> Served {
+        let how = (policy(&asked.patience)?, limits(&asked.patience));
+        match self.serve_advisory(from, &asked, how).await? {
+            Some((held, term)) => {
+                Ok(Answer::Locked(WireLocked { held, term, ..WireLocked::default() }))
+            }
+            None => Err(self.not_here(FIRST_KEY)),
         }
-        match core.locks.try_advisory(key, owner, mode, policy(&asked.patience)?) {
-            Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
-            Ok(Acquired::Unavailable) => return Ok(Answer::Flag(false)),
-            Err(queued) => drop(queued.wait(&limits(&asked.patience)).await?),
-        }
-        Ok(Answer::Flag(true))
     }
 
     async fn serve_lock_table(&self, lock: LockTable) -> Served {
@@ -472,7 +487,7 @@ impl Cluster {
             };
         if !guest.note_table(lock.table, mode) {
             core.locks.release_table(lock.table, guest.owner(), before);
-            return Err(KvError::Cancelled.into());
+            return Err(given_up());
         }
         let before = u32::from(before);
         Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))

@@ -1,35 +1,37 @@
 //! A transaction whose leaseholder is another node.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
-use meridian_kv::api::{
-    Bytes, Isolation, Key, KvError, Strength, TableLockMode, Timestamp, WaitPolicy,
-};
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
+use meridian_kv::api::{Bytes, Isolation, Key, KvError, Strength, Timestamp, WaitPolicy};
+use meridian_kv::locks::{ModeSet, Owner};
 use meridian_kv::range::{Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
-use super::ask::{Tried, encode, nobody_leads, unexpected};
+use super::ask::{Tried, encode, unexpected};
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, LockTable, Name, Op, Patience,
-    Put, Read, SendRun, Unlock, UnlockTable, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read, SendRun,
+    Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search};
 use crate::commit::{CommitError, Outcome};
 use crate::lease::Home;
 use crate::locking::WaitLimits;
-use crate::txn::{Changes, Locked, Snapshot, Try, Txn, is_weak};
+use crate::txn::{Changes, Locked, LockedIn, Snapshot, Try, Txn};
 
-fn who(owner: Owner) -> Who {
+/// Under what a lock was granted.
+pub(crate) fn locked_in(locked: &WireLocked) -> LockedIn {
+    LockedIn { range: RangeId(locked.range), epoch: locked.term, guest: locked.guest }
+}
+
+pub(super) fn who(owner: Owner) -> Who {
     Who { txn: owner.id, session: owner.session }
 }
 
-fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
+pub(super) fn patience(limits: &WaitLimits, policy: WaitPolicy) -> Patience {
     let timeout_ms = limits.timeout.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0));
     Patience { policy: policy.code(), timeout_ms, database: limits.database, began: limits.began.0 }
 }
@@ -74,7 +76,7 @@ impl Txn {
                 Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
-            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false };
+            let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
             match self.core.ask(key, Op::Read(read), &self.limits).await? {
                 Asked::Here if ts == 0 => self.snapshot_here(),
                 // It has been applied here before this node could lead.
@@ -97,12 +99,39 @@ impl Txn {
         let mut search = Search::new(&limits);
         loop {
             let key = Bytes::copy_from_slice(key);
-            let read = Read { key: key.clone(), ts: ts.0, partial: !self.whole };
+            let partial = !self.whole;
+            let read = Read { key: key.clone(), ts: ts.0, partial, narrow: false };
             match self.core.ask(&key, Op::Read(read), &limits).await? {
                 Asked::Here => {
                     let at = (ts, self.whole);
                     if self.core.await_readable(&key, Target::Key(&key), at).await? {
                         return self.core.read.get(&key, ts);
+                    }
+                }
+                Asked::Answer(Answer::Row(found)) => return Ok(found.row),
+                Asked::Answer(_) => return Err(unexpected()),
+            }
+            search.pause().await?;
+        }
+    }
+
+    /// A row at the newest snapshot of its range alone.
+    pub(crate) async fn get_narrow(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if let Some(own) = self.state.own(key) {
+            return Ok(own);
+        }
+        if self.state.isolation() != Isolation::ReadCommitted {
+            return self.get(key).await;
+        }
+        let limits = self.limits.clone();
+        let mut search = Search::new(&limits);
+        loop {
+            let key = Bytes::copy_from_slice(key);
+            let read = Read { key: key.clone(), ts: 0, partial: false, narrow: true };
+            match self.core.ask(&key, Op::Read(read), &limits).await? {
+                Asked::Here => {
+                    if let Some((_, row)) = self.core.get_newest(&key).await? {
+                        return Ok(row);
                     }
                 }
                 Asked::Answer(Answer::Row(found)) => return Ok(found.row),
@@ -151,6 +180,33 @@ impl Txn {
         wait: WaitPolicy,
     ) -> Result<Locked, KvError> {
         let key = Key::copy_from_slice(key);
+        let Some(locked) = self.ask_lock(&key, strength, wait).await? else {
+            self.snapshot_here();
+            return Box::pin(self.lock(&key, strength, wait)).await;
+        };
+        if !locked.held {
+            return match wait {
+                WaitPolicy::Skip => Ok(Locked::Skipped),
+                WaitPolicy::NoWait | WaitPolicy::Block => Err(KvError::LockNotAvailable),
+            };
+        }
+        if self.note_lease(locked_in(&locked)) {
+            Box::pin(self.regain_locks()).await?;
+        }
+        let first = self.state.locked(&key).is_none();
+        if !locked.reentrant || first {
+            self.state.note_lock(&key, strength, modes(locked.before));
+        }
+        self.read_of(&key, (strength, first), locked)
+    }
+
+    /// Asks the leaseholder for a row lock. `None`: this node is the leaseholder.
+    pub(crate) async fn ask_lock(
+        &mut self,
+        key: &Key,
+        strength: Strength,
+        wait: WaitPolicy,
+    ) -> Result<Option<WireLocked>, KvError> {
         let op = Op::Lock(LockRow {
             who: who(self.state.owner()),
             key: key.clone(),
@@ -158,41 +214,36 @@ impl Txn {
             patience: patience(&self.limits, wait),
         });
         // Whatever comes of it, that node may know us now.
-        self.lodge(&key);
-        let locked = match self.core.ask(&key, op, &self.limits).await? {
-            Asked::Here => {
-                self.snapshot_here();
-                return Box::pin(self.lock(&key, strength, wait)).await;
-            }
+        self.lodge(key);
+        let locked = match self.core.ask(key, op, &self.limits).await? {
+            Asked::Here => return Ok(None),
             Asked::Answer(Answer::Locked(locked)) => locked,
             Asked::Answer(_) => return Err(unexpected()),
         };
-        self.lodge(&key);
-        if !locked.held {
-            return match wait {
-                WaitPolicy::Skip => Ok(Locked::Skipped),
-                WaitPolicy::NoWait | WaitPolicy::Block => Err(KvError::LockNotAvailable),
-            };
-        }
-        self.note_lease(RangeId(locked.range), locked.term);
-        if !locked.reentrant || self.state.locked(&key).is_none() {
-            self.state.note_lock(&key, strength, modes(locked.before));
-        }
-        Ok(self.read_of(&key, locked))
+        self.lodge(key);
+        Ok(Some(locked))
     }
 
-    fn read_of(&mut self, key: &Key, locked: WireLocked) -> Locked {
+    fn read_of(
+        &mut self,
+        key: &Key,
+        (strength, first): (Strength, bool),
+        locked: WireLocked,
+    ) -> Result<Locked, KvError> {
         if matches!(self.snapshot, Snapshot::Away(None)) {
             self.fix_snapshot(Timestamp(locked.applied));
         }
         let (read_ts, version) = (self.state.read_ts(), Timestamp(locked.version));
         if let Some(own) = self.state.own(key) {
-            return Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false };
+            if first {
+                self.note_overwritten(key, version)?;
+            }
+            return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
-        self.state.note_read(key);
+        self.note_locked_read(key, strength);
         self.state.note_newest(key, version);
         let newest = locked.row.map(|row| (version, row));
-        Locked::Held { newest, changed: version > read_ts }
+        Ok(Locked::Held { newest, changed: version > read_ts })
     }
 
     /// Notes that the leaseholder of a key, if that is another node, may know this transaction.
@@ -252,7 +303,9 @@ impl Txn {
             Asked::Answer(_) => return Err(unexpected()),
         };
         self.lodge(run.first());
-        self.note_lease(RangeId(locked.range), locked.term);
+        if self.note_lease(locked_in(&locked)) {
+            Box::pin(self.regain_locks()).await?;
+        }
         self.sent.push((Arc::clone(run), number));
         Ok(Some(usize::try_from(locked.taken).unwrap_or(0).checked_sub(1)))
     }
@@ -335,20 +388,6 @@ impl Txn {
         }
     }
 
-    /// The nodes on which all of this transaction's strong table locks are held; none if it has none.
-    pub(crate) fn locked_nodes(&self) -> Vec<NodeId> {
-        let mut by_table: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();
-        for held in self.tables.iter().filter(|held| !is_weak(held.mode)) {
-            let nodes = by_table.entry(held.table).or_default();
-            nodes.insert(self.core.node);
-            nodes.extend(held.elsewhere.iter().map(|(node, _)| *node));
-        }
-        let mut tables = by_table.into_values();
-        let Some(first) = tables.next() else { return Vec::new() };
-        let all = tables.fold(first, |all, nodes| all.intersection(&nodes).copied().collect());
-        all.into_iter().collect()
-    }
-
     /// What became of a commit whose outcome was not heard. `None`: it was not made, and won't be.
     pub(crate) async fn settle(
         &mut self,
@@ -384,157 +423,15 @@ impl Txn {
             search.pause().await.map_err(|_| KvError::Ambiguous)?;
         }
     }
-
-    /// Locks a table on all nodes, in their order, so that two who want the same don't deadlock.
-    pub(crate) async fn lock_table_everywhere(
-        &mut self,
-        table: u32,
-        mode: TableLockMode,
-        policy: WaitPolicy,
-    ) -> Result<(), KvError> {
-        let cluster = self.cluster()?;
-        let owner = self.state.owner();
-        let (mut elsewhere, mut here) = (Vec::new(), false);
-        for node in cluster.live() {
-            let outcome = if node == self.core.node {
-                here = true;
-                self.lock_table_here(table, mode, policy).await.map(|()| None)
-            } else {
-                let limits = self.limits.clone();
-                cluster.lock_table_at(node, owner, table, (mode, policy), &limits).await
-            };
-            match outcome {
-                Ok(Some(before)) => elsewhere.push((node, before)),
-                Ok(None) => {}
-                Err(error) => {
-                    cluster.unlock_table(owner, table, elsewhere);
-                    return Err(error);
-                }
-            }
-        }
-        debug_assert!(here, "this node is among those that live");
-        match self.tables.last_mut() {
-            Some(held) if held.table == table && held.mode == mode => held.elsewhere = elsewhere,
-            _ => self.note_tables_elsewhere(table, mode, elsewhere),
-        }
-        Ok(())
-    }
-
-    /// Takes this transaction's strong table locks on nodes that have come since.
-    pub(crate) async fn reach_all_nodes(&mut self) -> Result<(), KvError> {
-        if !self.tables.iter().any(|held| !is_weak(held.mode)) {
-            return Ok(());
-        }
-        let cluster = self.cluster()?;
-        let (owner, me, limits) = (self.state.owner(), self.core.node, self.limits.clone());
-        for held in self.tables.iter_mut().filter(|held| !is_weak(held.mode)) {
-            for node in cluster.live().into_iter().filter(|node| *node != me) {
-                if held.elsewhere.iter().any(|(known, _)| *known == node) {
-                    continue;
-                }
-                let how = (held.mode, WaitPolicy::Block);
-                let locked = cluster.lock_table_at(node, owner, held.table, how, &limits).await?;
-                held.elsewhere.extend(locked.map(|before| (node, before)));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn advisory_lock_away(
-        &mut self,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-        policy: WaitPolicy,
-    ) -> Result<bool, KvError> {
-        let cluster = self.cluster()?;
-        let limits = self.limits.clone();
-        let request = Advisory { patience: patience(&limits, policy), ..named(owner, key, mode) };
-        match cluster.ask(FIRST_KEY, Op::Advisory(request), &limits).await? {
-            Asked::Answer(Answer::Flag(held)) => Ok(held),
-            Asked::Answer(_) => Err(unexpected()),
-            Asked::Here => Err(nobody_leads()),
-        }
-    }
 }
 
-fn modes(code: u32) -> ModeSet {
+pub(super) fn modes(code: u32) -> ModeSet {
     ModeSet::try_from(code).unwrap_or(0)
 }
 
-fn named(owner: Owner, key: AdvisoryKey, mode: AdvisoryMode) -> Advisory {
-    Advisory {
-        who: who(owner),
-        classid: key.classid,
-        objid: key.objid,
-        objsubid: key.objsubid,
-        shared: mode == AdvisoryMode::Shared,
-        unlock: false,
-        patience: Patience { database: key.database, ..Patience::default() },
-    }
-}
-
 impl Cluster {
-    async fn lock_table_at(
-        &self,
-        node: NodeId,
-        owner: Owner,
-        table: u32,
-        (mode, policy): (TableLockMode, WaitPolicy),
-        limits: &WaitLimits,
-    ) -> Result<Option<ModeSet>, KvError> {
-        let op = Op::LockTable(LockTable {
-            who: who(owner),
-            table,
-            mode: mode.code(),
-            patience: patience(limits, policy),
-        });
-        let body = encode(op);
-        let mut search = Search::new(limits);
-        loop {
-            let tried = self.try_at(node, body.clone(), Class::Kv);
-            match search.unless_cancelled(tried).await? {
-                Tried::Answer(Answer::Locked(locked)) if !locked.held => {
-                    return Err(KvError::LockNotAvailable);
-                }
-                Tried::Answer(Answer::Locked(locked)) if locked.reentrant => return Ok(None),
-                Tried::Answer(Answer::Locked(locked)) => return Ok(Some(modes(locked.before))),
-                Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
-                Tried::Answer(_) => return Err(unexpected()),
-                // A node that is gone has no sessions that could use the table.
-                Tried::NotDone | Tried::Unknown if !self.live().contains(&node) => return Ok(None),
-                Tried::NotDone | Tried::Unknown => search.pause().await?,
-            }
-        }
-    }
-
-    pub(crate) fn unlock_table(
-        self: &Arc<Self>,
-        owner: Owner,
-        table: u32,
-        nodes: Vec<(NodeId, ModeSet)>,
-    ) {
-        for (node, before) in nodes {
-            let unlock = UnlockTable { who: who(owner), table, remains: u32::from(before) };
-            self.tell(node, Op::UnlockTable(unlock));
-        }
-    }
-
     /// A transaction of this node has ended that has row locks on another one.
     pub(crate) fn end_at(self: &Arc<Self>, node: NodeId, owner: Owner) {
         self.tell(node, Op::End(who(owner)));
-    }
-
-    pub(crate) fn unlock_advisory(
-        self: &Arc<Self>,
-        owner: Owner,
-        key: AdvisoryKey,
-        mode: AdvisoryMode,
-    ) {
-        let Some(node) = self.core.first().lease.leader().filter(|node| *node != self.core.node)
-        else {
-            return;
-        };
-        self.tell(node, Op::Advisory(Advisory { unlock: true, ..named(owner, key, mode) }));
     }
 }

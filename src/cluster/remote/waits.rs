@@ -168,6 +168,16 @@ impl Cluster {
         if !self.live().contains(&node) {
             return None;
         }
+        self.put(node, question, limit).await
+    }
+
+    /// Asks a node, whether it is known to live or not.
+    pub(super) async fn put(
+        &self,
+        node: NodeId,
+        question: Question,
+        limit: Duration,
+    ) -> Option<Watched> {
         let tried = self.try_at(node, encode(question.op()), Class::Kv);
         match tokio::time::timeout(limit, tried).await {
             Ok(Tried::Answer(Answer::Watched(watched))) => Some(watched),
@@ -252,7 +262,7 @@ impl Cluster {
         self.on_signal.get().is_some_and(|heard| heard(signal))
     }
 
-    pub(super) fn serve_watch(&self, watch: Watch) -> Option<Watched> {
+    pub(super) fn serve_watch(self: &Arc<Self>, from: NodeId, watch: Watch) -> Option<Watched> {
         Some(match watch.question? {
             Question::Waits(Empty {}) => Watched::of_report(self.report()),
             Question::Locks(Empty {}) => Watched::of_locks(self.core.locks.view()),
@@ -267,6 +277,8 @@ impl Cluster {
             Question::Signal(WireSignal { process, terminate, secret }) => {
                 Watched::found(self.signalled(Signal { process, terminate, secret }))
             }
+            Question::Keep(keep) => Watched::found(self.serve_keep(from, keep)),
+            Question::Roll(epoch) => self.serve_roll(epoch),
         })
     }
 }

@@ -7,15 +7,16 @@ use meridian_base::NodeId;
 use meridian_kv::api::{Strength, TableLockMode, Timestamp};
 use meridian_kv::deadlock::cluster::{NodeWait, Report};
 use meridian_kv::deadlock::{Target, Wait};
-use meridian_kv::locks::{AdvisoryMode, LockMode, Owner, WaiterId};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner, WaiterId};
 
 use super::messages::{Empty, Op, Who};
+use crate::advisory::Holding;
 use crate::locking::{LockInfo, LockTarget};
 
 /// A question about sessions, or something to be done to one.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Watch {
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) question: Option<Question>,
 }
 
@@ -33,6 +34,12 @@ pub(crate) enum Question {
     /// For a session there.
     #[prost(message, tag = "4")]
     Signal(WireSignal),
+    /// Are the advisory locks of the sender's sessions known, under this lease?
+    #[prost(message, tag = "5")]
+    Keep(Keep),
+    /// A new leaseholder asks which advisory locks sessions hold.
+    #[prost(fixed64, tag = "6")]
+    Roll(u64),
 }
 
 impl Question {
@@ -54,6 +61,16 @@ pub(crate) struct Decision {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Keep {
+    /// The lease under which they were said or granted; 0: there are none yet.
+    #[prost(fixed64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// Names this start of the sender.
+    #[prost(fixed64, tag = "2")]
+    pub(crate) start: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct WireSignal {
     #[prost(uint32, tag = "1")]
     pub(crate) process: u32,
@@ -72,9 +89,25 @@ pub(crate) struct Watched {
     pub(crate) away: Vec<WireAway>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) locks: Vec<WireLock>,
-    /// There was such a session, or such a wait.
+    /// There was such a session, or such a wait; it is so.
     #[prost(bool, tag = "4")]
     pub(crate) found: bool,
+    #[prost(message, repeated, tag = "5")]
+    holdings: Vec<WireHolding>,
+    /// Names this start of the node that answers.
+    #[prost(fixed64, tag = "6")]
+    pub(crate) start: u64,
+}
+
+/// An advisory lock that a session holds.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct WireHolding {
+    #[prost(message, required, tag = "1")]
+    who: Who,
+    #[prost(uint32, repeated, tag = "2")]
+    key: Vec<u32>,
+    #[prost(bool, tag = "3")]
+    shared: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -242,6 +275,26 @@ impl Watched {
             })
         };
         self.locks.into_iter().filter_map(info).collect()
+    }
+
+    pub(crate) fn of_holdings(held: Vec<Holding>, start: u64) -> Watched {
+        let line = |(owner, key, mode): Holding| WireHolding {
+            who: who(owner),
+            key: vec![key.database, key.classid, key.objid, key.objsubid],
+            shared: mode == AdvisoryMode::Shared,
+        };
+        let holdings = held.into_iter().map(line).collect();
+        Watched { holdings, start, found: true, ..Watched::default() }
+    }
+
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        let holding = |line: &WireHolding| {
+            let [database, classid, objid, objsubid] = line.key[..] else { return None };
+            let key = AdvisoryKey { database, classid, objid, objsubid };
+            let shared = if line.shared { AdvisoryMode::Shared } else { AdvisoryMode::Exclusive };
+            Some((owner(&line.who), key, shared))
+        };
+        self.holdings.iter().filter_map(holding).collect()
     }
 
     pub(crate) fn found(found: bool) -> Watched {

@@ -15,7 +15,7 @@ use meridian_kv::range::{CommitRequest, Gateway, Header, Newest, Origin, Verify}
 use meridian_kv::run::Run;
 use meridian_kv::txn::{VersionTag, Write};
 
-use super::{Snapshot, Txn};
+use super::{LockedIn, Snapshot, Txn};
 use crate::commit::{CommitError, Locks, NotTaken, Outcome, Submission};
 use crate::lease::Home;
 use crate::range::Range;
@@ -59,7 +59,7 @@ pub(crate) struct Try {
 }
 
 impl Try {
-    fn new(id: u64, sent: Timestamp) -> Try {
+    pub(crate) fn new(id: u64, sent: Timestamp) -> Try {
         let micros = u64::try_from(ON_THE_WAY.as_micros()).unwrap_or(u64::MAX);
         let deadline = Timestamp::from_micros(sent.micros().saturating_add(micros));
         Try { id: TxnId(id), sent, deadline }
@@ -129,7 +129,8 @@ impl Txn {
     }
 
     fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
-        let verify = if self.core.alone { Vec::new() } else { self.state.locked_only() };
+        let whole = self.core.alone && self.core.ranges.is_single();
+        let verify = if whole { Vec::new() } else { self.state.locked_only() };
         let runs = self.state.take_runs(ENTRY_BYTES_MAX);
         Changes { writes: self.state.take_writes(), runs, unlocked, verify }
     }
@@ -167,7 +168,13 @@ impl Txn {
                 return Err(error);
             }
             Err(NotTaken { error, submission: None }) => {
-                locks.release(core, owner);
+                if error == CommitError::Moved {
+                    // It will be tried again, perhaps in the same range.
+                    self.state.put_back(locks.rows);
+                    self.claimed = locks.runs;
+                } else {
+                    locks.release(core, owner);
+                }
                 return Err(error);
             }
         };
@@ -182,7 +189,8 @@ impl Txn {
         let mut id = self.state.owner().id;
         loop {
             self.reach_all_nodes().await?;
-            let this = Try::new(id, self.core.hlc.now());
+            let mut this = Try::new(id, self.core.hlc.now());
+            this.deadline = this.deadline.min(self.tables_locked_until()?);
             let outcome = match self.range_of_changes(&changes) {
                 None => self.commit_over(&mut changes, this).await,
                 Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
@@ -239,7 +247,8 @@ impl Txn {
             }
         }
         let mut leases = self.locked_in.iter();
-        let lost = self.locks_lost || leases.any(|lease| *lease != (range.id, epoch));
+        let other = |lease: &LockedIn| (lease.range, lease.epoch) != (range.id, epoch);
+        let lost = self.locks_lost || leases.any(other);
         if lost && !changes.runs.is_empty() {
             // Their keys were claimed under a lease that is over.
             return Err(KvError::CONCURRENT_UPDATE.into());
@@ -254,12 +263,6 @@ impl Txn {
             verify: Vec::new(),
         };
         self.commit_here(range, &mut copy, Some(origin)).await
-    }
-
-    /// Commits in several ranges at once.
-    async fn commit_over(&mut self, _changes: &mut Changes, _this: Try) -> Outcome {
-        let reason = "commits over several ranges are not supported yet".to_owned();
-        Err(CommitError::Refused(KvError::Unavailable { reason }))
     }
 
     pub(super) fn end(&mut self) {

@@ -11,7 +11,7 @@ use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPol
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 use meridian_kv::range::Newest;
 
-use super::{HeldTable, Locked, Txn};
+use super::{HeldTable, Locked, LockedIn, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
 
@@ -39,6 +39,9 @@ impl Txn {
         let Some(epoch) = epoch else {
             return Box::pin(self.lock_away(key, strength, wait)).await;
         };
+        if self.note_lease(LockedIn { range: id, epoch, guest: 0 }) {
+            Box::pin(self.regain_locks()).await?;
+        }
         let held = self.state.locked(key).map_or(0, |locked| locked.modes);
         if !strength.covered_by(held) && !self.acquire_row(key, strength, wait).await? {
             return match wait {
@@ -51,23 +54,13 @@ impl Txn {
             self.locks_lost = true;
             return Box::pin(self.lock_away(key, strength, wait)).await;
         }
-        self.note_lease(id, epoch);
-        self.read_locked(key)
+        self.read_locked(key, strength, held == 0)
     }
 
     /// Does the key still lie in this range, under this lease?
-    fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
+    pub(super) fn is_led_here(&self, key: &[u8], id: RangeId, epoch: u64) -> bool {
         let range = self.core.range_of(key);
         range.id == id && range.lease.here(&self.core.hlc) == Some(epoch)
-    }
-
-    /// Locks in a range are good under one lease.
-    pub(crate) fn note_lease(&mut self, range: RangeId, epoch: u64) {
-        match self.locked_in.iter_mut().find(|(known, _)| *known == range) {
-            None => self.locked_in.push((range, epoch)),
-            Some((_, before)) if *before != epoch => (*before, self.locks_lost) = (epoch, true),
-            Some(_) => {}
-        }
     }
 
     /// Takes the lock here; false when it isn't free and the policy is not to wait.
@@ -91,12 +84,21 @@ impl Txn {
         Ok(true)
     }
 
-    fn read_locked(&mut self, key: &[u8]) -> Result<Locked, KvError> {
+    fn read_locked(
+        &mut self,
+        key: &[u8],
+        strength: Strength,
+        first: bool,
+    ) -> Result<Locked, KvError> {
         let read_ts = self.state.read_ts();
         if let Some(own) = self.state.own(key) {
+            if first {
+                let newest = self.core.read.newest(key)?.map_or(Timestamp::MIN, |v| v.ts);
+                self.note_overwritten(key, newest)?;
+            }
             return Ok(Locked::Held { newest: own.map(|row| (read_ts, row)), changed: false });
         }
-        self.state.note_read(key);
+        self.note_locked_read(key, strength);
         let Some(version) = self.core.read.newest(key)? else {
             self.state.note_newest(key, Timestamp::MIN);
             return Ok(Locked::Held { newest: None, changed: false });
@@ -104,6 +106,27 @@ impl Txn {
         self.state.note_newest(key, version.ts);
         let newest = version.row.map(|row| (version.ts, row));
         Ok(Locked::Held { newest, changed: version.ts > read_ts })
+    }
+
+    /// A key that was written without a lock has got one: this is the version that the write replaces.
+    pub(crate) fn note_overwritten(
+        &mut self,
+        key: &[u8],
+        newest: Timestamp,
+    ) -> Result<(), KvError> {
+        if self.state.conflicts_with(newest) {
+            return Err(KvError::CONCURRENT_UPDATE);
+        }
+        self.state.note_newest(key, newest);
+        Ok(())
+    }
+
+    /// A key lock says by itself that the row is there and keeps its key, which is all that its owner
+    /// wants to know of it: a change of the rest is no conflict. Who reads the row says so by a read.
+    pub(crate) fn note_locked_read(&mut self, key: &[u8], strength: Strength) {
+        if strength != Strength::KeyShare {
+            self.state.note_read(key);
+        }
     }
 
     fn holds_table(&self, table: u32, mode: TableLockMode) -> bool {
@@ -195,23 +218,23 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         let policy = if wait { WaitPolicy::Block } else { WaitPolicy::NoWait };
-        let held = match self.core.first().lease.here(&self.core.hlc) {
-            None => Box::pin(self.advisory_lock_away(owner, key, mode, policy)).await?,
-            Some(_) => match self.core.locks.try_advisory(key, owner, mode, policy) {
-                Ok(Acquired::Granted { .. } | Acquired::Reentrant) => true,
-                Ok(Acquired::Unavailable) => false,
-                Err(queued) => queued.wait(&self.limits).await.map(|_| true)?,
-            },
-        };
-        if !held {
-            return Ok(false);
-        }
         let level = if session { Level::Session } else { Level::Transaction };
-        self.core.advisory.add(owner, key, mode, level);
-        if !session {
+        let held = match self.core.alone {
+            false => Box::pin(self.advisory_in_cluster((owner, key, mode), policy, level)).await?,
+            true => {
+                match self.core.locks.try_advisory(key, owner, mode, policy) {
+                    Ok(Acquired::Granted { .. } | Acquired::Reentrant) => {}
+                    Ok(Acquired::Unavailable) => return Ok(false),
+                    Err(queued) => drop(queued.wait(&self.limits).await?),
+                }
+                self.core.advisory.add((owner, key, mode), level);
+                true
+            }
+        };
+        if held && !session {
             self.advisory.push((key, mode));
         }
-        Ok(true)
+        Ok(held)
     }
 
     /// Gives back one session-level advisory lock; false when the session doesn't hold it.

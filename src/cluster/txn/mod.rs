@@ -10,11 +10,14 @@
 
 mod commit;
 mod locks;
+mod over;
+mod regain;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::{NodeId, RangeId};
+use meridian_base::NodeId;
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, TableLockMode, Timestamp};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, ModeSet, Owner};
 use meridian_kv::run::Run;
@@ -29,6 +32,7 @@ use crate::snapshots::SnapshotSlot;
 
 pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::{advisory, is_weak};
+pub(crate) use regain::LockedIn;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,8 +103,8 @@ pub struct Txn {
     pub(crate) snapshot: Snapshot,
     /// All nodes were asked for the snapshot.
     pub(crate) whole: bool,
-    /// The leases under which row locks were taken.
-    pub(crate) locked_in: SmallVec<[(RangeId, u64); 1]>,
+    /// Under what row locks were taken last, in each range.
+    pub(crate) locked_in: SmallVec<[LockedIn; 1]>,
     /// Some of them were lost with a lease.
     pub(crate) locks_lost: bool,
     /// The other nodes that may know row locks of this transaction.
@@ -108,6 +112,9 @@ pub struct Txn {
     read_only: bool,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
+    /// The nodes on which strong table locks were taken, each with the epoch in which it supported this one
+    /// before.
+    pub(crate) backing: BTreeMap<NodeId, u64>,
     advisory: Vec<(AdvisoryKey, AdvisoryMode)>,
     marks: Vec<Mark>,
 }
@@ -128,6 +135,7 @@ impl Txn {
             read_only: options.read_only,
             limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
+            backing: BTreeMap::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
             claimed: Vec::new(),
@@ -247,6 +255,17 @@ impl Txn {
             return self.core.read.get(key, self.state.read_ts());
         }
         Box::pin(self.get_away(key)).await
+    }
+
+    /// As [`Txn::get`], for a statement that reads nothing else: then a snapshot of the key's range is
+    /// enough, and no other node has to be asked for its clock.
+    #[inline]
+    pub async fn get_alone(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let unknown = matches!(self.snapshot, Snapshot::Away(None));
+        if unknown && !self.core.ranges.is_single() && !self.state.keeps_snapshot() {
+            return Box::pin(self.get_narrow(key)).await;
+        }
+        self.get(key).await
     }
 
     /// The rows of a span at the snapshot, own writes so far included.

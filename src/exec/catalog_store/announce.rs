@@ -9,6 +9,8 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future;
 use meridian_catalog::{Catalog, Descriptor, DescriptorId, Overlay};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
@@ -49,19 +51,28 @@ pub async fn announce(node: &Node, overlay: &Overlay) -> Result<()> {
 pub(super) fn follow(node: &Arc<Node>) {
     let weak = Arc::downgrade(node);
     node.store().on_announcement(move |change| {
-        let Some(node) = weak.upgrade() else { return };
+        let reading = || reload(Weak::clone(&weak)).boxed();
+        let Some(node) = weak.upgrade() else { return future::ready(()).boxed() };
         if change.is_empty() {
-            drop(tokio::spawn(reload(Weak::clone(&weak))));
-            return;
+            return reading();
         }
         match serde_json::from_slice::<Vec<Change>>(&change) {
-            Ok(changes) => apply(&node, changes),
+            Ok(changes) => {
+                apply(&node, changes);
+                future::ready(()).boxed()
+            }
             Err(error) => {
                 tracing::error!(%error, "a change of the catalog cannot be read; reading all of it");
-                drop(tokio::spawn(reload(Weak::clone(&weak))));
+                reading()
             }
         }
     });
+}
+
+/// Nobody knows whether a change of the catalog was committed: every node reads it again.
+pub async fn reread(node: &Arc<Node>) {
+    reload(Arc::downgrade(node)).await;
+    node.store().announce(Bytes::new()).await;
 }
 
 fn apply(node: &Node, changes: Vec<Change>) {
@@ -80,7 +91,12 @@ async fn reload(node: Weak<Node>) {
     loop {
         let Some(node) = node.upgrade() else { return };
         let (before, begun) = (node.catalog_epoch(), node.store().begin_catalog());
-        let loaded: Catalog = match load(node.store()).await {
+        let reading = async {
+            // Whoever changed it may be gone while its commit is still on the way.
+            node.store().settle().await.map_err(super::kv)?;
+            load(node.store()).await
+        };
+        let loaded: Catalog = match reading.await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(%error, "the catalog could not be read; trying again");

@@ -21,7 +21,7 @@ use meridian_types::{PgError, Result};
 use crate::context::Node;
 use crate::error::from_kv;
 
-pub use announce::announce;
+pub use announce::{announce, reread};
 pub use view::{SessionCatalog, SessionIdentity, quote_ident};
 
 /// Storage id of the system table of descriptors.

@@ -6,21 +6,21 @@
 //! Actions leave events of their own. Deferred constraints wait for the commit.
 //!
 //! Under READ COMMITTED the checks take a new snapshot, since the children of a locked parent may
-//! have been committed after the statement began.
+//! have been committed after the statement began, and again after the locks of each round of actions.
+//! Above it a parent's children are looked for in the transaction's snapshot and in the newest one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_catalog::{ConstraintDesc, ConstraintKind, FkAction, TableDesc};
-use meridian_cluster::Txn;
-use meridian_kv::api::{Span, Strength};
+use meridian_cluster::{Txn, TxnOptions};
+use meridian_kv::api::{Isolation, Span, Strength};
 use meridian_types::oid::Oid;
 use meridian_types::{Datum, PgError, Result};
 
-use super::table::column;
-use super::{Writes, describe, rules};
-use crate::codecs::Table;
+use super::{Writes, changed, describe, rules};
+use crate::codecs::{Table, column};
 use crate::context::StatementContext;
 use crate::error::from_kv;
 use crate::ops::scan::fit;
@@ -132,10 +132,13 @@ pub(crate) async fn run(
     at_commit: bool,
 ) -> Result<()> {
     let mut queue: VecDeque<Event> = events.into();
-    if !queue.is_empty() {
-        txn.begin_statement();
-    }
+    let mut round = 0;
     while let Some(event) = queue.pop_front() {
+        if round == 0 {
+            txn.begin_statement();
+            round = queue.len() + 1;
+        }
+        round -= 1;
         let restrict = matches!(&event.desc().kind,
             ConstraintKind::ForeignKey { on_delete, on_update, .. } if matches!(
                 (&event.what, on_delete, on_update),
@@ -236,14 +239,25 @@ async fn check_child(
     if let Some(key) = key {
         let writes = Writes::default();
         let newest = writes.lock(txn, &key, Strength::KeyShare).await?;
+        let mut same = false;
         if let Some(row) = newest.row {
             let row = parent.codec.decode(&key, &row)?;
-            let same = pick(&row, ref_columns).iter().zip(values).all(|(a, b)| {
+            same = pick(&row, ref_columns).iter().zip(values).all(|(a, b)| {
                 a == b || (a.as_i64().is_some() && a.as_i64() == b.as_i64()) || a.as_i64().is_none()
             });
-            if same {
-                return Ok(());
-            }
+        }
+        // To REPEATABLE READ a parent that its snapshot doesn't show is none. SERIALIZABLE doesn't ask:
+        // it would have read the row, and be refused for any change of it.
+        let level = txn.isolation();
+        if same && (!newest.changed || level != Isolation::RepeatableRead) {
+            return Ok(());
+        }
+        let keeps = newest.changed && level != Isolation::ReadCommitted;
+        match keeps && txn.get(&key).await.map_err(from_kv)?.is_some() {
+            true if same => return Ok(()),
+            // It may be back at the next try.
+            true => return Err(changed(txn)),
+            false => {}
         }
     }
     let text = describe::key_text(&event.child, columns, values, &ctx.eval);
@@ -254,16 +268,10 @@ async fn check_child(
 async fn children(
     child: &Table,
     columns: &[i16],
-    values: &[Datum],
+    wanted: &[Datum],
     txn: &mut Txn,
     ctx: &StatementContext,
 ) -> Result<Vec<(Bytes, Vec<Datum>)>> {
-    let mut wanted = Vec::with_capacity(values.len());
-    for (attnum, value) in columns.iter().zip(values) {
-        let ty = child.desc.column(*attnum).map(|c| c.ty);
-        let Some(value) = ty.and_then(|ty| fit(value.clone(), ty)) else { return Ok(vec![]) };
-        wanted.push(value);
-    }
     let leading = |at: &usize| {
         let keys = &child.desc.indexes[*at].columns;
         keys.len() >= columns.len()
@@ -312,6 +320,44 @@ async fn children(
     }
 }
 
+/// Child rows with these values that were committed after the snapshot that a transaction keeps.
+async fn hidden_children(
+    child: &Table,
+    columns: &[i16],
+    wanted: &[Datum],
+    seen: &[(Bytes, Vec<Datum>)],
+    txn: &mut Txn,
+    ctx: &StatementContext,
+) -> Result<Vec<(Bytes, Vec<Datum>)>> {
+    if txn.isolation() == Isolation::ReadCommitted {
+        return Ok(vec![]);
+    }
+    let seen: HashSet<&Bytes> = seen.iter().map(|(key, _)| key).collect();
+    let options = TxnOptions { read_only: true, ..TxnOptions::default() };
+    let mut newest = ctx.node.store().begin(options);
+    let found = children(child, columns, wanted, &mut newest, ctx).await?;
+    let mut hidden = vec![];
+    for (key, _) in found.into_iter().filter(|(key, _)| !seen.contains(key)) {
+        // Unless this transaction has changed it itself.
+        hidden.extend(still(child, columns, wanted, &key, txn).await?.map(|row| (key, row)));
+    }
+    Ok(hidden)
+}
+
+/// A child, if it still has these values once those who were about to change it are done.
+async fn still(
+    child: &Table,
+    columns: &[i16],
+    wanted: &[Datum],
+    key: &Bytes,
+    txn: &mut Txn,
+) -> Result<Option<Vec<Datum>>> {
+    let newest = Writes::default().lock(txn, key, Strength::KeyShare).await?;
+    let Some(row) = newest.row else { return Ok(None) };
+    let row = child.codec.decode(key, &row)?;
+    Ok((pick(&row, columns) == wanted).then_some(row))
+}
+
 async fn parent_gone(
     event: &Event,
     parent: &Arc<TableDesc>,
@@ -345,17 +391,30 @@ async fn parent_gone(
     if taken && *action == FkAction::NoAction {
         return Ok(());
     }
-    let rows = children(&child, columns, old, txn, ctx).await?;
-    if rows.is_empty() {
-        return Ok(());
+    let mut wanted = Vec::with_capacity(old.len());
+    for (attnum, value) in columns.iter().zip(old) {
+        let ty = child.desc.column(*attnum).map(|c| c.ty);
+        let Some(value) = ty.and_then(|ty| fit(value.clone(), ty)) else { return Ok(()) };
+        wanted.push(value);
     }
+    let mut rows = children(&child, columns, &wanted, txn, ctx).await?;
+    let hidden = hidden_children(&child, columns, &wanted, &rows, txn, ctx).await?;
+    rows.extend(hidden);
     let referenced = || {
         let key = describe::key_text(parent, ref_columns, old, &ctx.eval);
         let name = &event.desc().name;
         describe::still_referenced(parent, &child.desc, name, &key, &ctx.catalog)
     };
     if matches!(action, FkAction::NoAction | FkAction::Restrict) {
-        return Err(referenced());
+        for (key, _) in &rows {
+            if still(&child, columns, &wanted, key, txn).await?.is_some() {
+                return Err(referenced());
+            }
+        }
+        return Ok(());
+    }
+    if rows.is_empty() {
+        return Ok(());
     }
     let (writer, defaults) = rules::writer(&child, *action, columns, ctx)?;
     let cx = Cx::plain(ctx);

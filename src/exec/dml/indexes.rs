@@ -10,8 +10,8 @@ use meridian_sql::parse::{Source, parse_query};
 use meridian_sql::rel::Rel;
 use meridian_types::{Datum, EvalContext, PgError, Result};
 
-use super::table::column;
 use crate::catalog_store::{SessionCatalog, SessionIdentity, quote_ident};
+use crate::codecs::column;
 use crate::expr::{Eval, Flat, compile};
 use crate::shared::Cx;
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_cluster::Locked;
 use meridian_cluster::Txn;
-use meridian_kv::api::{Isolation, Strength, WaitPolicy};
+use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, WaitPolicy};
 use meridian_types::PgError;
 
 use crate::context::StatementContext;
@@ -160,9 +160,19 @@ impl Writes {
 
 /// The row was changed by somebody else after the statement's snapshot.
 pub(crate) fn changed(txn: &Txn) -> PgError {
+    refused(txn, RetryReason::ConcurrentUpdate)
+}
+
+/// The row that is to be written was changed, or deleted, after the statement's snapshot.
+pub(crate) fn overtaken(txn: &Txn, newest: &Newest) -> PgError {
+    let gone = newest.row.is_none();
+    refused(txn, if gone { RetryReason::ConcurrentDelete } else { RetryReason::ConcurrentUpdate })
+}
+
+fn refused(txn: &Txn, reason: RetryReason) -> PgError {
     match txn.isolation() {
         Isolation::ReadCommitted => retry(),
-        _ => from_kv(meridian_kv::api::KvError::CONCURRENT_UPDATE),
+        _ => from_kv(KvError::Retry { reason }),
     }
 }
 

@@ -297,17 +297,31 @@ impl ModifySpec {
             return Ok(Some(new));
         };
         let arbiters = conflict.arbiters.as_deref();
-        let found = self.writer.conflict(&new, arbiters, driver.txn, driver.writes).await?;
+        let found = self.writer.conflict(&new, arbiters, true, driver.txn, driver.writes).await?;
         match (found, &conflict.update) {
             (None, _) => {
                 self.check_views(&new, cx, &ctx)?;
                 self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
                 Ok(Some(new))
             }
-            (Some(_), None) => Ok(None),
+            (Some((_, key)), None) => {
+                if !ctx.read_committed {
+                    self.must_see(&key, driver).await?;
+                }
+                Ok(None)
+            }
             (Some((_, key)), Some((set, filter))) => {
                 self.update_conflicting(key, new, set, filter.as_ref(), cx, driver).await
             }
+        }
+    }
+
+    /// A row that is a reason to do nothing has to be in the snapshot, or of this transaction.
+    async fn must_see(&self, key: &Bytes, driver: &mut Driver<'_>) -> Result<()> {
+        let strength = meridian_kv::api::Strength::KeyShare;
+        match driver.writes.lock(driver.txn, key, strength).await?.changed {
+            true => Err(super::changed(driver.txn)),
+            false => Ok(()),
         }
     }
 

@@ -9,9 +9,10 @@ use meridian_kv::api::Strength;
 use meridian_types::{Datum, EvalContext, PgError, Result};
 
 use super::indexes::IndexExprs;
-use super::{Event, Newest, Writes, changed, describe};
-use crate::codecs::Table;
+use super::{Event, Writes, describe, overtaken};
+use crate::codecs::{Table, column};
 use crate::context::StatementContext;
+use crate::error::from_kv;
 use crate::expr::Eval;
 use crate::shared::Cx;
 
@@ -27,17 +28,10 @@ pub(crate) struct TableWriter {
     foreign: Vec<usize>,
     /// Foreign keys that refer to this table.
     referencing: Vec<(Arc<TableDesc>, usize)>,
-    /// Attnums of columns in the primary key or a unique index.
-    key_columns: Vec<i16>,
     /// What each index computes.
     exprs: Vec<IndexExprs>,
     /// For index expressions, which are immutable.
     eval: EvalContext,
-}
-
-/// The value with this attnum.
-pub(crate) fn column(row: &[Datum], attnum: i16) -> &Datum {
-    usize::try_from(attnum - 1).ok().and_then(|at| row.get(at)).unwrap_or(&Datum::Null)
 }
 
 impl TableWriter {
@@ -65,9 +59,7 @@ impl TableWriter {
                 }
             }
         }
-        let unique = desc.indexes.iter().filter(|i| i.unique || i.index_id == 1);
-        let key_columns = unique.flat_map(|i| &i.columns).filter_map(|c| c.attnum).collect();
-        Ok(TableWriter { table, checks, generated, foreign, referencing, key_columns, exprs, eval })
+        Ok(TableWriter { table, checks, generated, foreign, referencing, exprs, eval })
     }
 
     /// Foreign keys of this table: positions in its constraints.
@@ -109,12 +101,31 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Locks a unique key and looks what holds it. `expected` says that it may well be taken: then one
+    /// that the snapshot shows is only kept from going away, and nobody is waited for who merely locks
+    /// that row.
+    async fn holder(
+        key: &Bytes,
+        expected: bool,
+        txn: &mut Txn,
+        writes: &Writes,
+    ) -> Result<Option<Bytes>> {
+        if expected && txn.get(key).await.map_err(from_kv)?.is_some() {
+            let found = writes.lock(txn, key, Strength::KeyShare).await?.row;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(writes.lock(txn, key, Strength::Update).await?.row)
+    }
+
     /// A row that contradicts the new one in one of these indexes (all unique ones when `None`):
     /// the index and the row's key. The keys are locked either way.
     pub(crate) async fn conflict(
         &self,
         row: &Vec<Datum>,
         arbiters: Option<&[u16]>,
+        expected: bool,
         txn: &mut Txn,
         writes: &Writes,
     ) -> Result<Option<(usize, Bytes)>> {
@@ -125,8 +136,7 @@ impl TableWriter {
             }
             if primary {
                 let key = Bytes::from(self.table.codec.row_key(row)?);
-                let Newest { row: found, .. } = writes.lock(txn, &key, Strength::Update).await?;
-                if found.is_some() {
+                if Self::holder(&key, expected, txn, writes).await?.is_some() {
                     return Ok(Some((at, key)));
                 }
                 continue;
@@ -139,9 +149,8 @@ impl TableWriter {
             if !codec.is_unique_for(&values) {
                 continue;
             }
-            let key = codec.key(&values)?;
-            let Newest { row: found, .. } = writes.lock(txn, &key, Strength::Update).await?;
-            if let Some(found) = found {
+            let key = Bytes::from(codec.key(&values)?);
+            if let Some(found) = Self::holder(&key, expected, txn, writes).await? {
                 let row_key = codec.row_key(&self.table.desc, &key, &found)?;
                 return Ok(Some((at, Bytes::from(row_key))));
             }
@@ -180,7 +189,7 @@ impl TableWriter {
         writes: &mut Writes,
         ctx: &StatementContext,
     ) -> Result<()> {
-        if let Some((at, _)) = self.conflict(row, None, txn, writes).await? {
+        if let Some((at, _)) = self.conflict(row, None, false, txn, writes).await? {
             return Err(self.duplicate(at, row, ctx));
         }
         self.insert_unchecked(row, writes)
@@ -188,8 +197,7 @@ impl TableWriter {
 
     /// The lock that changing the row from `old` to `new` needs.
     pub(crate) fn strength(&self, old: &[Datum], new: &[Datum]) -> Strength {
-        let moved = self.key_columns.iter().any(|a| column(old, *a) != column(new, *a));
-        if moved { Strength::Update } else { Strength::NoKeyUpdate }
+        if self.table.same_key(old, new) { Strength::NoKeyUpdate } else { Strength::Update }
     }
 
     /// Locks the row to be changed; it must be as the snapshot has it.
@@ -200,11 +208,11 @@ impl TableWriter {
         txn: &mut Txn,
         writes: &Writes,
     ) -> Result<bool> {
-        let Newest { row, changed: newer } = writes.lock(txn, key, strength).await?;
-        if newer {
-            return Err(changed(txn));
+        let newest = writes.lock(txn, key, strength).await?;
+        if newest.changed {
+            return Err(overtaken(txn, &newest));
         }
-        Ok(row.is_some())
+        Ok(newest.row.is_some())
     }
 
     /// Replaces a row that is locked, after `check_row` of the new one.

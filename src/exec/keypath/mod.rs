@@ -136,13 +136,15 @@ impl KeyPlan {
         for span in &read.spans {
             ranges(codec, (unique, read.reverse), span, &cx, &mut wanted)?;
         }
+        let alone = wanted.len() == 1 && read.index == 0;
         for range in wanted {
             if rows >= limit {
                 break;
             }
             match range {
                 Range::Point(key) => {
-                    let Some(value) = txn.get(&key).await.map_err(from_kv)? else { continue };
+                    let value = if alone { txn.get_alone(&key).await } else { txn.get(&key).await };
+                    let Some(value) = value.map_err(from_kv)? else { continue };
                     if read.index == 0 {
                         rows += self.give(read, &key, &value, &mut skip, &cx, ctx, formats, out)?;
                     } else if let Some((key, value)) = self.behind(read, &key, &value, txn).await? {

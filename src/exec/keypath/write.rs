@@ -159,7 +159,7 @@ impl Write {
             let strength = if set.is_some() { Strength::NoKeyUpdate } else { Strength::Update };
             let newest = writes.lock(txn, &key, strength).await?;
             if newest.changed && txn.isolation() != Isolation::ReadCommitted {
-                return Err(dml::changed(txn).into());
+                return Err(dml::overtaken(txn, &newest).into());
             }
             let Some(stored) = newest.row else { continue };
             let old = self.writer.table.codec.decode(&key, &stored)?;

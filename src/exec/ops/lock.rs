@@ -17,7 +17,7 @@ use meridian_types::PgError;
 use super::{Batches, Operator, generate, input};
 use crate::codecs::Table;
 use crate::dml::changed;
-use crate::error::{from_arrow, from_lock};
+use crate::error::{from_arrow, from_kv, from_lock};
 use crate::shared::Shared;
 
 /// A table whose rows are locked.
@@ -53,9 +53,27 @@ impl Target {
         let name = &self.table.desc.name;
         match txn.lock(key, strength, wait).await.map_err(|e| from_lock(e, name))? {
             Locked::Skipped => Ok(false),
+            Locked::Held { newest: Some((_, row)), changed: true }
+                if self.strength == RowLock::KeyShare
+                    && self.has_same_key(key, &row, txn).await? =>
+            {
+                Ok(true)
+            }
             Locked::Held { changed: true, .. } => Err(changed(txn)),
             Locked::Held { newest, .. } => Ok(newest.is_some()),
         }
+    }
+
+    /// A key lock doesn't concern the other columns: the row stays as the snapshot shows it.
+    async fn has_same_key(
+        &self,
+        key: &[u8],
+        newest: &Bytes,
+        txn: &mut Txn,
+    ) -> Result<bool, PgError> {
+        let Some(seen) = txn.get(key).await.map_err(from_kv)? else { return Ok(false) };
+        let decode = |row| self.table.codec.decode(key, row);
+        Ok(self.table.same_key(&decode(&seen)?, &decode(newest)?))
     }
 }
 

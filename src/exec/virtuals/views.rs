@@ -18,6 +18,7 @@ pub(crate) fn rows(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
         "pg_settings" => pg_settings(source),
         "pg_stat_activity" => pg_stat_activity(source),
         "pg_stat_database" => pg_stat_database(source),
+        "pg_stat_wal" => pg_stat_wal(source),
         "pg_stat_user_tables" | "pg_stat_all_tables" => pg_stat_tables(source),
         "pg_stat_user_indexes" | "pg_stat_all_indexes" => pg_stat_indexes(source),
         "pg_locks" => pg_locks(source),
@@ -254,6 +255,20 @@ fn pg_stat_database(source: &Source<'_>) -> Vec<Vec<Datum>> {
         let backends = int4(i32::try_from(backends).unwrap_or(i32::MAX));
         rows.push(vec![oid(database.oid), text(&database.name), backends]);
     }
+    rows.finish()
+}
+
+/// The log of this node since its start: commits, what they took, how often it was written and synced.
+fn pg_stat_wal(source: &Source<'_>) -> Vec<Vec<Datum>> {
+    let columns =
+        ["wal_records", "wal_fpi", "wal_bytes", "wal_buffers_full", "wal_write", "wal_sync"];
+    let mut rows = Rows::new(source.desc, &columns);
+    let stats = source.ctx.node.store().stats();
+    let count = |n: u64| Datum::Int8(i64::try_from(n).unwrap_or(i64::MAX));
+    let bytes = Datum::Numeric(i64::try_from(stats.batch_bytes).unwrap_or(i64::MAX).into());
+    let none = count(0);
+    let (records, writes) = (count(stats.commits), count(stats.batches));
+    rows.push(vec![records, none.clone(), bytes, none, writes, count(stats.fsyncs)]);
     rows.finish()
 }
 

@@ -10,10 +10,11 @@
 //!   recovery begins here
 //! ```
 //! The client is told when the outcome is a fact: committed when every record is durable, failed when a
-//! durable marker (or the deadline) keeps one participant from ever preparing. A refusal is no such
-//! fact, since another copy of the same message may still succeed; so a coordinator that wants to abort
-//! asks like everybody else, and may find that somebody has decided already. Several recoveries and the
-//! coordinator may run at once: they see the same durable facts (see [`crate::range::prepare`]).
+//! durable marker (or the deadline) keeps one participant from ever preparing. The refusal of the only copy
+//! of a prepare is such a fact, too: the transport delivers a message at most once, and nobody but the
+//! coordinator has the request. After a second copy a refusal says nothing; so a coordinator that wants to
+//! abort asks like everybody else, and may find that somebody has decided already. Several recoveries and
+//! the coordinator may run at once: they see the same durable facts (see [`crate::range::prepare`]).
 //!
 //! [`Verdict::Ambiguous`] is for the client only, when a participant can't be asked for too long or has
 //! forgotten; the machine goes on until the records are resolved. Time is counted in ticks, which the
@@ -103,6 +104,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Participant {
     request: Option<Arc<PrepareRequest>>,
+    /// How often it was sent.
+    copies: u32,
     prepared: Option<Timestamp>,
     resolved: bool,
 }
@@ -131,6 +134,7 @@ impl Commit {
         assert_eq!(header.participants.len(), requests.len(), "one request for each");
         let participants = requests.into_iter().map(|request| Participant {
             request: Some(Arc::new(request)),
+            copies: 0,
             prepared: None,
             resolved: false,
         });
@@ -160,7 +164,7 @@ impl Commit {
     }
 
     fn of_others(header: Header, patience: Patience) -> Commit {
-        let nothing = Participant { request: None, prepared: None, resolved: false };
+        let nothing = Participant { request: None, copies: 0, prepared: None, resolved: false };
         let participants = vec![nothing; header.participants.len()];
         let mut commit = Commit::new(header, participants, patience);
         commit.told = true;
@@ -197,7 +201,7 @@ impl Commit {
                 self.prepared(from, ts, out);
             }
             (Phase::Asking, Answer::Status(Status::Prepared(ts))) => self.prepared(from, ts, out),
-            (Phase::Preparing, Answer::Refused(refused)) => self.refused(refused, out),
+            (Phase::Preparing, Answer::Refused(refused)) => self.refused(from, refused, out),
             (Phase::Asking, Answer::Refused(Refused::Decided(outcome)))
             | (Phase::Asking, Answer::Status(Status::Ended(outcome))) => self.decide(outcome, out),
             (Phase::Asking, Answer::Status(Status::Forgotten)) => {
@@ -235,7 +239,7 @@ impl Commit {
         }
     }
 
-    fn refused(&mut self, refused: Refused, out: &mut Vec<Action>) {
+    fn refused(&mut self, from: usize, refused: Refused, out: &mut Vec<Action>) {
         match refused {
             // Somebody was faster; a marker says so.
             Refused::Decided(outcome) => self.decide(outcome, out),
@@ -243,7 +247,10 @@ impl Commit {
             Refused::Wait(_) | Refused::Busy | Refused::NoLease | Refused::InFlight(_) => {}
             Refused::Error(_) | Refused::Expired => {
                 self.failure = Some(refused.into());
-                self.ask(out);
+                match self.participants[from].copies {
+                    1 => self.decide(Outcome::Aborted, out),
+                    _ => self.ask(out),
+                }
             }
             Refused::Forgotten(_) => self.ask(out),
         }
@@ -288,10 +295,11 @@ impl Commit {
 
     /// Sends to each participant what it has yet to answer in this phase.
     fn send_again(&mut self, out: &mut Vec<Action>) {
-        for (to, participant) in self.participants.iter().enumerate() {
+        for (to, participant) in self.participants.iter_mut().enumerate() {
             let message = match self.phase {
                 Phase::Preparing | Phase::Asking if participant.prepared.is_some() => continue,
                 Phase::Preparing => {
+                    participant.copies += 1;
                     let request = participant.request.clone();
                     Message::Prepare(request.expect("who prepares has a request"))
                 }

@@ -89,14 +89,20 @@ fn a_refusal_decides_nothing_until_a_participant_is_known_never_to_prepare() {
     let refused = Answer::Refused(Refused::Error(CONFLICT));
     let mut commit = begin();
     assert!(answer(&mut commit, 0, Answer::Prepared(Timestamp(9))).is_empty());
+    assert_eq!(tick(&mut commit), ["1 prepare"]);
     assert_eq!(answer(&mut commit, 1, refused.clone()), ["1 query"]);
     let ended = Answer::Status(Status::Ended(Outcome::Aborted));
     assert_eq!(answer(&mut commit, 1, ended), ["failed 40001", "0 Aborted", "1 Aborted"]);
     // A copy of the refused prepare went through after all, and was asked about.
     let mut commit = begin();
     answer(&mut commit, 0, Answer::Prepared(Timestamp(9)));
-    answer(&mut commit, 1, refused);
+    tick(&mut commit);
+    answer(&mut commit, 1, refused.clone());
     is_committed_at_9(&answer(&mut commit, 1, Answer::Status(Status::Prepared(Timestamp(3)))));
+    // There is no copy.
+    let mut commit = begin();
+    answer(&mut commit, 0, Answer::Prepared(Timestamp(9)));
+    assert_eq!(answer(&mut commit, 1, refused), ["failed 40001", "0 Aborted", "1 Aborted"]);
 }
 
 #[test]

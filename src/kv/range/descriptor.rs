@@ -130,7 +130,7 @@ mod tests {
         };
         let left = Descriptor { span: Span::new("", "m"), ..Descriptor::first(RangeId(1)) };
         let split = Split { left, right, applied: Timestamp(9) };
-        let entry = LogEntry::Split(split.clone());
+        let entry = LogEntry::Split(Box::new(split.clone()));
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
         let number = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];

@@ -56,7 +56,7 @@ pub enum LogEntry {
     /// Markers go.
     Collect(Collect),
     /// The range becomes two.
-    Split(Split),
+    Split(Box<Split>),
 }
 
 impl LogEntry {
@@ -118,8 +118,19 @@ impl LogEntry {
                 }
                 Ok(LogEntry::Collect(Collect { ts, markers }))
             }
-            SPLIT => Ok(LogEntry::Split(Split::take(&mut cursor)?)),
+            SPLIT => Ok(LogEntry::Split(Box::new(Split::take(&mut cursor)?))),
             _ => Err(CommandError),
+        }
+    }
+
+    /// Which part of which transaction over several ranges it is about.
+    pub fn part(&self) -> Option<(TxnId, usize)> {
+        match self {
+            LogEntry::Prepare(record) => Some((record.header.txn, record.own)),
+            LogEntry::Mark(marker) | LogEntry::Resolve(Resolve { marker, .. }) => {
+                Some((marker.header.txn, marker.own))
+            }
+            LogEntry::Commit(_) | LogEntry::Collect(_) | LogEntry::Split(_) => None,
         }
     }
 
@@ -130,8 +141,9 @@ impl LogEntry {
             LogEntry::Prepare(record) => {
                 let row = |row: &Option<Key>| row.as_ref().map_or(0, Key::len);
                 let writes = record.writes.iter().map(|(key, value)| 9 + key.len() + row(value));
+                let locks = record.locks.iter().map(|(key, _)| 5 + key.len());
                 let reads = record.reads.points().map(|key| 4 + key.len());
-                200 + writes.sum::<usize>() + reads.sum::<usize>()
+                200 + writes.chain(locks).chain(reads).sum::<usize>()
             }
             LogEntry::Resolve(resolve) => {
                 200 + resolve.writes.iter().map(CommandWrite::size).sum::<usize>()
@@ -172,6 +184,11 @@ impl LogEntry {
                 mvcc::write_ops(&write.key, write.old.as_ref(), write.value.as_deref(), ts, out);
             }
         }
+        self.state_ops(out);
+    }
+
+    /// Those of them that aren't the writes of [`LogEntry::writes`]: what becomes of records and markers.
+    pub fn state_ops(&self, out: &mut Vec<Op>) {
         let mut store = |stored: Stored| {
             let mut value = Vec::new();
             stored.encode(&mut value);

@@ -430,7 +430,7 @@ impl Sequencer {
 
     /// Locked keys must be as they were when they were locked: the lock may have been lost.
     fn verify(&self, locked: &[Verify], source: &impl Newest) -> Result<(), KvError> {
-        for Verify { key, seen, .. } in locked {
+        for Verify { key, seen, .. } in locked.iter().filter(|lock| lock.seen != Verify::HELD) {
             let newest = self.newest(key, source)?;
             if self.changed(newest.as_ref(), *seen) {
                 return Err(conflict(newest.as_ref()));

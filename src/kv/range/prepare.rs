@@ -324,6 +324,11 @@ impl Sequencer {
         records.chain(markers)
     }
 
+    /// The record of a part, once it has been applied.
+    pub fn record(&self, part: (TxnId, usize)) -> Option<&Record> {
+        self.prepared.get(part).filter(|held| held.durable).map(|held| &held.record)
+    }
+
     /// The records that are held here: their locks are the first that a new leaseholder takes.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.prepared.records().map(|(_, held)| &held.record)

@@ -68,6 +68,12 @@ pub struct Verify {
     pub seen: Timestamp,
 }
 
+impl Verify {
+    /// What the leaseholder puts in the place of [`Verify::seen`] when it knows that the lock is held: then
+    /// the key is as the lock lets it be, which may be another version than was seen.
+    pub const HELD: Timestamp = Timestamp::MAX;
+}
+
 /// A range's part of a transaction, checked and durable: it can be committed or aborted at any time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -187,13 +187,12 @@ impl TxnState {
     /// locks have been lost, that they are as they were.
     pub fn locked_only(&self) -> Vec<Verify> {
         let only = self.locks.iter().filter(|(key, _)| !self.buffer.contains_key(*key));
-        only.map(|(key, locked)| {
-            let held = |strength: &&Strength| locked.modes & strength.bit() != 0;
-            let strength = Strength::all().iter().rev().find(held).copied();
-            let strength = strength.unwrap_or(Strength::KeyShare);
-            Verify { key: key.clone(), strength, seen: locked.newest }
-        })
-        .collect()
+        only.map(seen_under).collect()
+    }
+
+    /// The same of all keys that are locked.
+    pub fn locked_all(&self) -> Vec<Verify> {
+        self.locks.iter().map(seen_under).collect()
     }
 
     /// Has nothing been written?
@@ -501,3 +500,11 @@ impl TxnState {
 
 #[cfg(test)]
 mod tests;
+
+/// How a key is locked, and what was seen of it.
+fn seen_under((key, locked): (&Key, &LockedKey)) -> Verify {
+    let held = |strength: &&Strength| locked.modes & strength.bit() != 0;
+    let strength = Strength::all().iter().rev().find(held).copied();
+    let strength = strength.unwrap_or(Strength::KeyShare);
+    Verify { key: key.clone(), strength, seen: locked.newest }
+}
