@@ -144,7 +144,7 @@ pub(crate) async fn add(node: &Node, n: u32) -> Result<(), KvError> {
     loop {
         // As a session does.
         match add_once(node, n).await {
-            Err(KvError::StatementRetry) => {}
+            Err(KvError::StatementRetry | KvError::Retry { .. }) => {}
             outcome => return outcome,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use meridian_base::{NodeId, RangeId};
+use meridian_base::RangeId;
 use meridian_kv::api::{Bytes, KvError};
 use meridian_storage::Keyspace;
 use tempfile::TempDir;

@@ -20,6 +20,7 @@ use meridian_storage::{
     SegLog, StorageError,
 };
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -386,8 +387,15 @@ impl Store {
             among.register.hand_over().await;
         }
         let batchers = self.replicas.end();
-        for replica in self.replicas.all() {
-            replica.range.pipeline.drain().await;
+        let drained = async {
+            for replica in self.replicas.all() {
+                replica.range.pipeline.drain().await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            // As on a full disk. They are in the log; the next start applies them.
+            tracing::warn!("some commits were not applied in time");
+            batchers.iter().for_each(JoinHandle::abort);
         }
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for mut task in tasks.into_iter().chain(batchers) {
@@ -411,6 +419,8 @@ impl Store {
 /// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
 /// that, too.
 const REST: Duration = Duration::from_secs(2);
+/// How long commits that are on their way may take when the store is closed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
@@ -513,7 +523,9 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let ground =
         Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
     let replica = Replica::new(range, holds, Some(group.clone()));
-    Ok((core, (replica, Arc::new(Logged { raft, group, log, _dir: dir })), ground))
+    let workers = Handle::current();
+    let logged = Logged { raft, group, log, workers, _dir: dir };
+    Ok((core, (replica, Arc::new(logged)), ground))
 }
 
 async fn blocking(

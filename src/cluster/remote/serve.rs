@@ -10,7 +10,7 @@ use meridian_base::NodeId;
 use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy,
 };
-use meridian_kv::locks::{LockMode, Owner};
+use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_kv::range::{CommitRequest, Newest, Origin, Outcome as Decided, Target, Verify};
 use meridian_kv::run::Run;
 use meridian_kv::txn::{ReadSet, VersionTag, Write};
