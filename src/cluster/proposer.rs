@@ -113,9 +113,12 @@ impl Proposer for Logged {
     }
 
     fn failure(&self) -> Option<String> {
-        self.raft
-            .failed()
-            .then(|| "the disk is full: writes are refused until a restart".to_owned())
+        let until = match (self.raft.failed(), self.raft.refuses()) {
+            (true, _) => "a restart",
+            (false, true) => "it has room again",
+            (false, false) => return None,
+        };
+        Some(format!("the disk is full: writes are refused until {until}"))
     }
 
     fn propose(&self, term: u64, entry: Bytes) -> BoxFuture<'_, Result<(), ProposeError>> {

@@ -413,8 +413,8 @@ impl Store {
             among.register.hand_over().await;
         }
         let batchers = self.replicas.end();
-        for replica in self.replicas.all() {
-            replica.range.pipeline.drain().await;
+        if !self.replicas.drain().await {
+            batchers.iter().for_each(JoinHandle::abort);
         }
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for mut task in tasks.into_iter().chain(batchers) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use meridian_base::{NodeId, RangeId, sched};
-use meridian_storage::{Engine, RaftLog, StorageError};
+use meridian_storage::{Engine, RaftLog, Space, StorageError};
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
@@ -199,6 +199,13 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn group(&self, id: RangeId) -> Option<Arc<Group>> {
         self.groups.read().get(&id).cloned()
+    }
+
+    /// Is the disk too full for proposals?
+    pub(crate) fn refuses(&self) -> bool {
+        self.log.disk_full()
+            || self.failed.load(Ordering::Relaxed)
+            || self.engine.space() != Space::Enough
     }
 
     pub(crate) const fn id(&self) -> NodeId {
@@ -464,6 +471,11 @@ impl MultiRaft {
     /// As [`MultiRaft::checkpoint`]; openraft doesn't answer.
     pub fn shorten(&self, group: RangeId) -> Result<(), StorageError> {
         self.checkpointer.shorten(group)
+    }
+
+    /// Whether the disk is too full for proposals; that may pass.
+    pub fn refuses(&self) -> bool {
+        self.node.refuses()
     }
 
     /// Whether a checkpoint has met a full disk: only reads are served until the next start.

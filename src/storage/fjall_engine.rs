@@ -35,7 +35,8 @@ use meridian_base::Span;
 use crate::engine::{Engine, Ingest, Keyspace, KvIter, Pressure, Reader, Snapshot, WriteBatch};
 use crate::fjall_ingest::FjallIngest;
 use crate::gc::GcHandle;
-use crate::{StorageError, gc_filter, journal};
+use crate::space::SpaceGauge;
+use crate::{Space, StorageError, gc_filter, journal};
 
 /// How the engine is opened.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ pub struct FjallEngine {
     keyspaces: [fjall::Keyspace; 3],
     dir: PathBuf,
     journals: Arc<JournalGauge>,
+    space: Arc<SpaceGauge>,
 }
 
 /// The journals' size as last looked at: asking costs a lock and a system call.
@@ -140,7 +142,8 @@ impl FjallEngine {
         let journals = JournalGauge::default();
         journals.count.store(db.journal_count(), Ordering::Relaxed);
         let journals = Arc::new(journals);
-        let engine = Self { db, keyspaces, dir: config.dir.clone(), journals };
+        let space = Arc::new(SpaceGauge::open(&config.dir)?);
+        let engine = Self { db, keyspaces, dir: config.dir.clone(), journals, space };
         engine.journals.current.store(engine.look_at_journals(), Ordering::Relaxed);
         Ok(engine)
     }
@@ -364,6 +367,10 @@ impl Engine for FjallEngine {
         }
         pressure.journal_bytes = self.journals.bytes.load(Ordering::Relaxed);
         pressure
+    }
+
+    fn space(&self) -> Space {
+        self.space.look()
     }
 
     fn persist(&self) -> Result<(), StorageError> {
