@@ -387,14 +387,7 @@ impl Store {
             among.register.hand_over().await;
         }
         let batchers = self.replicas.end();
-        let drained = async {
-            for replica in self.replicas.all() {
-                replica.range.pipeline.drain().await;
-            }
-        };
-        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
-            // As on a full disk. They are in the log; the next start applies them.
-            tracing::warn!("some commits were not applied in time");
+        if !self.replicas.drain().await {
             batchers.iter().for_each(JoinHandle::abort);
         }
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -419,8 +412,6 @@ impl Store {
 /// How long shutting down waits for commits over several ranges to be resolved; the next leaseholders can do
 /// that, too.
 const REST: Duration = Duration::from_secs(2);
-/// How long commits that are on their way may take when the store is closed.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The counter of [`Store::settle`].
 const SETTLED: &[u8] = b"settled";
