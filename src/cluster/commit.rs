@@ -237,6 +237,16 @@ impl CommitPipeline {
         }
     }
 
+    /// How far the range is closed, if nothing is sequenced up to `now` any more; `None` when this node can't
+    /// promise that.
+    pub(crate) fn promise(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.close(now),
+            Some(_) => None,
+        }
+    }
+
     /// What a reader at `r` has to wait for here. See [`Range::await_readable`].
     pub(crate) fn blockers(
         &self,
