@@ -200,6 +200,9 @@ impl Core {
         let claim = replicas.claim(range.id).ok_or_else(moved)?;
         let voters = replica.settled(self.node).ok_or_else(moved)?;
         let id = next_id(self).await?;
+        if range.pipeline.has_holds() {
+            return Err(unavailable("the range has locks of a prepared transaction"));
+        }
         let term = range.pipeline.freeze()?;
         let thaw = Thaw(&range, term);
         let since = Instant::now();
