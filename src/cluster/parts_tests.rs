@@ -406,24 +406,25 @@ pub(crate) fn account(n: u64) -> Key {
     Key::from(format!("{}{n}", ["a", "k", "z"][n as usize % 3]))
 }
 
-async fn balance(txn: &mut Txn, n: u64) -> Result<Option<i64>, KvError> {
-    let locked = txn.lock(&account(n), Strength::NoKeyUpdate, WaitPolicy::Block).await?;
-    let Locked::Held { newest: Some((_, row)), changed } = locked else { panic!("{locked:?}") };
+async fn balance(txn: &mut Txn, key: &Key) -> Result<Option<i64>, KvError> {
+    let locked = txn.lock(key, Strength::NoKeyUpdate, WaitPolicy::Block).await?;
+    let Locked::Held { newest, changed } = locked else { panic!("{locked:?}") };
     if changed && txn.isolation() != Isolation::ReadCommitted {
         return Err(KvError::CONCURRENT_UPDATE);
     }
-    let row = String::from_utf8(row.to_vec()).unwrap().parse().unwrap();
-    Ok((!changed).then_some(row))
+    let row = newest.map(|(_, row)| String::from_utf8(row.to_vec()).unwrap().parse().unwrap());
+    Ok((!changed).then_some(row.expect("all accounts exist")))
 }
 
-async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
+/// A statement that moves money; READ COMMITTED runs it again until nothing has changed under it.
+pub(crate) async fn transfer(txn: &mut Txn, from: &Key, to: &Key) -> Result<(), KvError> {
     loop {
         txn.begin_statement();
         let (Some(a), Some(b)) = (balance(txn, from).await?, balance(txn, to).await?) else {
             continue;
         };
-        txn.put(account(from), Bytes::from((a - 1).to_string()));
-        txn.put(account(to), Bytes::from((b + 1).to_string()));
+        txn.put(from.clone(), Bytes::from((a - 1).to_string()));
+        txn.put(to.clone(), Bytes::from((b + 1).to_string()));
         return Ok(());
     }
 }
@@ -455,7 +456,7 @@ pub(crate) async fn transfers(
         let mut txn = store.begin(TxnOptions { isolation, backend, ..TxnOptions::default() });
         let from = rng.below(ACCOUNTS);
         let to = (from + 1 + rng.below(ACCOUNTS - 1)) % ACCOUNTS;
-        let done = match transfer(&mut txn, from, to).await {
+        let done = match transfer(&mut txn, &account(from), &account(to)).await {
             // Now and then the client goes while its commit is under way.
             Ok(()) if round % 10 == 9 => {
                 let commit = tokio::spawn(async move { txn.commit().await });

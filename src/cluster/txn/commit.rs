@@ -109,7 +109,11 @@ impl Txn {
             Ok(ts) => Ok(ts),
             Err(CommitError::Refused(error)) => Err(error),
             // The range is splitting, or has split.
-            Err(CommitError::Moved) => Box::pin(self.commit_somewhere(changes)).await,
+            Err(CommitError::Moved) if changes.any_key().is_some() => {
+                Box::pin(self.commit_somewhere(changes)).await
+            }
+            // What was to be written isn't known here any more.
+            Err(CommitError::Moved) => Err(KvError::CONCURRENT_UPDATE),
             Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous),
         }
     }
@@ -165,14 +169,11 @@ impl Txn {
         let flying = range.pipeline.submit(core, submission, || std::mem::take(&mut locks));
         let outcome = match flying {
             Ok(outcome) => outcome,
-            Err(NotTaken { error, submission: Some(submission) }) => {
-                let CommitRequest { writes, runs, .. } = submission.request;
-                (changes.writes, changes.runs) = (writes, runs);
-                self.state.put_back(locks.rows);
-                self.claimed = locks.runs;
-                return Err(error);
-            }
-            Err(NotTaken { error, submission: None }) => {
+            Err(NotTaken { error, submission }) => {
+                if let Some(submission) = submission {
+                    let CommitRequest { writes, runs, .. } = submission.request;
+                    (changes.writes, changes.runs) = (writes, runs);
+                }
                 if error == CommitError::Moved {
                     // It will be tried again, perhaps in the same range.
                     self.state.put_back(locks.rows);
