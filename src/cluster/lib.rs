@@ -50,6 +50,7 @@ mod snapshots;
 mod split;
 mod stats;
 mod store;
+mod twophase;
 mod txn;
 
 pub use cancel::CancelToken;
@@ -66,6 +67,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
+pub use twophase::{Claimed, NewPrepared, PrepareError, PreparedTxn};
 pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]
@@ -96,3 +98,5 @@ mod placing_tests;
 mod split_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twophase_tests;
