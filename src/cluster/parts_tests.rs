@@ -65,16 +65,16 @@ impl Proposer for Faulty {
 }
 
 /// A store of one node whose keys are divided at `h` and `p`.
-struct Divided {
-    store: Arc<Store>,
-    core: Arc<Core>,
+pub(crate) struct Divided {
+    pub(crate) store: Arc<Store>,
+    pub(crate) core: Arc<Core>,
     faults: Arc<Faults>,
 }
 
 const STARTS: [&str; 3] = ["", "h", "p"];
 
 impl Divided {
-    fn new() -> Divided {
+    pub(crate) fn new() -> Divided {
         let store = Store::over(|log| log);
         let core = Arc::clone(store.core());
         let faults = Arc::new(Faults::default());
@@ -115,7 +115,7 @@ impl Divided {
     }
 
     /// The lease of a range that isn't the first one is lost, and won again in the next term.
-    fn move_lease(&self, at: usize) {
+    pub(crate) fn move_lease(&self, at: usize) {
         let range = self.core.ranges.all().swap_remove(at + 1);
         let mut term = self.faults.terms[at].lock();
         self.core.lost_lease(&range, *term + 1);
@@ -159,7 +159,7 @@ impl Divided {
     }
 
     /// Waits until no range has a record.
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         for _ in 0..500 {
             if self.core.ranges.all().iter().all(|range| range.pipeline.records(None).is_empty()) {
                 assert!(self.store.lock_view().is_empty(), "{:?}", self.store.lock_view());

@@ -75,6 +75,7 @@ pub(crate) async fn remove(
     // A group that has failed is removed like any other.
     let _ = group.raft.shutdown().await;
     let parts = snapshot::parts_of(id, group.applier.content().unwrap_or_default());
+    group.applier.leaving();
     let mut value = Vec::new();
     snapshot::put_parts(&mut value, &parts);
     value.extend_from_slice(&owner);

@@ -149,6 +149,7 @@ impl Cluster {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
+            Op::Closed(tidings) => Ok(self.serve_tidings(from, tidings)),
             Op::Watch(watch) => {
                 let watched = self.serve_watch(from, watch).ok_or_else(|| unknown("question"))?;
                 Ok(Answer::Watched(watched))

@@ -94,9 +94,14 @@ impl Txn {
 
     async fn commit_writes(&mut self) -> Result<Timestamp, KvError> {
         self.state.check_size()?;
-        if !self.core.alone || !self.core.ranges.is_single() {
+        let behalf = self.behalf.as_mut().map(|behalf| std::mem::take(&mut behalf.writes));
+        if !self.core.alone || !self.core.ranges.is_single() || behalf.is_some() {
             let unlocked = self.state.unlocked_writes().into_iter().collect();
-            let changes = self.take_changes(unlocked);
+            let mut changes = self.take_changes(unlocked);
+            if let Some(mut writes) = behalf {
+                changes.writes.append(&mut writes);
+                changes.writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            }
             return Box::pin(self.commit_somewhere(changes)).await;
         }
         let mut changes = self.lock_and_take().await?;
@@ -132,7 +137,7 @@ impl Txn {
         Ok(newest)
     }
 
-    fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
+    pub(super) fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
         let whole = self.core.alone && self.core.ranges.is_single();
         let verify = if whole { Vec::new() } else { self.state.locked_only() };
         let runs = self.state.take_runs(ENTRY_BYTES_MAX);
@@ -192,7 +197,8 @@ impl Txn {
             self.check_not_refused()?;
             self.reach_all_nodes().await?;
             let mut this = Try::new(id, self.core.hlc.now());
-            this.deadline = this.deadline.min(self.tables_locked_until()?);
+            let until = self.tables_locked_until()?.min(self.commit_before);
+            this.deadline = this.deadline.min(until);
             let outcome = match self.range_of_changes(&changes) {
                 None => self.commit_over(&mut changes, this).await,
                 Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
@@ -224,6 +230,10 @@ impl Txn {
 
     /// The range in which all that a commit is about lies; `None`: there are several.
     fn range_of_changes(&self, changes: &Changes) -> Option<Arc<Range>> {
+        if self.behalf.is_some() {
+            // A part of a commit needs no locks of its own.
+            return None;
+        }
         if self.core.ranges.is_single() {
             return Some(Arc::clone(self.core.first()));
         }

@@ -149,10 +149,14 @@ impl Txn {
             return Ok(());
         }
         let policy = if nowait { WaitPolicy::NoWait } else { WaitPolicy::Block };
-        if !self.core.alone && !is_weak(mode) {
-            return Box::pin(self.lock_table_everywhere(table, mode, policy)).await;
+        if is_weak(mode) {
+            return self.lock_table_here(table, mode, policy).await;
         }
-        self.lock_table_here(table, mode, policy).await
+        match self.core.alone {
+            true => self.lock_table_here(table, mode, policy).await?,
+            false => Box::pin(self.lock_table_everywhere(table, mode, policy)).await?,
+        }
+        Box::pin(self.await_prepared(table, mode, nowait)).await
     }
 
     pub(crate) async fn lock_table_here(
