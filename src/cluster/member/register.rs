@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Key, KvError, Span};
 use meridian_kv::placement;
@@ -31,8 +32,6 @@ use crate::remote::{Cluster, FIRST_KEY, Op};
 use crate::replicas::{Replica, Replicas};
 use crate::txn::{Txn, TxnOptions};
 
-/// First byte of a node's row.
-const NODES: u8 = 0x04;
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long handing a lease over may take.
@@ -124,7 +123,7 @@ impl JoinReply {
 }
 
 fn row_key(node: NodeId) -> Key {
-    let mut key = vec![NODES];
+    let mut key = vec![NODE];
     key.extend_from_slice(&node.0.to_be_bytes());
     key.into()
 }
@@ -148,7 +147,7 @@ pub(crate) struct Register {
 
 /// All nodes that are registered, as this node's copy of the first range has it.
 pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
-    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let (span, at) = (Span::prefix(&[NODE]), core.applied());
     let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
     let mut rows = Vec::new();
     while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
@@ -192,7 +191,7 @@ impl Register {
         let options = TxnOptions { system: true, ..TxnOptions::default() };
         let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
+        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await.map_err(text)?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
