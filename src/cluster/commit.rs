@@ -31,7 +31,7 @@ use crate::parts::{Ends, Parts};
 use crate::range::Range;
 
 /// The row locks of a commit.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Locks {
     pub(crate) rows: BTreeMap<Key, LockedKey>,
     pub(crate) runs: Vec<Arc<Run>>,
@@ -234,6 +234,16 @@ impl CommitPipeline {
                 ordered.sequencer.applied_to(closed);
                 range.set_applied(closed);
             }
+        }
+    }
+
+    /// How far the range is closed, if nothing is sequenced up to `now` any more; `None` when this node can't
+    /// promise that.
+    pub(crate) fn promise(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.close(now),
+            Some(_) => None,
         }
     }
 

@@ -26,6 +26,7 @@ mod apply;
 mod batcher;
 mod bulk;
 mod cancel;
+mod closed;
 mod commit;
 mod config;
 mod coordinator;
@@ -49,6 +50,7 @@ mod snapshots;
 mod split;
 mod stats;
 mod store;
+mod twophase;
 mod txn;
 
 pub use cancel::CancelToken;
@@ -65,6 +67,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
+pub use twophase::{Claimed, NewPrepared, PrepareError, PreparedTxn};
 pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]
@@ -77,6 +80,8 @@ mod deadlock_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod follower_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
@@ -93,3 +98,5 @@ mod placing_tests;
 mod split_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twophase_tests;

@@ -31,6 +31,7 @@ use crate::commit::{CommitError, CommitPipeline, Locks, Ordered, Prefetched};
 use crate::core::Core;
 use crate::locking::Acquired;
 use crate::range::Range;
+use crate::twophase;
 
 /// What a message to a part comes to.
 #[derive(Debug)]
@@ -86,6 +87,13 @@ impl Parts {
             let owner = Owner::transaction(txn.0, 0);
             let mut locks = Locks::default();
             for (key, strength) in record.locks() {
+                if record.header.is_hold() {
+                    // Under it versions don't change: nobody else's lock may be left.
+                    core.locks.seize_row(key, owner, strength);
+                    let locked = LockedKey { modes: strength.bit(), newest: Timestamp::MIN };
+                    locks.rows.insert(key.clone(), locked);
+                    continue;
+                }
                 // A lock that is worth nothing any more may stand in the way; the version of the row
                 // will tell its owner so.
                 let taken = core.locks.try_row(key, owner, strength, WaitPolicy::NoWait);
@@ -210,6 +218,9 @@ impl CommitPipeline {
         mut request: PrepareRequest,
         holder: Option<&dyn Holder>,
     ) -> Replied {
+        if request.header.is_hold() {
+            return self.hold(core, request, holder).await;
+        }
         let holds = |key: &Key| holder.is_some_and(|holder| holder.holds(key));
         for locked in &mut request.verify {
             if holds(&locked.key) {
@@ -258,6 +269,71 @@ impl CommitPipeline {
             Ok(()) => Ok(Answer::Prepared(ts).into()),
             Err(CommitError::Refused(error)) => Ok(Answer::Refused(Refused::Error(error)).into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
+        }
+    }
+
+    /// Makes a hold: its locks are its own from here on. Answers when it is durable.
+    async fn hold(
+        &self,
+        core: &Core,
+        mut request: PrepareRequest,
+        holder: Option<&dyn Holder>,
+    ) -> Replied {
+        {
+            let ordered = self.ordered.lock();
+            ordered.admits(&request.header, request.own)?;
+            if !request.is_within(&ordered.bounds) {
+                return Ok(Reply::Split);
+            }
+        }
+        let part = (request.header.txn, request.own);
+        let owner = Owner::transaction(part.0.0, 0);
+        let locks = match twophase::take_over(core, &mut request, holder) {
+            Ok(locks) => locks,
+            Err(error) => return Ok(Answer::Refused(Refused::Error(error)).into()),
+        };
+        let now = core.hlc.now();
+        let asked = {
+            let mut ordered = self.ordered.lock();
+            let ordered = &mut *ordered;
+            let is_here = ordered.admits(&request.header, request.own);
+            let answer = match is_here {
+                Err(moved) => Err(Err(moved)),
+                Ok(()) if !request.is_within(&ordered.bounds) => Err(Ok(Reply::Split)),
+                Ok(()) => ordered
+                    .sequencer
+                    .prepare(now, request, &core.read)
+                    .map_err(|refused| Ok(Answer::Refused(refused).into())),
+            };
+            core.hlc.raise(ordered.sequencer.last());
+            answer.map(|answer| match answer {
+                PrepareAnswer::Durable(ts) => (None, ts),
+                PrepareAnswer::InFlight(ts) => (Some(ordered.parts.wait(part)), ts),
+                PrepareAnswer::Propose(entry) => {
+                    let ts = entry.ts().expect("a record has a timestamp");
+                    ordered.queue.push_back(entry);
+                    ordered.parts.locks.entry(part.0).or_default().push((owner, locks.clone()));
+                    (Some(ordered.parts.wait(part)), ts)
+                }
+            })
+        };
+        let (wait, ts) = match asked {
+            Ok(asked) => asked,
+            Err(refused) => {
+                locks.release(core, owner);
+                return refused;
+            }
+        };
+        self.work.notify_one();
+        match wait {
+            None => Ok(Answer::Prepared(ts).into()),
+            Some(wait) => match landed(wait).await {
+                Ok(()) => Ok(Answer::Prepared(ts).into()),
+                Err(CommitError::Refused(error)) => {
+                    Ok(Answer::Refused(Refused::Error(error)).into())
+                }
+                Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
+            },
         }
     }
 
@@ -352,6 +428,20 @@ impl CommitPipeline {
         }
         let overdue = ordered.sequencer.overdue(since);
         overdue.map(|(header, _, outcome)| (header, outcome)).collect()
+    }
+
+    /// The holds here.
+    pub(crate) fn holds(&self) -> Vec<Header> {
+        let ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.holds().cloned().collect(),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// Is there a hold here? Then the range doesn't split.
+    pub(crate) fn has_holds(&self) -> bool {
+        self.ordered.lock().sequencer.has_holds()
     }
 
     /// The transactions that have records here, of all or of these.

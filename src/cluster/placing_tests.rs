@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
 use meridian_storage::engine::Keyspace;
-use tempfile::TempDir;
 
 use crate::member::NodeRow;
-use crate::member_tests::{Node, add, end, eventually, free_address, key, rows, three, value};
+use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
 use crate::{Isolation, Span, TxnOptions};
 
 /// By range, who has a vote, as its leaseholder knows; ranges whose members change are left out.
@@ -57,12 +56,7 @@ async fn a_fourth_node_gets_its_share_and_one_that_leaves_is_emptied() {
         add(&nodes[0], n * 10).await.expect("adds");
     }
     assert!(nodes[0].store().rebalance_plan().len() < 8, "leases at most");
-    let mut fourth = Node {
-        id: NodeId(4),
-        dir: TempDir::new().expect("a directory"),
-        address: free_address(),
-        store: None,
-    };
+    let mut fourth = Node::new(4);
     let mut all = rows(&nodes);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
     nodes[0].store().register_node(all[3].clone()).await;
@@ -127,12 +121,7 @@ async fn a_snapshot_outlives_the_copy_that_it_was_read_from() {
     eventually("the copy is there", || nodes[2].store().applied() >= nodes[0].store().applied())
         .await;
     assert!(old.get(&key(0)).await.expect("reads").is_some() && old.reads_here());
-    let mut fourth = Node {
-        id: NodeId(4),
-        dir: TempDir::new().expect("a directory"),
-        address: free_address(),
-        store: None,
-    };
+    let mut fourth = Node::new(4);
     let mut all = rows(&nodes);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
     nodes[0].store().register_node(all[3].clone()).await;

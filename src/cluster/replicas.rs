@@ -27,6 +27,7 @@ use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::{DataDirLock, SegLog, StorageError};
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -45,6 +46,8 @@ const CAMPAIGN_AGAIN: Duration = Duration::from_millis(20);
 const READERS: Duration = Duration::from_millis(250);
 /// For so long the left half's leader tries; afterwards whoever keeps leases takes care.
 const CAMPAIGN: Duration = Duration::from_secs(2);
+/// How long commits that are on their way may take when the store is closed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A replica.
 pub(crate) struct Replica {
@@ -200,7 +203,8 @@ impl Replicas {
             Ground::Memory => None,
             Ground::Raft { raft, log, dir } => {
                 let (raft, log) = (Arc::clone(raft), Arc::clone(log));
-                Some(Arc::new(Logged { raft, group, log, _dir: Arc::clone(dir) }))
+                let workers = Handle::current();
+                Some(Arc::new(Logged { raft, group, log, workers, _dir: Arc::clone(dir) }))
             }
         }
     }
@@ -211,7 +215,8 @@ impl Replicas {
         range.set_replicates(true);
         let id = range.id;
         self.all.write().insert(id, Arc::new(replica));
-        let batcher = tokio::spawn(run_batcher(Arc::clone(&self.core), range, proposer));
+        let batcher = run_batcher(Arc::clone(&self.core), range, Arc::clone(&proposer));
+        let batcher = proposer.start(Box::pin(batcher));
         self.batchers.lock().insert(id, batcher);
         self.news.notify_one();
     }
@@ -372,6 +377,21 @@ impl Replicas {
         beginning.iter().for_each(JoinHandle::abort);
         let batchers = std::mem::take(&mut *self.batchers.lock());
         beginning.into_iter().chain(batchers.into_values()).collect()
+    }
+
+    /// Waits until what is in flight has been applied; false if that takes too long, as on a full disk. It
+    /// is in the log then, and the next start applies it.
+    pub(crate) async fn drain(&self) -> bool {
+        let drained = async {
+            for replica in self.all() {
+                replica.range.pipeline.drain().await;
+            }
+        };
+        let in_time = tokio::time::timeout(DRAIN_LIMIT, drained).await.is_ok();
+        if !in_time {
+            tracing::warn!("some commits were not applied in time");
+        }
+        in_time
     }
 }
 

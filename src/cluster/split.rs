@@ -8,6 +8,8 @@
 //! apply the split first, and lead the right half before this one hears of it. What it has read or given
 //! out there so far is below its clock, which went with the proposal to whoever can lead the right half.
 //!
+//! For the same reason a frozen range isn't closed for followers ([`meridian_kv::closed`]).
+//!
 //! If the entry certainly isn't in the log, the directory is as it was. If nobody here can tell, because the
 //! lease is lost, it is also: when the entry is applied after all, that sets it right again.
 
@@ -138,6 +140,7 @@ pub(crate) fn landed(core: &Core, left: &Arc<Range>, holds: &Holds, split: &Spli
     if !lives {
         right.pipeline.inherit(&left.pipeline, split.applied);
         right.reset_applied(split.applied);
+        right.copy.begin(&left.copy);
     }
     holds.set(Some(Shape::of(&split.left)));
     let mut halves = vec![(Arc::clone(left), Shape::of(&split.left))];
@@ -158,18 +161,12 @@ fn unavailable(reason: &str) -> CommitError {
 /// A number that no range has had.
 async fn next_id(core: &Arc<Core>) -> Result<RangeId, KvError> {
     let number = loop {
-        let here = core.first().lease.here(&core.hlc).is_some();
-        let counted = match core.cluster().filter(|_| !here) {
-            None => counters::increment(core, RANGE_COUNTER, 1).await.map(Some),
-            Some(cluster) => cluster.counter(RANGE_COUNTER, 1, None).await,
-        };
-        match counted {
-            Ok(Some(number)) => break number,
+        match counters::increment(core, RANGE_COUNTER, 1).await {
+            Ok(number) => break number,
             // A number may be left out.
-            Ok(None) | Err(KvError::Ambiguous) => {}
+            Err(KvError::Ambiguous) => tokio::time::sleep(LOOK).await,
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(LOOK).await;
     };
     let used_up = |_| KvError::Storage { reason: "all range numbers are used up".into() };
     Ok(RangeId(u64::try_from(number).map_err(used_up)? + 1))
@@ -200,6 +197,9 @@ impl Core {
         let claim = replicas.claim(range.id).ok_or_else(moved)?;
         let voters = replica.settled(self.node).ok_or_else(moved)?;
         let id = next_id(self).await?;
+        if range.pipeline.has_holds() {
+            return Err(unavailable("the range has locks of a prepared transaction"));
+        }
         let term = range.pipeline.freeze()?;
         let thaw = Thaw(&range, term);
         let since = Instant::now();

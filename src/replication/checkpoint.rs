@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId, sched};
-use meridian_storage::{LogWrite, Slot, StorageError};
+use meridian_storage::{LogWrite, Slot, Space, StorageError};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::{Condvar, Mutex};
 
@@ -45,7 +45,7 @@ impl Checkpointer {
     pub(crate) fn checkpoint(&self) -> Result<(), StorageError> {
         let _one = self.running.lock();
         let node = &self.node;
-        if node.failed.load(Ordering::Relaxed) {
+        if node.failed.load(Ordering::Relaxed) || node.engine.space() == Space::None {
             return Err(StorageError::DiskFull);
         }
         let groups: Vec<Arc<Group>> = node.groups.read().values().cloned().collect();

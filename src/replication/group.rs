@@ -209,7 +209,7 @@ impl RaftGroup {
         payload: Payload,
     ) -> Result<impl Future<Output = Result<(), ProposeError>> + use<>, ProposeError> {
         let Group { node, raft, .. } = &*self.0;
-        if node.log.disk_full() || node.failed.load(Ordering::Relaxed) {
+        if node.refuses() {
             return Err(ProposeError::DiskFull);
         }
         let leader = LeaderId { term, node_id: node.id().0 };

@@ -165,6 +165,9 @@ pub(crate) async fn open(
         return Err(exists("is open already"));
     }
     let (applied, durable) = begin(node, id, applier.as_ref(), first).await?;
+    if let Some(index) = applied.whole() {
+        applier.reached(index);
+    }
     let (role_tx, role) = watch::channel(Role::default());
     let shared = Arc::new(Shared {
         applied: Mutex::new(applied),

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meridian_storage::{Engine, Ingest, Keyspace, Op, StorageError, WriteBatch};
+use meridian_storage::{Engine, Ingest, Keyspace, Op, Space, StorageError, WriteBatch};
 use tokio::sync::oneshot;
 
 use crate::state_machine::{Applier, Publish, Shared};
@@ -33,9 +33,10 @@ const BACKLOG_MAX: usize = 16 << 20;
 const STALL_POLL: Duration = Duration::from_millis(2);
 
 impl Target {
-    /// Waits until the engine can take a batch without putting this thread to sleep.
+    /// Waits until the engine can take a batch without putting this thread to sleep, and the disk has room
+    /// for it: on a full one nothing is lost, it is only late.
     pub(crate) async fn room(&self) {
-        while self.engine.would_stall() {
+        while self.engine.would_stall() || self.engine.space() == Space::None {
             self.shared.stalls.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(STALL_POLL).await;
         }
@@ -122,6 +123,7 @@ impl Bulk {
         while self.ingest.backlog() > BACKLOG_MAX {
             tokio::time::sleep(STALL_POLL).await;
         }
+        target.room().await;
         let mut ops = Vec::new();
         self.publish.push(target.applier.prepare_piece(piece, &mut ops)?);
         // What is superseded goes the usual way, and first. Should the proposal be cut off, it stays: a

@@ -186,6 +186,7 @@ pub(crate) async fn remove(
     let _ = group.raft.shutdown().await;
     // Nothing is applied any more, also not what openraft had handed over before.
     *group.shared.gone.lock().await = true;
+    group.applier.leaving();
     readers_leave.await;
     let parts = snapshot::parts_of(id, group.applier.content().unwrap_or_default());
     let (engine, log) = (Arc::clone(&node.engine), Arc::clone(&node.log));

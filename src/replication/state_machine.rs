@@ -71,6 +71,14 @@ pub trait Applier: Send + Sync + 'static {
     fn installed(&self) -> Result<(), StorageError> {
         Ok(())
     }
+
+    /// The content that is read now, at any age, is that of the log up to this index at least. Not said while
+    /// redo hasn't brought back all that was lost with a crash.
+    fn reached(&self, _index: u64) {}
+
+    /// The content is about to be replaced by a snapshot, or removed: nothing can be read until an index is
+    /// reached again.
+    fn leaving(&self) {}
 }
 
 /// Why nothing is applied any more.
@@ -81,6 +89,19 @@ const REMOVED: &str = "the replica is being removed";
 pub(crate) struct Applied {
     pub(crate) log_id: Option<LogId>,
     pub(crate) membership: StoredMembership,
+    /// The index of the newer marker that was found: up to there one of the keyspaces may lack something.
+    whole_at: u64,
+}
+
+impl Applied {
+    pub(crate) fn new(log_id: LogId, membership: StoredMembership) -> Applied {
+        Applied { log_id: Some(log_id), membership, whole_at: 0 }
+    }
+
+    /// The applied index, if both keyspaces have all up to there.
+    pub(crate) fn whole(&self) -> Option<u64> {
+        self.log_id.map(|id| id.index()).filter(|index| *index >= self.whole_at)
+    }
 }
 
 /// What the state machine shares with the handle and the checkpoint thread.
@@ -169,14 +190,17 @@ pub(crate) fn recover(engine: &dyn Engine, group: RangeId) -> Result<Applied, St
         let damaged = || StorageError::Corruption(format!("the applied marker of {group}"));
         value.map(|v| codec::decode_log_id(&v).ok_or_else(damaged)).transpose()
     };
-    let log_id: Option<LogId> = marker(Keyspace::Cur)?.min(marker(Keyspace::Hist)?);
+    let (cur, hist): (Option<LogId>, Option<LogId>) =
+        (marker(Keyspace::Cur)?, marker(Keyspace::Hist)?);
+    let log_id = cur.min(hist);
+    let whole_at = cur.max(hist).map_or(0, |id| id.index());
     let stored = engine.get(Keyspace::Cur, &membership_key(group))?;
     let damaged = || StorageError::Corruption(format!("the membership of {group}"));
     let stored =
         stored.map(|v| codec::decode_stored_membership(v).ok_or_else(damaged)).transpose()?;
     // A membership above the point of redo is met again in the log.
     let membership = stored.filter(|m| *m.log_id() <= log_id).unwrap_or_default();
-    Ok(Applied { log_id, membership })
+    Ok(Applied { log_id, membership, whole_at })
 }
 
 /// Entries on their way into one engine batch.
@@ -258,16 +282,20 @@ impl StateMachine {
         let marker = codec::encode_log_id(&last);
         put_markers(self.group, marker, gathered.membership.as_ref(), &mut batch);
         self.engine.apply(batch)?;
-        {
+        let whole = {
             let mut applied = self.shared.applied.lock();
             applied.log_id = Some(last);
             if let Some(membership) = gathered.membership {
                 applied.membership = membership;
             }
-        }
+            applied.whole()
+        };
         self.shared.dirty_bytes.fetch_add(gathered.bytes as u64, Ordering::Relaxed);
         self.shared.batches.fetch_add(1, Ordering::Relaxed);
         publish();
+        if let Some(index) = whole {
+            self.applier.reached(index);
+        }
         if gathered.begun.is_some() {
             *self.shared.begun.lock() = gathered.begun;
             self.shared.role_changed.notify_one();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use meridian_base::{NodeId, RangeId, Span};
 use meridian_storage::{
     Engine, FjallConfig, FjallEngine, GcHandle, Keyspace, KvIter, LogConfig, LogWrite, MemEngine,
-    Op, Pressure, RaftLog, Reader, SegLog, Slot, StorageError, WriteBatch,
+    Op, Pressure, RaftLog, Reader, SegLog, Slot, Space, StorageError, WriteBatch,
 };
 
 use crate::types::{Part, Payload};
@@ -229,6 +229,81 @@ fn an_engine_older_than_its_checkpoint_is_refused() {
     let (group, applier) = open(&log, Arc::new(engine.crash([0; 3]))).expect("nothing to redo");
     assert_eq!(applier.prepared.load(Ordering::SeqCst), 0);
     propose(&group, 20..21);
+}
+
+/// A task on the raft thread may hold the last handle: dropping it ends the threads all the same.
+#[test]
+fn the_raft_thread_may_drop_the_last_handle() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let (One { raft, group, .. }, _) = open(&log, Arc::new(MemEngine::new())).expect("a new group");
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let last = Arc::clone(&raft);
+    drop(raft.spawn(async move {
+        let _ = gone.await;
+        drop(last);
+    }));
+    drop((raft, group));
+    go.send(()).expect("the task waits");
+    for _ in 0..12_000 {
+        if Arc::strong_count(&log) == 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("the threads do not end");
+}
+
+/// A disk that is full now and then: proposals are refused, what is in the log waits; each is applied once,
+/// in order, and writes go on when there is room.
+#[test]
+fn a_full_disk_is_waited_for() {
+    const COUNT: u64 = 300;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let engine = MemEngine::new();
+    let log = seg_log(dir.path());
+    let (group, applier) = open(&log, Arc::new(engine.clone())).expect("a new group");
+    let pause = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
+    let refused = std::thread::scope(|scope| {
+        let proposing = scope.spawn(|| {
+            let (mut done, mut refused) = (0, 0);
+            while done < COUNT {
+                let entry = Bytes::copy_from_slice(&done.to_be_bytes());
+                match futures::executor::block_on(group.propose(entry)) {
+                    Ok(()) => done += 1,
+                    Err(ProposeError::DiskFull) => {
+                        refused += 1;
+                        pause(1);
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            refused
+        });
+        for round in 0..10 {
+            engine.set_space([Space::None, Space::Low][round % 2]);
+            pause(10);
+            let before = applier.published.load(Ordering::SeqCst);
+            pause(10);
+            assert_eq!(applier.published.load(Ordering::SeqCst), before);
+            assert_eq!(group.checkpoint().is_err(), round % 2 == 0);
+            engine.set_space(Space::Enough);
+            while applier.published.load(Ordering::SeqCst) == before && before < COUNT {
+                pause(1);
+            }
+        }
+        proposing.join().expect("all are acknowledged")
+    });
+    assert!(refused > 0);
+    assert_eq!(applier.prepared.load(Ordering::SeqCst), COUNT, "each once");
+    check(&engine, COUNT);
+    engine.set_space(Space::None);
+    group.shutdown().expect_err("no checkpoint on a full disk");
+    log.close();
+    engine.set_space(Space::Enough);
+    let log = seg_log(dir.path());
+    let (group, _) = open(&log, Arc::new(engine.crash([3, 40, 0]))).expect("opens");
+    propose(&group, COUNT..COUNT + 1);
 }
 
 /// A log that has been purged (or lost) above what the engine holds is refused as well.

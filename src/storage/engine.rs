@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_base::Span;
 
-use crate::StorageError;
+use crate::{Space, StorageError};
 
 /// One of the engine's three keyspaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,6 +199,11 @@ pub trait Engine: Reader + 'static {
     /// Whether [`Engine::apply`] would have to wait now.
     fn would_stall(&self) -> bool {
         self.pressure().would_stall()
+    }
+
+    /// How much room the disk has. Asked for before each batch.
+    fn space(&self) -> Space {
+        Space::Enough
     }
 
     /// Makes every batch applied before the call durable. Slow (milliseconds); called on a helper thread

@@ -35,7 +35,8 @@ use meridian_base::Span;
 use crate::engine::{Engine, Ingest, Keyspace, KvIter, Pressure, Reader, Snapshot, WriteBatch};
 use crate::fjall_ingest::FjallIngest;
 use crate::gc::GcHandle;
-use crate::{StorageError, gc_filter, journal};
+use crate::space::SpaceGauge;
+use crate::{Space, StorageError, gc_filter, journal};
 
 /// How the engine is opened.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ pub struct FjallEngine {
     keyspaces: [fjall::Keyspace; 3],
     dir: PathBuf,
     journals: Arc<JournalGauge>,
+    space: Arc<SpaceGauge>,
 }
 
 /// The journals' size as last looked at: asking costs a lock and a system call.
@@ -109,7 +111,6 @@ pub(crate) fn engine_error(doing: &str, error: fjall::Error) -> StorageError {
         fjall::Error::Poisoned => {
             StorageError::Stopped("the engine failed before and takes no more writes".into())
         }
-        fjall::Error::Locked => StorageError::Stopped("the engine's directory is locked".into()),
         other => StorageError::Corruption(format!("could not {doing}: {other:?}")),
     }
 }
@@ -131,7 +132,10 @@ impl FjallEngine {
             }
             other => other,
         };
-        let db = db.map_err(|e| engine_error("open the engine", e))?;
+        let db = db.map_err(|error| match error {
+            fjall::Error::Locked => StorageError::Locked { path: config.dir.clone(), pid: None },
+            error => engine_error("open the engine", error),
+        })?;
         let open = |keyspace: Keyspace| {
             db.keyspace(keyspace.name(), || options(keyspace, config.memtable_bytes))
                 .map_err(|e| engine_error("open a keyspace", e))
@@ -140,7 +144,8 @@ impl FjallEngine {
         let journals = JournalGauge::default();
         journals.count.store(db.journal_count(), Ordering::Relaxed);
         let journals = Arc::new(journals);
-        let engine = Self { db, keyspaces, dir: config.dir.clone(), journals };
+        let space = Arc::new(SpaceGauge::open(&config.dir)?);
+        let engine = Self { db, keyspaces, dir: config.dir.clone(), journals, space };
         engine.journals.current.store(engine.look_at_journals(), Ordering::Relaxed);
         Ok(engine)
     }
@@ -364,6 +369,10 @@ impl Engine for FjallEngine {
         }
         pressure.journal_bytes = self.journals.bytes.load(Ordering::Relaxed);
         pressure
+    }
+
+    fn space(&self) -> Space {
+        self.space.look()
     }
 
     fn persist(&self) -> Result<(), StorageError> {

@@ -29,6 +29,7 @@ mod journal;
 pub mod log;
 mod mem;
 pub mod mvcc;
+mod space;
 
 #[cfg(test)]
 mod engine_tests;
@@ -42,3 +43,4 @@ pub use fjall_engine::{FjallConfig, FjallEngine};
 pub use gc::GcHandle;
 pub use log::{LogConfig, LogWrite, RaftLog, SegLog, Slot};
 pub use mem::MemEngine;
+pub use space::Space;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use meridian_base::Span;
 use parking_lot::{Mutex, RwLock};
 
-use crate::StorageError;
 use crate::engine::{Engine, Keyspace, KvIter, Op, Pressure, Reader, Snapshot, WriteBatch};
+use crate::{Space, StorageError};
 
 type Versions = Vec<(u64, Option<Bytes>)>;
 type Map = BTreeMap<Bytes, Versions>;
@@ -37,6 +37,7 @@ struct Shared {
     state: RwLock<State>,
     /// Batch numbers that live snapshots read at, with how many there are of each.
     pinned: Mutex<BTreeMap<u64, usize>>,
+    space: Mutex<Space>,
 }
 
 /// An [`Engine`] of ordered maps.
@@ -67,7 +68,13 @@ impl MemEngine {
             .clone()
             .map(|map| map.into_iter().map(|(key, value)| (key, vec![(0, Some(value))])).collect());
         let state = State { maps, seq: 0, unpersisted: Vec::new(), durable };
-        Self { shared: Arc::new(Shared { state: RwLock::new(state), pinned: Mutex::default() }) }
+        let shared = Shared { state: RwLock::new(state), ..Shared::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Pretends that the disk has so much room.
+    pub fn set_space(&self, space: Space) {
+        *self.shared.space.lock() = space;
     }
 
     /// How many batches the last persist did not cover.
@@ -246,6 +253,10 @@ impl Engine for MemEngine {
 
     fn pressure(&self) -> Pressure {
         Pressure::default()
+    }
+
+    fn space(&self) -> Space {
+        *self.shared.space.lock()
     }
 
     fn persist(&self) -> Result<(), StorageError> {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Key, KvError, Span};
 use meridian_kv::placement;
@@ -24,6 +25,7 @@ use super::placing::{self, Handover, Placing};
 use super::retire::Retiring;
 use crate::apply::FIRST;
 use crate::core::Core;
+use crate::counters;
 use crate::directory;
 use crate::liveness::NodeLiveness;
 use crate::read::storage_error;
@@ -31,8 +33,6 @@ use crate::remote::{Cluster, FIRST_KEY, Op};
 use crate::replicas::{Replica, Replicas};
 use crate::txn::{Txn, TxnOptions};
 
-/// First byte of a node's row.
-const NODES: u8 = 0x04;
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long handing a lease over may take.
@@ -124,7 +124,7 @@ impl JoinReply {
 }
 
 fn row_key(node: NodeId) -> Key {
-    let mut key = vec![NODES];
+    let mut key = vec![NODE];
     key.extend_from_slice(&node.0.to_be_bytes());
     key.into()
 }
@@ -149,7 +149,7 @@ pub(crate) struct Register {
 
 /// All nodes that are registered, as this node's copy of the first range has it.
 pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
-    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let (span, at) = (Span::prefix(&[NODE]), core.applied());
     let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
     let mut rows = Vec::new();
     while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
@@ -194,7 +194,7 @@ impl Register {
         let options = TxnOptions { system: true, ..TxnOptions::default() };
         let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
+        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await.map_err(text)?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
@@ -240,16 +240,7 @@ impl Register {
                 row.id, row.address
             ));
         }
-        let number = loop {
-            if self.core.first().lease.here(&self.core.hlc).is_some() {
-                break crate::counters::increment(&self.core, NODE_COUNTER, 1)
-                    .await
-                    .map_err(text)?;
-            }
-            if let Some(number) = self.cluster.counter(NODE_COUNTER, 1, None).await.map_err(text)? {
-                break number;
-            }
-        };
+        let number = counters::increment(&self.core, NODE_COUNTER, 1).await.map_err(text)?;
         // The founder is the first.
         let id = u64::try_from(number).map_err(|_| "all node ids are used up".to_owned())? + 1;
         let row = NodeRow {

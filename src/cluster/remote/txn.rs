@@ -96,6 +96,11 @@ impl Txn {
     /// A row at a snapshot over several ranges, from the leaseholder of its range.
     async fn get_at(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         let ts = self.asked_snapshot().await?;
+        if self.whole
+            && let Some(row) = self.core.get_closed(key, ts)?
+        {
+            return Ok(row);
+        }
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
         loop {

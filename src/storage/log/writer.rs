@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_base::{RangeId, rng, sched};
@@ -184,6 +185,11 @@ impl SegLog {
     pub fn close(&self) {
         self.shared.state.lock().stopped = true;
         self.shared.wake_writer.notify_all();
+        if self.disk_full() {
+            // Nobody waits for room any more.
+            self.shared.spares.lock().stopped = true;
+            self.shared.spare_ready.notify_all();
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         let mut threads = threads.into_iter();
         let join = |thread: Option<JoinHandle<()>>| {
@@ -437,6 +443,8 @@ impl Writer {
     }
 }
 
+/// After a failure to prepare a segment.
+const RETRY: Duration = Duration::from_millis(500);
 /// Spare segments kept ready.
 const SPARES: usize = 2;
 
@@ -455,8 +463,9 @@ impl Shared {
                     break;
                 }
             }
-            if need > self.config.segment_bytes || self.disk_full.load(Ordering::Relaxed) {
-                // A frame of its own size, or a last attempt on a full disk.
+            if need > self.config.segment_bytes || spares.stopped {
+                // A frame of its own size, or a last attempt before the end. Otherwise what is on its way
+                // waits until the disk has room.
                 let number = spares.next_number;
                 spares.next_number += 1;
                 return Spare::create(
@@ -513,9 +522,12 @@ impl Shared {
                     self.disk_full.store(false, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no new log segment can be prepared");
-                    self.disk_full.store(true, Ordering::Relaxed);
-                    spares.wanted = false;
+                    if !self.disk_full.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%error, "no new log segment can be prepared");
+                    }
+                    if !spares.stopped {
+                        self.wake_prepare.wait_for(&mut spares, RETRY);
+                    }
                 }
             }
             self.spare_ready.notify_all();
