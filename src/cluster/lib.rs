@@ -35,6 +35,7 @@ mod counters;
 mod directory;
 mod lease;
 pub mod liveness;
+mod load;
 mod locking;
 pub mod member;
 mod parts;
@@ -60,6 +61,7 @@ pub use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, RetryReason, Span, Strength, TableLockMode, Timestamp,
     WaitPolicy,
 };
+pub use meridian_kv::placement::Zone;
 pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;

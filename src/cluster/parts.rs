@@ -235,6 +235,9 @@ impl CommitPipeline {
             true => self.newest_of(core, request.writes.iter().map(|write| &write.key))?,
             false => Vec::new(),
         };
+        if let Some(key) = request.header.participants.get(request.own) {
+            self.load.note(key);
+        }
         let part = (request.header.txn, request.own);
         let now = core.hlc.now();
         let (wait, ts) = {
@@ -513,6 +516,7 @@ impl Range {
         core: &Arc<Core>,
         key: &[u8],
     ) -> Result<Timestamp, CommitError> {
+        self.pipeline.load.note(key);
         let mut records = match self.pipeline.snapshot(key)? {
             Snapshot::At(applied) => return Ok(applied),
             Snapshot::Await(records) => records,

@@ -124,6 +124,9 @@ struct ClusterArgs {
     /// Nodes of the cluster to ask to be let in: HOST:PORT, separated by commas.
     #[arg(long, env = "MERIDIAN_JOIN", value_delimiter = ',')]
     join: Vec<String>,
+    /// Where this node is, from the widest tier to the narrowest: region=eu,zone=a. Copies are spread.
+    #[arg(long, env = "MERIDIAN_LOCALITY", default_value = "")]
+    locality: String,
 }
 
 /// A node to talk to, as an operator.
@@ -249,9 +252,9 @@ fn run(command: Command) -> Result<(), Failure> {
             logging::start(&args.log.log, args.log.log_format);
             start::run(args.options(None))
         }
-        Command::Start(ClusterArgs { node, peer, join }) => {
+        Command::Start(ClusterArgs { node, peer, join, locality }) => {
             logging::start(&node.log.log, node.log.log_format);
-            start::run(node.options(Some(MemberOptions { peer, join })))
+            start::run(node.options(Some(MemberOptions { peer, join, locality })))
         }
         Command::Init(host) => {
             let request = JoinRequest { found: true, ..JoinRequest::default() };
@@ -266,13 +269,21 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let action = action.to_owned();
             let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
-            println!("{:>4}  {:<5}  {:<12}  {:<22}  sql", "id", "live", "role", "peer");
+            println!(
+                "{:>4}  {:<5}  {:<12}  {:<22}  {:<22}  locality",
+                "id", "live", "role", "peer", "sql"
+            );
             for node in answer.nodes {
                 let live = if node.live { "yes" } else { "no" };
                 let role =
                     if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
                 let (peer, sql) = (node.address, node.sql_address);
-                println!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql}", node.id);
+                let place = node.locality;
+                let line = format!(
+                    "{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql:<22}  {place}",
+                    node.id
+                );
+                println!("{}", line.trim_end());
             }
             Ok(())
         }

@@ -32,6 +32,8 @@ pub struct MemberOptions {
     pub peer: String,
     /// Nodes to ask to be let in.
     pub join: Vec<String>,
+    /// Where this node is.
+    pub locality: String,
 }
 
 /// What a node remembers of its cluster.
@@ -203,6 +205,7 @@ async fn ask(
     let request = JoinRequest {
         address: options.peer.clone(),
         sql_address: sql_address.to_owned(),
+        locality: options.locality.clone(),
         ..JoinRequest::default()
     };
     match rpc.call_address(address, service::JOIN, request.encode_to_vec().into()).await {

@@ -118,6 +118,8 @@ impl RunningNode {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
         }
+        config.locality =
+            options.member.as_ref().map_or_else(String::new, |it| it.locality.clone());
         let certs = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
         let (store, founder) = open_store(config, &options, address, &certs).await?;
         let tls = match (options.insecure, &options.member) {
