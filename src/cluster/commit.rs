@@ -283,6 +283,13 @@ impl CommitPipeline {
         ordered.outcomes = Outcomes::new(applied, OUTCOMES_MAX);
     }
 
+    /// Does nothing wait here, and is nothing in flight?
+    pub(crate) fn is_idle(&self) -> bool {
+        let ordered = self.ordered.lock();
+        let closed = ordered.closed == Some(CommitError::Moved);
+        closed && ordered.flights.is_empty() && ordered.queue.is_empty()
+    }
+
     /// Does this node lead in this term?
     pub(crate) fn leads(&self, term: u64) -> bool {
         let ordered = self.ordered.lock();

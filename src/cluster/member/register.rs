@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::placing::{self, Handover, Placing};
+use super::retire::Retiring;
 use crate::apply::FIRST;
 use crate::core::Core;
 use crate::counters;
@@ -130,9 +131,9 @@ fn row_key(node: NodeId) -> Key {
 
 /// The register of nodes, as this node keeps and reads it.
 pub(crate) struct Register {
-    core: Arc<Core>,
-    cluster: Arc<Cluster>,
-    replicas: Arc<Replicas>,
+    pub(super) core: Arc<Core>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) replicas: Arc<Replicas>,
     liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
     name: u128,
@@ -141,6 +142,7 @@ pub(crate) struct Register {
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
     placing: Placing,
+    pub(super) retiring: Retiring,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
 }
@@ -164,7 +166,7 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let placing = Placing::new();
+        let (placing, retiring) = (Placing::new(), Retiring::default());
         Arc::new(Register {
             core,
             cluster,
@@ -175,6 +177,7 @@ impl Register {
             known,
             away,
             placing,
+            retiring,
             followed,
         })
     }
@@ -325,6 +328,7 @@ impl Register {
         let writing = self.core.write_directory();
         // What can't be written now is written in a second.
         let _ = tokio::time::timeout(10 * PATIENCE, writing).await;
+        self.retire_replicas().await;
     }
 
     /// Members that have never answered may not know that they are to have a copy.

@@ -73,7 +73,7 @@ impl Txn {
                 return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
-                Snapshot::Away(Some(slot)) => slot.ts().0,
+                Snapshot::Here(slot) | Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
             let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
