@@ -17,14 +17,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_kv::api::{Key, KvError, Span, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::api::{Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy};
 use meridian_kv::commit::{Answer, Message};
 use meridian_kv::locks::{LockMode, Owner};
 use meridian_kv::range::{
     Header, LogEntry, Outcome as Decided, PrepareAnswer, PrepareRequest, QueryAnswer, Record,
     Refused, Snapshot, Stored, Target, Verify,
 };
-use meridian_kv::txn::LockedKey;
+use meridian_kv::txn::{LockedKey, VersionTag};
 use tokio::sync::oneshot;
 
 use crate::commit::{CommitError, CommitPipeline, Locks, Ordered, Prefetched};
@@ -37,7 +37,8 @@ use crate::range::Range;
 pub(crate) enum Reply {
     /// This.
     Answer(Answer),
-    /// The part lies in several ranges now: it has to be planned anew.
+    /// The part lies in several ranges now, or somebody else has got a lock that it had lost: it has to be
+    /// planned anew.
     Split,
     /// Nothing can be said here and now: ask again, perhaps somebody else.
     Later,
@@ -219,10 +220,17 @@ impl CommitPipeline {
         let held = |verify: &Verify| verify.seen == Verify::HELD;
         let locked =
             request.writes.iter().all(|write| holds(&write.key)) && request.verify.iter().all(held);
-        // What isn't locked may change until the machine looks at it.
-        let olds = match locked {
-            true => self.newest_of(core, request.writes.iter().map(|write| &write.key))?,
-            false => Vec::new(),
+        // What isn't locked may change until the machine looks at it, and must not from then on.
+        let landings = self.landings();
+        let (olds, regained) = match locked {
+            true => {
+                let keys = request.writes.iter().map(|write| &write.key);
+                (self.newest_of(core, keys)?, None)
+            }
+            false => match self.lock_again(core, &request, holder) {
+                Some(regained) => (Vec::new(), Some(regained)),
+                None => return Ok(Reply::Split),
+            },
         };
         let part = (request.header.txn, request.own);
         let now = core.hlc.now();
@@ -233,7 +241,7 @@ impl CommitPipeline {
             if !request.is_within(&ordered.bounds) {
                 return Ok(Reply::Split);
             }
-            let answer = match locked {
+            let answer = match locked && self.landings() == landings {
                 true => ordered.sequencer.prepare(now, request, &Prefetched(&olds)),
                 false => ordered.sequencer.prepare(now, request, &core.read),
             };
@@ -245,10 +253,11 @@ impl CommitPipeline {
                 Ok(PrepareAnswer::Propose(entry)) => {
                     let ts = entry.ts().expect("a record has a timestamp");
                     ordered.queue.push_back(entry);
-                    if let Some(holder) = holder {
-                        let locks = (holder.owner(), holder.take(&ordered.bounds));
-                        ordered.parts.locks.entry(part.0).or_default().push(locks);
-                    }
+                    let locks = ordered.parts.locks.entry(part.0).or_default();
+                    locks.extend(regained.map(Regained::keep));
+                    locks.extend(
+                        holder.map(|holder| (holder.owner(), holder.take(&ordered.bounds))),
+                    );
                     (ordered.parts.wait(part), ts)
                 }
             }
@@ -259,6 +268,42 @@ impl CommitPipeline {
             Err(CommitError::Refused(error)) => Ok(Answer::Refused(Refused::Error(error)).into()),
             Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
         }
+    }
+
+    /// Locks what a part writes, or has locked, and isn't locked any more, since the lease has moved. `None`: it
+    /// isn't free, and nobody may wait for it here: other parts may be prepared.
+    fn lock_again<'a>(
+        &self,
+        core: &'a Core,
+        request: &PrepareRequest,
+        holder: Option<&dyn Holder>,
+    ) -> Option<Regained<'a>> {
+        let txn = request.header.txn;
+        let owner = holder.map_or(Owner::transaction(txn.0, 0), Holder::owner);
+        let mut regained = Regained { core, owner, locks: Locks::default() };
+        if self.ordered.lock().sequencer.is_open(txn) {
+            // It is a copy of a prepare, whose record has the locks.
+            return Some(regained);
+        }
+        let writes = request.writes.iter().map(|write| {
+            let weak = write.value.is_some() && write.expect != VersionTag::Absent;
+            (&write.key, if weak { Strength::NoKeyUpdate } else { Strength::Update })
+        });
+        let verified = request.verify.iter().map(|locked| (&locked.key, locked.strength));
+        for (key, strength) in writes.chain(verified) {
+            if holder.is_some_and(|holder| holder.holds(key)) {
+                continue;
+            }
+            match core.locks.try_row(key, owner, strength, WaitPolicy::NoWait) {
+                Ok(Acquired::Granted { .. }) => {
+                    let locked = LockedKey { modes: strength.bit(), newest: Timestamp::MIN };
+                    regained.locks.rows.insert(key.clone(), locked);
+                }
+                Ok(Acquired::Reentrant) => {}
+                Ok(Acquired::Unavailable) | Err(_) => return None,
+            }
+        }
+        Some(regained)
     }
 
     /// What is known of a part; from now on it is not prepared any more if it isn't.
@@ -379,6 +424,25 @@ impl CommitPipeline {
     ) -> Result<Vec<(Key, Option<meridian_kv::range::Version>)>, KvError> {
         use meridian_kv::range::Newest;
         keys.map(|key| Ok((key.clone(), core.read.newest(key)?))).collect()
+    }
+}
+
+/// Locks that a part has taken again; they go with this, unless the part is prepared.
+struct Regained<'a> {
+    core: &'a Core,
+    owner: Owner,
+    locks: Locks,
+}
+
+impl Regained<'_> {
+    fn keep(mut self) -> (Owner, Locks) {
+        (self.owner, std::mem::take(&mut self.locks))
+    }
+}
+
+impl Drop for Regained<'_> {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.locks).release(self.core, self.owner);
     }
 }
 
