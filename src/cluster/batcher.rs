@@ -25,7 +25,7 @@ fn encode(commands: &[LogEntry], size: usize) -> Bytes {
 
 /// Proposes what is one entry, or one command that doesn't fit into an entry and is made several.
 async fn propose(
-    proposer: &dyn Proposer,
+    proposer: &Arc<dyn Proposer>,
     term: u64,
     mut commands: Vec<LogEntry>,
     size: usize,
@@ -35,7 +35,14 @@ async fn propose(
             commands.pop_if(|last| matches!(last, LogEntry::Commit(_)))
     {
         debug_assert!(commands.is_empty(), "a batch is larger than an entry if it is one command");
-        return proposer.propose_pieces(term, Box::new(command.pieces(ENTRY_BYTES_MAX))).await;
+        let pieces = Box::new(command.pieces(ENTRY_BYTES_MAX));
+        let Some(workers) = proposer.workers() else {
+            return proposer.propose_pieces(term, pieces).await;
+        };
+        let proposer = Arc::clone(proposer);
+        let proposing = async move { proposer.propose_pieces(term, pieces).await };
+        let ended = workers.spawn(proposing).await;
+        return ended.unwrap_or_else(|cut| Err(ProposeError::Unknown(cut.to_string())));
     }
     let entry = encode(&commands, size);
     drop(commands);
@@ -95,7 +102,7 @@ pub(crate) async fn run_batcher(core: Arc<Core>, range: Arc<Range>, proposer: Ar
         }
         let names: Vec<_> = commands.iter().map(name_of).collect();
         let size = commands.iter().map(LogEntry::size).sum();
-        let outcome = propose(&*proposer, term, commands, size).await;
+        let outcome = propose(&proposer, term, commands, size).await;
         match outcome {
             Ok(()) => core.stats.batch(names.iter().filter(is_commit).count(), size),
             Err(ProposeError::Refused(error)) => {

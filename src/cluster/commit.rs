@@ -31,7 +31,7 @@ use crate::parts::{Ends, Parts};
 use crate::range::Range;
 
 /// The row locks of a commit.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Locks {
     pub(crate) rows: BTreeMap<Key, LockedKey>,
     pub(crate) runs: Vec<Arc<Run>>,

@@ -34,6 +34,7 @@ use crate::core::Core;
 use crate::lease::Home;
 use crate::parts::{Holder, Reply};
 use crate::range::Range;
+use crate::twophase;
 use crate::txn::Try;
 
 /// The first tick comes soon, for who met a record that is just being resolved; later ones ever later.
@@ -87,7 +88,7 @@ pub(crate) struct Coordinators {
 }
 
 /// One that is running, until this is dropped.
-struct Running {
+pub(crate) struct Running {
     core: Arc<Core>,
     txn: TxnId,
 }
@@ -191,7 +192,13 @@ impl Coordinators {
         Header { txn, gateway, deadline, expiry, participants }
     }
 
-    fn enter(core: &Arc<Core>, txn: TxnId) -> Option<Running> {
+    /// What those have to know who meet the holds of a transaction that is being prepared.
+    pub(crate) fn hold_header(&self, core: &Core, this: &Try, participants: Arc<[Key]>) -> Header {
+        Header { gateway: Gateway::OWNER, ..self.header(core, this, participants) }
+    }
+
+    /// Nobody else on this node drives it, as long as the answer lives; `None`: somebody does.
+    pub(crate) fn enter(core: &Arc<Core>, txn: TxnId) -> Option<Running> {
         let new = core.coordinators.running.lock().insert(txn);
         new.then(|| Running { core: Arc::clone(core), txn })
     }
@@ -284,6 +291,7 @@ fn look_at(core: &Arc<Core>, range: &Range, sweep: bool) {
         Coordinators::recover(core, header, outcome);
     }
     range.pipeline.collect(core);
+    twophase::sweep(core, range);
 }
 
 /// Which message was sent to a participant last, if it may still be answered.
@@ -407,7 +415,7 @@ impl Job {
 }
 
 /// Sends a message to a part, wherever it is led now.
-async fn send(
+pub(crate) async fn send(
     core: &Arc<Core>,
     header: &Header,
     to: usize,

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use futures::future::BoxFuture;
 use meridian_base::Rng;
-use meridian_kv::api::{Bytes, Isolation, Key, KvError, Strength, WaitPolicy};
+use meridian_kv::api::{Bytes, Isolation, Key, KvError};
 use meridian_storage::StorageError;
 
+use crate::parts_tests::transfer;
 use crate::proposer::{ProposeError, Proposer};
-use crate::{Locked, Store, StoreConfig, Txn, TxnOptions};
+use crate::{Store, StoreConfig, Txn, TxnOptions};
 
 const FINE: u8 = 0;
 const FULL: u8 = 1;
@@ -83,33 +84,6 @@ fn account(n: u64) -> Key {
     Key::from(format!("acct{n}"))
 }
 
-async fn balance(txn: &mut Txn, n: u64) -> Result<Option<i64>, KvError> {
-    let policy = WaitPolicy::Block;
-    let Locked::Held { newest, changed } =
-        txn.lock(&account(n), Strength::NoKeyUpdate, policy).await?
-    else {
-        unreachable!("the policy is to wait");
-    };
-    if changed && txn.isolation() != Isolation::ReadCommitted {
-        return Err(KvError::CONCURRENT_UPDATE);
-    }
-    let row = newest.map(|(_, row)| String::from_utf8(row.to_vec()).unwrap().parse().unwrap());
-    Ok((!changed).then_some(row.unwrap_or(0)))
-}
-
-/// A statement that moves money; READ COMMITTED runs it again until nothing has changed under it.
-async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
-    loop {
-        txn.begin_statement();
-        let (Some(a), Some(b)) = (balance(txn, from).await?, balance(txn, to).await?) else {
-            continue;
-        };
-        txn.put(account(from), Bytes::from((a - 1).to_string()));
-        txn.put(account(to), Bytes::from((b + 1).to_string()));
-        return Ok(());
-    }
-}
-
 async fn total(txn: &mut Txn) -> i64 {
     let mut total = 0;
     for n in 0..ACCOUNTS {
@@ -139,7 +113,7 @@ async fn transfers_in_any_order_at_any_level_keep_the_sum_and_deadlocks_are_brok
                     let mut txn = store.begin(options);
                     let from = rng.below(ACCOUNTS);
                     let to = (from + 1 + rng.below(ACCOUNTS - 1)) % ACCOUNTS;
-                    let done = match transfer(&mut txn, from, to).await {
+                    let done = match transfer(&mut txn, &account(from), &account(to)).await {
                         Ok(()) => txn.commit().await.map(drop),
                         Err(error) => Err(error),
                     };

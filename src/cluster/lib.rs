@@ -41,6 +41,7 @@ mod proposer;
 mod range;
 mod read;
 pub mod recover;
+mod relock;
 mod remote;
 mod replicas;
 mod scan;
@@ -50,6 +51,7 @@ mod snapshots;
 mod split;
 mod stats;
 mod store;
+mod twophase;
 mod txn;
 
 pub use cancel::CancelToken;
@@ -66,6 +68,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
+pub use twophase::{Claimed, NewPrepared, PrepareError, PreparedTxn};
 pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]
@@ -98,3 +101,5 @@ mod regain_tests;
 mod split_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twophase_tests;

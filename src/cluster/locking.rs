@@ -279,6 +279,29 @@ impl LockManager {
         self.row(key).lock().restore(key, owner, remains);
     }
 
+    /// Gives what `from` holds on a key to `to`, if it is as strong as this.
+    pub(crate) fn hand_over_row(
+        &self,
+        key: &Key,
+        from: Owner,
+        to: Owner,
+        strength: Strength,
+    ) -> bool {
+        let mut shard = self.row(key).lock();
+        self.bulk.show(key, &mut shard.table);
+        strength.covered_by(shard.table.held_by(key, from))
+            && shard.table.hand_over(key, from, to) != 0
+    }
+
+    /// Takes a row lock whoever holds the row: the range has come here, and their locks are from before.
+    pub(crate) fn seize_row(&self, key: &Key, owner: Owner, strength: Strength) {
+        let mut shard = self.row(key).lock();
+        self.bulk.show(key, &mut shard.table);
+        let mut grants = Vec::new();
+        shard.table.seize(key, owner, strength, &mut grants);
+        shard.wake(grants);
+    }
+
     pub(crate) fn release_table(&self, table: u32, owner: Owner, remains: ModeSet) {
         self.table(table).lock().restore(&table, owner, remains);
     }
@@ -402,7 +425,7 @@ fn view_of<K: Ord + Clone, M: LockMode>(
             mode: mode.name(),
             granted,
             transaction: owner.id,
-            process: owner.process(),
+            process: owner.process_of_session(),
         };
         for held in holders {
             let modes = M::all().iter().filter(|mode| held.modes & mode.bit() != 0);

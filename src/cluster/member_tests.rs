@@ -23,6 +23,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// A node that hasn't been started.
+    pub(crate) fn new(id: u64) -> Node {
+        let dir = TempDir::new().expect("a directory");
+        Node { id: NodeId(id), dir, address: free_address(), store: None }
+    }
+
     pub(crate) async fn start(&mut self, nodes: &[NodeRow]) {
         let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
         let hlc = Arc::new(Hlc::new(Arc::new(SystemClock), offset));
@@ -91,14 +97,7 @@ pub(crate) async fn end(nodes: &mut [Node]) {
 }
 
 pub(crate) async fn three() -> Vec<Node> {
-    let mut nodes: Vec<Node> = (1..=3)
-        .map(|id| Node {
-            id: NodeId(id),
-            dir: TempDir::new().expect("a directory"),
-            address: free_address(),
-            store: None,
-        })
-        .collect();
+    let mut nodes: Vec<Node> = (1..=3).map(Node::new).collect();
     let rows = rows(&nodes);
     nodes[0].start(&rows[..1]).await;
     for node in &mut nodes[1..] {
@@ -145,7 +144,7 @@ pub(crate) async fn add(node: &Node, n: u32) -> Result<(), KvError> {
     loop {
         // As a session does.
         match add_once(node, n).await {
-            Err(KvError::StatementRetry) => {}
+            Err(KvError::StatementRetry | KvError::Retry { .. }) => {}
             outcome => return outcome,
         }
     }
@@ -239,12 +238,7 @@ async fn a_new_node_gets_the_content_when_the_log_no_longer_has_it() {
     nodes[2].kill().await;
     let mut all = rows(&nodes);
     all[2].leaving = true;
-    let mut fourth = Node {
-        id: NodeId(4),
-        dir: TempDir::new().expect("a directory"),
-        address: free_address(),
-        store: None,
-    };
+    let mut fourth = Node::new(4);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
     nodes[0].store().register_node(all[2].clone()).await;
     nodes[0].store().register_node(all[3].clone()).await;

@@ -17,20 +17,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_kv::api::{Key, KvError, Span, Strength, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::api::{Key, KvError, Span, Timestamp, TxnId, WaitPolicy};
 use meridian_kv::commit::{Answer, Message};
 use meridian_kv::locks::{LockMode, Owner};
 use meridian_kv::range::{
     Header, LogEntry, Outcome as Decided, PrepareAnswer, PrepareRequest, QueryAnswer, Record,
     Refused, Snapshot, Stored, Target, Verify,
 };
-use meridian_kv::txn::{LockedKey, VersionTag};
+use meridian_kv::txn::LockedKey;
 use tokio::sync::oneshot;
 
 use crate::commit::{CommitError, CommitPipeline, Locks, Ordered, Prefetched};
 use crate::core::Core;
 use crate::locking::Acquired;
 use crate::range::Range;
+use crate::relock::Regained;
+use crate::twophase;
 
 /// What a message to a part comes to.
 #[derive(Debug)]
@@ -87,6 +89,13 @@ impl Parts {
             let owner = Owner::transaction(txn.0, 0);
             let mut locks = Locks::default();
             for (key, strength) in record.locks() {
+                if record.header.is_hold() {
+                    // Under it versions don't change: nobody else's lock may be left.
+                    core.locks.seize_row(key, owner, strength);
+                    let locked = LockedKey { modes: strength.bit(), newest: Timestamp::MIN };
+                    locks.rows.insert(key.clone(), locked);
+                    continue;
+                }
                 // A lock that is worth nothing any more may stand in the way; the version of the row
                 // will tell its owner so.
                 let taken = core.locks.try_row(key, owner, strength, WaitPolicy::NoWait);
@@ -211,6 +220,9 @@ impl CommitPipeline {
         mut request: PrepareRequest,
         holder: Option<&dyn Holder>,
     ) -> Replied {
+        if request.header.is_hold() {
+            return self.hold(core, request, holder).await;
+        }
         let holds = |key: &Key| holder.is_some_and(|holder| holder.holds(key));
         for locked in &mut request.verify {
             if holds(&locked.key) {
@@ -270,40 +282,69 @@ impl CommitPipeline {
         }
     }
 
-    /// Locks what a part writes, or has locked, and isn't locked any more, since the lease has moved. `None`: it
-    /// isn't free, and nobody may wait for it here: other parts may be prepared.
-    fn lock_again<'a>(
+    /// Makes a hold: its locks are its own from here on. Answers when it is durable.
+    async fn hold(
         &self,
-        core: &'a Core,
-        request: &PrepareRequest,
+        core: &Core,
+        mut request: PrepareRequest,
         holder: Option<&dyn Holder>,
-    ) -> Option<Regained<'a>> {
-        let txn = request.header.txn;
-        let owner = holder.map_or(Owner::transaction(txn.0, 0), Holder::owner);
-        let mut regained = Regained { core, owner, locks: Locks::default() };
-        if self.ordered.lock().sequencer.is_open(txn) {
-            // It is a copy of a prepare, whose record has the locks.
-            return Some(regained);
-        }
-        let writes = request.writes.iter().map(|write| {
-            let weak = write.value.is_some() && write.expect != VersionTag::Absent;
-            (&write.key, if weak { Strength::NoKeyUpdate } else { Strength::Update })
-        });
-        let verified = request.verify.iter().map(|locked| (&locked.key, locked.strength));
-        for (key, strength) in writes.chain(verified) {
-            if holder.is_some_and(|holder| holder.holds(key)) {
-                continue;
+    ) -> Replied {
+        {
+            let ordered = self.ordered.lock();
+            ordered.admits(&request.header, request.own)?;
+            if !request.is_within(&ordered.bounds) {
+                return Ok(Reply::Split);
             }
-            match core.locks.try_row(key, owner, strength, WaitPolicy::NoWait) {
-                Ok(Acquired::Granted { .. }) => {
-                    let locked = LockedKey { modes: strength.bit(), newest: Timestamp::MIN };
-                    regained.locks.rows.insert(key.clone(), locked);
+        }
+        let part = (request.header.txn, request.own);
+        let owner = Owner::transaction(part.0.0, 0);
+        let locks = match twophase::take_over(core, &mut request, holder) {
+            Ok(locks) => locks,
+            Err(error) => return Ok(Answer::Refused(Refused::Error(error)).into()),
+        };
+        let now = core.hlc.now();
+        let asked = {
+            let mut ordered = self.ordered.lock();
+            let ordered = &mut *ordered;
+            let is_here = ordered.admits(&request.header, request.own);
+            let answer = match is_here {
+                Err(moved) => Err(Err(moved)),
+                Ok(()) if !request.is_within(&ordered.bounds) => Err(Ok(Reply::Split)),
+                Ok(()) => ordered
+                    .sequencer
+                    .prepare(now, request, &core.read)
+                    .map_err(|refused| Ok(Answer::Refused(refused).into())),
+            };
+            core.hlc.raise(ordered.sequencer.last());
+            answer.map(|answer| match answer {
+                PrepareAnswer::Durable(ts) => (None, ts),
+                PrepareAnswer::InFlight(ts) => (Some(ordered.parts.wait(part)), ts),
+                PrepareAnswer::Propose(entry) => {
+                    let ts = entry.ts().expect("a record has a timestamp");
+                    ordered.queue.push_back(entry);
+                    ordered.parts.locks.entry(part.0).or_default().push((owner, locks.clone()));
+                    (Some(ordered.parts.wait(part)), ts)
                 }
-                Ok(Acquired::Reentrant) => {}
-                Ok(Acquired::Unavailable) | Err(_) => return None,
+            })
+        };
+        let (wait, ts) = match asked {
+            Ok(asked) => asked,
+            Err(refused) => {
+                locks.release(core, owner);
+                return refused;
             }
+        };
+        self.work.notify_one();
+        match wait {
+            None => Ok(Answer::Prepared(ts).into()),
+            Some(wait) => match landed(wait).await {
+                Ok(()) => Ok(Answer::Prepared(ts).into()),
+                Err(CommitError::Refused(error)) => {
+                    Ok(Answer::Refused(Refused::Error(error)).into())
+                }
+                Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
+            },
         }
-        Some(regained)
     }
 
     /// What is known of a part; from now on it is not prepared any more if it isn't.
@@ -399,6 +440,20 @@ impl CommitPipeline {
         overdue.map(|(header, _, outcome)| (header, outcome)).collect()
     }
 
+    /// The holds here.
+    pub(crate) fn holds(&self) -> Vec<Header> {
+        let ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.holds().cloned().collect(),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// Is there a hold here? Then the range doesn't split.
+    pub(crate) fn has_holds(&self) -> bool {
+        self.ordered.lock().sequencer.has_holds()
+    }
+
     /// The transactions that have records here, of all or of these.
     pub(crate) fn records(&self, of: Option<&[TxnId]>) -> Vec<Header> {
         let ordered = self.ordered.lock();
@@ -424,25 +479,6 @@ impl CommitPipeline {
     ) -> Result<Vec<(Key, Option<meridian_kv::range::Version>)>, KvError> {
         use meridian_kv::range::Newest;
         keys.map(|key| Ok((key.clone(), core.read.newest(key)?))).collect()
-    }
-}
-
-/// Locks that a part has taken again; they go with this, unless the part is prepared.
-struct Regained<'a> {
-    core: &'a Core,
-    owner: Owner,
-    locks: Locks,
-}
-
-impl Regained<'_> {
-    fn keep(mut self) -> (Owner, Locks) {
-        (self.owner, std::mem::take(&mut self.locks))
-    }
-}
-
-impl Drop for Regained<'_> {
-    fn drop(&mut self) {
-        std::mem::take(&mut self.locks).release(self.core, self.owner);
     }
 }
 

@@ -65,16 +65,16 @@ impl Proposer for Faulty {
 }
 
 /// A store of one node whose keys are divided at `h` and `p`.
-struct Divided {
-    store: Arc<Store>,
-    core: Arc<Core>,
+pub(crate) struct Divided {
+    pub(crate) store: Arc<Store>,
+    pub(crate) core: Arc<Core>,
     faults: Arc<Faults>,
 }
 
 const STARTS: [&str; 3] = ["", "h", "p"];
 
 impl Divided {
-    fn new() -> Divided {
+    pub(crate) fn new() -> Divided {
         let store = Store::over(|log| log);
         let core = Arc::clone(store.core());
         let faults = Arc::new(Faults::default());
@@ -115,7 +115,7 @@ impl Divided {
     }
 
     /// The lease of a range that isn't the first one is lost, and won again in the next term.
-    fn move_lease(&self, at: usize) {
+    pub(crate) fn move_lease(&self, at: usize) {
         let range = self.core.ranges.all().swap_remove(at + 1);
         let mut term = self.faults.terms[at].lock();
         self.core.lost_lease(&range, *term + 1);
@@ -159,7 +159,7 @@ impl Divided {
     }
 
     /// Waits until no range has a record.
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         for _ in 0..500 {
             if self.core.ranges.all().iter().all(|range| range.pipeline.records(None).is_empty()) {
                 assert!(self.store.lock_view().is_empty(), "{:?}", self.store.lock_view());
@@ -406,24 +406,25 @@ pub(crate) fn account(n: u64) -> Key {
     Key::from(format!("{}{n}", ["a", "k", "z"][n as usize % 3]))
 }
 
-async fn balance(txn: &mut Txn, n: u64) -> Result<Option<i64>, KvError> {
-    let locked = txn.lock(&account(n), Strength::NoKeyUpdate, WaitPolicy::Block).await?;
-    let Locked::Held { newest: Some((_, row)), changed } = locked else { panic!("{locked:?}") };
+async fn balance(txn: &mut Txn, key: &Key) -> Result<Option<i64>, KvError> {
+    let locked = txn.lock(key, Strength::NoKeyUpdate, WaitPolicy::Block).await?;
+    let Locked::Held { newest, changed } = locked else { panic!("{locked:?}") };
     if changed && txn.isolation() != Isolation::ReadCommitted {
         return Err(KvError::CONCURRENT_UPDATE);
     }
-    let row = String::from_utf8(row.to_vec()).unwrap().parse().unwrap();
-    Ok((!changed).then_some(row))
+    let row = newest.map(|(_, row)| String::from_utf8(row.to_vec()).unwrap().parse().unwrap());
+    Ok((!changed).then_some(row.expect("all accounts exist")))
 }
 
-async fn transfer(txn: &mut Txn, from: u64, to: u64) -> Result<(), KvError> {
+/// A statement that moves money; READ COMMITTED runs it again until nothing has changed under it.
+pub(crate) async fn transfer(txn: &mut Txn, from: &Key, to: &Key) -> Result<(), KvError> {
     loop {
         txn.begin_statement();
         let (Some(a), Some(b)) = (balance(txn, from).await?, balance(txn, to).await?) else {
             continue;
         };
-        txn.put(account(from), Bytes::from((a - 1).to_string()));
-        txn.put(account(to), Bytes::from((b + 1).to_string()));
+        txn.put(from.clone(), Bytes::from((a - 1).to_string()));
+        txn.put(to.clone(), Bytes::from((b + 1).to_string()));
         return Ok(());
     }
 }
@@ -455,7 +456,7 @@ pub(crate) async fn transfers(
         let mut txn = store.begin(TxnOptions { isolation, backend, ..TxnOptions::default() });
         let from = rng.below(ACCOUNTS);
         let to = (from + 1 + rng.below(ACCOUNTS - 1)) % ACCOUNTS;
-        let done = match transfer(&mut txn, from, to).await {
+        let done = match transfer(&mut txn, &account(from), &account(to)).await {
             // Now and then the client goes while its commit is under way.
             Ok(()) if round % 10 == 9 => {
                 let commit = tokio::spawn(async move { txn.commit().await });

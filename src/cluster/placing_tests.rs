@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
-use tempfile::TempDir;
 
 use crate::member::NodeRow;
-use crate::member_tests::{Node, add, end, free_address, key, rows, three, value};
+use crate::member_tests::{Node, add, end, key, rows, three, value};
 
 /// By range, who has a vote, as its leaseholder knows; ranges whose members change are left out.
 fn placed(nodes: &[Node]) -> BTreeMap<RangeId, BTreeSet<NodeId>> {
@@ -55,12 +54,7 @@ async fn a_fourth_node_gets_its_share_and_one_that_leaves_is_emptied() {
         add(&nodes[0], n * 10).await.expect("adds");
     }
     assert!(nodes[0].store().rebalance_plan().len() < 8, "leases at most");
-    let mut fourth = Node {
-        id: NodeId(4),
-        dir: TempDir::new().expect("a directory"),
-        address: free_address(),
-        store: None,
-    };
+    let mut fourth = Node::new(4);
     let mut all = rows(&nodes);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
     nodes[0].store().register_node(all[3].clone()).await;

@@ -6,6 +6,8 @@ use futures::future::BoxFuture;
 use meridian_kv::api::{Bytes, KvError};
 use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::{DataDirLock, RaftLog, SegLog, StorageError};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::apply::EntryApplier;
 use crate::core::Core;
@@ -50,6 +52,16 @@ pub(crate) trait Proposer: Send + Sync + 'static {
         let mut entry = Vec::new();
         pieces.for_each(|piece| entry.extend_from_slice(&piece));
         self.propose(term, entry.into())
+    }
+
+    /// Starts the task that makes the proposals, where that takes the fewest changes of thread.
+    fn start(&self, batcher: BoxFuture<'static, ()>) -> JoinHandle<()> {
+        tokio::spawn(batcher)
+    }
+
+    /// Where pieces are to be made, if that would take too long where the batcher runs.
+    fn workers(&self) -> Option<Handle> {
+        None
     }
 
     /// Makes the engine durable. Blocks.
@@ -102,6 +114,7 @@ pub(crate) struct Logged {
     pub(crate) raft: Arc<MultiRaft>,
     pub(crate) group: RaftGroup,
     pub(crate) log: Arc<SegLog>,
+    pub(crate) workers: Handle,
     pub(crate) _dir: Arc<DataDirLock>,
 }
 
@@ -131,6 +144,14 @@ impl Proposer for Logged {
         mut pieces: Pieces<'a>,
     ) -> BoxFuture<'a, Result<(), ProposeError>> {
         Box::pin(async move { self.group.propose_pieces(term, &mut pieces).await.map_err(refusal) })
+    }
+
+    fn start(&self, batcher: BoxFuture<'static, ()>) -> JoinHandle<()> {
+        self.raft.spawn(batcher)
+    }
+
+    fn workers(&self) -> Option<Handle> {
+        Some(self.workers.clone())
     }
 
     fn checkpoint(&self) -> Result<(), StorageError> {

@@ -24,6 +24,7 @@ use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::{DataDirLock, SegLog, StorageError};
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -194,7 +195,8 @@ impl Replicas {
             Ground::Memory => None,
             Ground::Raft { raft, log, dir } => {
                 let (raft, log) = (Arc::clone(raft), Arc::clone(log));
-                Some(Arc::new(Logged { raft, group, log, _dir: Arc::clone(dir) }))
+                let workers = Handle::current();
+                Some(Arc::new(Logged { raft, group, log, workers, _dir: Arc::clone(dir) }))
             }
         }
     }
@@ -204,7 +206,8 @@ impl Replicas {
         let range = Arc::clone(&replica.range);
         range.set_replicates(true);
         self.all.write().insert(range.id, Arc::new(replica));
-        let batcher = tokio::spawn(run_batcher(Arc::clone(&self.core), range, proposer));
+        let batcher = run_batcher(Arc::clone(&self.core), range, Arc::clone(&proposer));
+        let batcher = proposer.start(Box::pin(batcher));
         self.batchers.lock().push(batcher);
         self.news.notify_one();
     }

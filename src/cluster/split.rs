@@ -158,18 +158,12 @@ fn unavailable(reason: &str) -> CommitError {
 /// A number that no range has had.
 async fn next_id(core: &Arc<Core>) -> Result<RangeId, KvError> {
     let number = loop {
-        let here = core.first().lease.here(&core.hlc).is_some();
-        let counted = match core.cluster().filter(|_| !here) {
-            None => counters::increment(core, RANGE_COUNTER, 1).await.map(Some),
-            Some(cluster) => cluster.counter(RANGE_COUNTER, 1, None).await,
-        };
-        match counted {
-            Ok(Some(number)) => break number,
+        match counters::increment(core, RANGE_COUNTER, 1).await {
+            Ok(number) => break number,
             // A number may be left out.
-            Ok(None) | Err(KvError::Ambiguous) => {}
+            Err(KvError::Ambiguous) => tokio::time::sleep(LOOK).await,
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(LOOK).await;
     };
     let used_up = |_| KvError::Storage { reason: "all range numbers are used up".into() };
     Ok(RangeId(u64::try_from(number).map_err(used_up)? + 1))
@@ -200,6 +194,9 @@ impl Core {
         let claim = replicas.claim(range.id).ok_or_else(moved)?;
         let voters = replica.settled(self.node).ok_or_else(moved)?;
         let id = next_id(self).await?;
+        if range.pipeline.has_holds() {
+            return Err(unavailable("the range has locks of a prepared transaction"));
+        }
         let term = range.pipeline.freeze()?;
         let thaw = Thaw(&range, term);
         let since = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use meridian_base::{NodeId, RangeId};
+use meridian_base::RangeId;
 use meridian_kv::api::{Bytes, KvError};
 use meridian_storage::Keyspace;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::apply::parts_of;
 use crate::lease::Home;
 use crate::member::NodeRow;
-use crate::member_tests::{Node, add, end, eventually, free_address, key, rows, three, value};
+use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
 use crate::parts_tests::{ACCOUNTS, account, total, transfers};
 use crate::{Store, StoreConfig, TxnOptions};
 
@@ -286,12 +286,7 @@ async fn who_has_missed_a_split_and_who_is_new_gets_replicas_of_both_halves() {
     // One leaves for good, a fourth takes its place in both.
     nodes[1].kill().await;
     all[1].leaving = true;
-    let mut fourth = Node {
-        id: NodeId(4),
-        dir: TempDir::new().expect("a directory"),
-        address: free_address(),
-        store: None,
-    };
+    let mut fourth = Node::new(4);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
     nodes[0].store().register_node(all[1].clone()).await;
     nodes[0].store().register_node(all[3].clone()).await;

@@ -20,6 +20,7 @@ use meridian_storage::{
     SegLog, StorageError,
 };
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -199,39 +200,12 @@ impl Store {
     /// was never set is 0, and `by` = 0 reads it. After a crash a counter may have skipped up to
     /// [`StoreConfig::counter_block`] steps, and never repeats one.
     pub async fn increment(&self, key: &[u8], by: i64) -> Result<i64, KvError> {
-        loop {
-            if self.core.first().lease.here(&self.core.hlc).is_some() {
-                return counters::increment(&self.core, key, by).await;
-            }
-            if let Some(number) = self.ask_counter(key, by, None).await? {
-                return Ok(number);
-            }
-        }
-    }
-
-    /// Asks the leaseholder for a counter; `None` when that is this node now.
-    async fn ask_counter(
-        &self,
-        name: &[u8],
-        by: i64,
-        set: Option<i64>,
-    ) -> Result<Option<i64>, KvError> {
-        let Some(cluster) = self.core.cluster() else {
-            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
-        };
-        cluster.counter(name, by, set).await
+        counters::increment(&self.core, key, by).await
     }
 
     /// Sets a counter, so that the next increment starts from `value`.
     pub async fn set_counter(&self, key: &[u8], value: i64) -> Result<(), KvError> {
-        loop {
-            if self.core.first().lease.here(&self.core.hlc).is_some() {
-                return counters::set(&self.core, key, value).await;
-            }
-            if self.ask_counter(key, 0, Some(value)).await?.is_some() {
-                return Ok(());
-            }
-        }
+        counters::set(&self.core, key, value).await
     }
 
     /// Writes one row in a transaction of its own.
@@ -540,7 +514,9 @@ fn open_directory(config: StoreConfig, dir: &Path) -> Result<Opened, StoreError>
     let ground =
         Ground::Raft { raft: Arc::clone(&raft), log: Arc::clone(&log), dir: Arc::clone(&dir) };
     let replica = Replica::new(range, holds, Some(group.clone()));
-    Ok((core, (replica, Arc::new(Logged { raft, group, log, _dir: dir })), ground))
+    let workers = Handle::current();
+    let logged = Logged { raft, group, log, workers, _dir: dir };
+    Ok((core, (replica, Arc::new(logged)), ground))
 }
 
 async fn blocking(

@@ -25,6 +25,7 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) input: BytesMut,
     pub(crate) output: Vec<u8>,
+    flushes: u64,
     /// The client has heard that the session is over.
     told_end: bool,
 }
@@ -40,7 +41,7 @@ enum Next {
 
 impl Connection {
     pub(crate) fn new(socket: Socket, input: BytesMut) -> Connection {
-        Connection { socket, input, output: Vec::new(), told_end: false }
+        Connection { socket, input, output: Vec::new(), flushes: 0, told_end: false }
     }
 
     /// Serves the session until either side ends it.
@@ -394,6 +395,10 @@ impl Client for Connection {
         encode::bare(&mut self.output, b'c');
     }
 
+    fn flushes(&self) -> u64 {
+        self.flushes
+    }
+
     async fn flush_if_full(&mut self) -> Result<(), Disconnected> {
         if self.output.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
     }
@@ -402,6 +407,7 @@ impl Client for Connection {
         if self.output.is_empty() {
             return Ok(());
         }
+        self.flushes += 1;
         self.socket.write_all(&self.output).await.map_err(|_| Disconnected)?;
         if matches!(self.socket, MaybeTls::Tls(_)) {
             self.socket.flush().await.map_err(|_| Disconnected)?;

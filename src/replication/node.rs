@@ -415,6 +415,15 @@ impl MultiRaft {
         remove::tombstone(self.node.engine.as_ref(), group)
     }
 
+    /// Runs a task on the raft thread, where proposals are made without waking another thread. It must
+    /// not block.
+    pub fn spawn(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        self.node.runtime.spawn(task)
+    }
+
     /// The groups that are open.
     pub fn groups(&self) -> Vec<RaftGroup> {
         self.node.groups.read().values().cloned().map(RaftGroup).collect()
@@ -494,29 +503,49 @@ impl MultiRaft {
         result
     }
 
-    /// Ends at once, without a checkpoint: the next start redoes the log. Blocks.
+    /// Ends at once, without a checkpoint: the next start redoes the log. Blocks, except on the raft thread,
+    /// where it can happen that a task drops the last handle.
     pub fn stop_threads(&self) {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
-        // A checkpoint that is under way still uses the raft thread.
-        self.checkpointer.stop();
-        let groups = std::mem::take(&mut *self.node.groups.write());
-        let (done_tx, done_rx) = std::sync::mpsc::channel::<()>();
-        self.node.runtime.spawn(async move {
-            let stopping = groups.values().map(|group| group.raft.shutdown());
-            futures::future::join_all(stopping).await;
-            drop(done_tx);
-        });
-        // Ends when the sender is gone: all groups are shut down, or the raft thread is no more.
-        let _ = done_rx.recv();
-        if let Some(stop) = self.stop_raft.lock().take() {
-            let _ = stop.send(());
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let me = std::thread::current().id();
+        let on_raft_thread = threads.iter().any(|thread| thread.thread().id() == me);
+        let (node, checkpointer) = (Arc::clone(&self.node), Arc::clone(&self.checkpointer));
+        let stop_raft = self.stop_raft.lock().take();
+        let stop = move || stop(&node, &checkpointer, stop_raft, threads);
+        match on_raft_thread {
+            true => drop(std::thread::spawn(stop)),
+            false => stop(),
         }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+    }
+}
+
+fn stop(
+    node: &Arc<Node>,
+    checkpointer: &Checkpointer,
+    stop_raft: Option<oneshot::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+) {
+    // A checkpoint that is under way still uses the raft thread.
+    checkpointer.stop();
+    let groups = std::mem::take(&mut *node.groups.write());
+    let (done_tx, done_rx) = std::sync::mpsc::channel::<()>();
+    node.runtime.spawn(async move {
+        let stopping = groups.values().map(|group| group.raft.shutdown());
+        futures::future::join_all(stopping).await;
+        drop(done_tx);
+    });
+    // Ends when the sender is gone: all groups are shut down, or the raft thread is no more.
+    let _ = done_rx.recv();
+    if let Some(stop) = stop_raft {
+        let _ = stop.send(());
+    }
+    for thread in threads {
+        // A checkpoint's thread may have been the last to hold a handle.
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
         }
     }
 }

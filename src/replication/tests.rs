@@ -231,6 +231,29 @@ fn an_engine_older_than_its_checkpoint_is_refused() {
     propose(&group, 20..21);
 }
 
+/// A task on the raft thread may hold the last handle: dropping it ends the threads all the same.
+#[test]
+fn the_raft_thread_may_drop_the_last_handle() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = seg_log(dir.path());
+    let (One { raft, group, .. }, _) = open(&log, Arc::new(MemEngine::new())).expect("a new group");
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let last = Arc::clone(&raft);
+    drop(raft.spawn(async move {
+        let _ = gone.await;
+        drop(last);
+    }));
+    drop((raft, group));
+    go.send(()).expect("the task waits");
+    for _ in 0..12_000 {
+        if Arc::strong_count(&log) == 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("the threads do not end");
+}
+
 /// A disk that is full now and then: proposals are refused, what is in the log waits; each is applied once,
 /// in order, and writes go on when there is room.
 #[test]

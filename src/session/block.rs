@@ -52,6 +52,8 @@ pub(crate) struct Block {
     pub(crate) started: i64,
     /// Something was read or written, so the isolation level is fixed.
     pub(crate) used: bool,
+    /// A portal has been executed in it.
+    pub(crate) ran: bool,
     pub(crate) overlay: Option<Overlay>,
     pub(crate) deferred: Arc<Mutex<Deferred>>,
     savepoints: Vec<Savepoint>,
@@ -69,6 +71,7 @@ impl Block {
             as_of: None,
             started: 0,
             used: false,
+            ran: false,
             overlay: None,
             deferred: Arc::default(),
             savepoints: vec![],

@@ -87,6 +87,10 @@ pub trait Client: Send {
     fn copy_data(&mut self, data: &[u8]);
     /// End of the COPY data.
     fn copy_done(&mut self) {}
+    /// How often the buffer has been written to the socket, and is empty again.
+    fn flushes(&self) -> u64 {
+        0
+    }
     /// Writes the buffer to the socket when it holds more than [`FLUSH_BYTES`].
     fn flush_if_full(&mut self) -> impl Future<Output = Result<(), Disconnected>> + Send;
     /// Writes the buffer to the socket.

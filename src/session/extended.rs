@@ -266,23 +266,34 @@ impl Session {
         };
         let mut portal = taken.ok_or_else(|| no_portal(name))?;
         self.shared.set_simple(false);
-        let outcome = self.execute_portal(&mut portal, rows_max, client).await;
+        self.executed = None;
+        let new = matches!(portal.running, Running::NotStarted);
+        let mut again = if new { self.may_run_again(client) } else { None };
+        let outcome = loop {
+            let outcome = self.execute_portal(&mut portal, rows_max, client).await;
+            if !self.runs_again(&outcome, &mut again, client).await {
+                break outcome;
+            }
+            portal.running = Running::NotStarted;
+        };
         self.tell(client);
         if name.is_empty() {
             self.unnamed_portal = Some(portal);
+            self.note_executed(again.filter(|_| outcome.is_ok()), rows_max, client);
         } else if self.block.state != State::Idle {
             self.portals.insert(name.to_owned(), portal);
         }
         outcome
     }
 
-    async fn execute_portal<C: Client>(
+    pub(crate) async fn execute_portal<C: Client>(
         &mut self,
         portal: &mut Portal,
         rows_max: usize,
         client: &mut C,
     ) -> Result<(), Fault> {
         let statement = Arc::clone(&portal.statement);
+        self.block.ran = true;
         let Some(parsed) = &statement.parsed else {
             client.empty_query();
             return Ok(());
@@ -328,9 +339,10 @@ impl Session {
     /// Sync: ends the transaction that was opened implicitly.
     pub async fn sync<C: Client>(&mut self, client: &mut C) -> Result<()> {
         let outcome = match self.block.state {
-            State::Implicit => self.commit().await,
+            State::Implicit => self.commit_executed(client).await,
             _ => Ok(()),
         };
+        self.block.ran = false;
         self.tell(client);
         outcome
     }

@@ -16,6 +16,7 @@
 //! end with `25P02`, as PostgreSQL does.
 
 mod advisory;
+mod again;
 mod block;
 pub mod client;
 mod copy;

@@ -13,6 +13,7 @@ use meridian_types::context::Settings as Formatting;
 use meridian_types::{EvalContext, Host, PgError, Result, SqlState};
 use parking_lot::Mutex;
 
+use crate::again::Executed;
 use crate::block::{Block, State};
 use crate::client::{Client, Severity};
 use crate::cursor::SqlCursor;
@@ -65,11 +66,14 @@ pub struct Session {
     pub(crate) unnamed: Option<Arc<PreparedStatement>>,
     pub(crate) portals: HashMap<String, Portal>,
     pub(crate) unnamed_portal: Option<Portal>,
+    pub(crate) executed: Option<Executed>,
     pub(crate) cursors: HashMap<String, SqlCursor>,
     pub(crate) texts: TextCache<Arc<PreparedStatement>>,
     pub(crate) shapes: TextCache<Shape>,
     /// What [`Session::shaped`] has said of the text that is run next.
     pub(crate) shaped_ahead: Option<Option<Shaped>>,
+    /// The text that is run has several statements.
+    pub(crate) several: bool,
     pub(crate) statement_time: i64,
     reported: Vec<(&'static str, String)>,
 }
@@ -104,10 +108,12 @@ impl Session {
             unnamed: None,
             portals: HashMap::new(),
             unnamed_portal: None,
+            executed: None,
             cursors: HashMap::new(),
             texts: TextCache::default(),
             shapes: TextCache::default(),
             shaped_ahead: None,
+            several: false,
             statement_time: now_micros(),
             reported,
         }

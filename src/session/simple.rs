@@ -33,16 +33,22 @@ impl Session {
         self.shared.set_simple(true);
         self.unnamed = None;
         self.unnamed_portal = None;
-        let outcome = self.run_text(text, client).await;
-        let outcome = match outcome {
-            Ok(()) if self.block.state == State::Implicit => {
-                let committed = self.commit().await;
-                if committed.is_err() {
-                    retract_completion(client.buffer());
+        let mut again = self.may_run_again(client);
+        let outcome = loop {
+            self.several = false;
+            let outcome = match self.run_text(text, client).await {
+                Ok(()) if self.block.state == State::Implicit => {
+                    let committed = self.commit().await;
+                    if committed.is_err() {
+                        retract_completion(client.buffer());
+                    }
+                    committed.map_err(Fault::from)
                 }
-                committed.map_err(Fault::from)
+                outcome => outcome,
+            };
+            if self.several || !self.runs_again(&outcome, &mut again, client).await {
+                break outcome;
             }
-            outcome => outcome,
         };
         match outcome {
             Ok(()) => self.tell(client),
@@ -75,6 +81,7 @@ impl Session {
             return Ok(());
         }
         let several = parsed.len() > 1;
+        self.several = several;
         for statement in parsed {
             let keep = !several && matches!(statement.statement, Statement::Query(_));
             let statement = PreparedStatement::of_text(Arc::clone(&shared), statement);

@@ -111,7 +111,6 @@ pub(crate) fn engine_error(doing: &str, error: fjall::Error) -> StorageError {
         fjall::Error::Poisoned => {
             StorageError::Stopped("the engine failed before and takes no more writes".into())
         }
-        fjall::Error::Locked => StorageError::Stopped("the engine's directory is locked".into()),
         other => StorageError::Corruption(format!("could not {doing}: {other:?}")),
     }
 }
@@ -133,7 +132,10 @@ impl FjallEngine {
             }
             other => other,
         };
-        let db = db.map_err(|e| engine_error("open the engine", e))?;
+        let db = db.map_err(|error| match error {
+            fjall::Error::Locked => StorageError::Locked { path: config.dir.clone(), pid: None },
+            error => engine_error("open the engine", error),
+        })?;
         let open = |keyspace: Keyspace| {
             db.keyspace(keyspace.name(), || options(keyspace, config.memtable_bytes))
                 .map_err(|e| engine_error("open a keyspace", e))

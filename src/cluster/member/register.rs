@@ -23,6 +23,7 @@ use prost::Message;
 use super::placing::{self, Handover, Placing};
 use crate::apply::FIRST;
 use crate::core::Core;
+use crate::counters;
 use crate::directory;
 use crate::liveness::NodeLiveness;
 use crate::read::storage_error;
@@ -237,16 +238,7 @@ impl Register {
                 row.id, row.address
             ));
         }
-        let number = loop {
-            if self.core.first().lease.here(&self.core.hlc).is_some() {
-                break crate::counters::increment(&self.core, NODE_COUNTER, 1)
-                    .await
-                    .map_err(text)?;
-            }
-            if let Some(number) = self.cluster.counter(NODE_COUNTER, 1, None).await.map_err(text)? {
-                break number;
-            }
-        };
+        let number = counters::increment(&self.core, NODE_COUNTER, 1).await.map_err(text)?;
         // The founder is the first.
         let id = u64::try_from(number).map_err(|_| "all node ids are used up".to_owned())? + 1;
         let row = NodeRow {

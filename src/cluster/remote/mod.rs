@@ -45,7 +45,7 @@ use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
-pub(crate) use messages::{Answer, At, Epoch, Op, Rows, ScanPage, SplitAt};
+pub(crate) use messages::{Answer, At, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
 pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.

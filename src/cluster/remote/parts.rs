@@ -76,6 +76,9 @@ struct WirePrepare {
     /// The nodes on which its strong table locks are held; none if it has none.
     #[prost(uint64, repeated, tag = "7")]
     locked_nodes: Vec<u64>,
+    /// The hold in whose name it writes; 0 = none.
+    #[prost(fixed64, tag = "8")]
+    behalf: u64,
 }
 
 /// What a part answers.
@@ -167,9 +170,9 @@ impl PartReply {
     }
 }
 
-impl WirePrepare {
-    fn new(request: &PrepareRequest, given: Option<&Given>) -> WirePrepare {
-        let put = |write: &Write| Put {
+impl From<&Write> for Put {
+    fn from(write: &Write) -> Put {
+        Put {
             key: write.key.clone(),
             row: write.value.clone(),
             expect: match write.expect {
@@ -177,7 +180,26 @@ impl WirePrepare {
                 VersionTag::Absent => Some(ABSENT),
                 VersionTag::Blind => None,
             },
-        };
+        }
+    }
+}
+
+impl From<Put> for Write {
+    fn from(put: Put) -> Write {
+        Write {
+            key: put.key,
+            value: put.row,
+            expect: match put.expect {
+                Some(ABSENT) => VersionTag::Absent,
+                Some(ts) => VersionTag::Newest(Timestamp(ts)),
+                None => VersionTag::Blind,
+            },
+        }
+    }
+}
+
+impl WirePrepare {
+    fn new(request: &PrepareRequest, given: Option<&Given>) -> WirePrepare {
         let verify = |verify: &Verify| WireVerify {
             key: verify.key.clone(),
             strength: verify.strength.code(),
@@ -192,27 +214,19 @@ impl WirePrepare {
             who: Who { txn: owner.id, session: owner.session },
             isolation: request.isolation.code(),
             read_ts: request.read_ts.0,
-            puts: request.writes.iter().map(put).collect(),
+            puts: request.writes.iter().map(Put::from).collect(),
             verify: request.verify.iter().map(verify).collect(),
             reads: points
                 .chain(spans)
                 .map(|span| WireSpan { start: span.start, end: span.end })
                 .collect(),
             locked_nodes: nodes.map(|node| node.0).collect(),
+            behalf: request.behalf.map_or(0, |hold| hold.0),
         }
     }
 
     /// `None` when it was written by a version that says more than this one understands.
     fn decode(self, header: &Header, own: usize) -> Option<PrepareRequest> {
-        let write = |put: Put| Write {
-            key: put.key,
-            value: put.row,
-            expect: match put.expect {
-                Some(ABSENT) => VersionTag::Absent,
-                Some(ts) => VersionTag::Newest(Timestamp(ts)),
-                None => VersionTag::Blind,
-            },
-        };
         let verify = |verify: WireVerify| {
             let strength = Strength::decode(verify.strength)?;
             Some(Verify { key: verify.key, strength, seen: Timestamp(verify.seen) })
@@ -226,9 +240,10 @@ impl WirePrepare {
             own,
             isolation: Isolation::decode(self.isolation)?,
             read_ts: Timestamp(self.read_ts),
-            writes: self.puts.into_iter().map(write).collect(),
+            writes: self.puts.into_iter().map(Write::from).collect(),
             verify: self.verify.into_iter().map(verify).collect::<Option<_>>()?,
             reads,
+            behalf: (self.behalf != 0).then_some(TxnId(self.behalf)),
         })
     }
 }
@@ -386,6 +401,7 @@ mod tests {
             ],
             verify: vec![Verify { key: "q3".into(), strength: Strength::Share, seen }],
             reads,
+            behalf: Some(TxnId(6)),
         };
         let message = Message::Prepare(Arc::new(request.clone()));
         let wire = PartMessage::new(&header, 1, &message, None).encode_to_vec();
@@ -395,6 +411,7 @@ mod tests {
         let decoded = prepare.decode(&header, 1).expect("known words");
         assert_eq!((decoded.writes, decoded.verify), (request.writes, request.verify));
         assert_eq!((decoded.isolation, decoded.reads), (request.isolation, request.reads));
+        assert_eq!(decoded.behalf, request.behalf);
 
         let ts = Timestamp(8);
         let refusals = [

@@ -22,7 +22,7 @@ use super::messages::{
     Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, STALE, ScanPage, SendRun,
     Unlock, UnlockTable, Who, WireLocked,
 };
-use super::txn::ABSENT;
+use super::txn::{ABSENT, modes};
 use super::{Cluster, FIRST_KEY};
 use crate::commit::{CommitError, Submission};
 use crate::counters;
@@ -72,10 +72,6 @@ fn limits(patience: &Patience) -> WaitLimits {
     let timeout = (patience.timeout_ms > 0).then(|| Duration::from_millis(patience.timeout_ms));
     let began = Timestamp(patience.began);
     WaitLimits { cancel: None, timeout, database: patience.database, began }
-}
-
-fn modes(code: u32) -> ModeSet {
-    ModeSet::try_from(code).unwrap_or(0)
 }
 
 impl Cluster {
@@ -479,11 +475,11 @@ impl Cluster {
         let core = Arc::clone(&self.core);
         match counter.set {
             Some(value) => {
-                counters::set(&core, &counter.name, value).await?;
+                counters::set_here(&core, &counter.name, value).await?;
                 Ok(Answer::Number(value))
             }
             None => {
-                let value = counters::increment(&core, &counter.name, counter.by).await?;
+                let value = counters::increment_here(&core, &counter.name, counter.by).await?;
                 Ok(Answer::Number(value))
             }
         }

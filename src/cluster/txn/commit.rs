@@ -94,9 +94,14 @@ impl Txn {
 
     async fn commit_writes(&mut self) -> Result<Timestamp, KvError> {
         self.state.check_size()?;
-        if !self.core.alone || !self.core.ranges.is_single() {
+        let behalf = self.behalf.as_mut().map(|behalf| std::mem::take(&mut behalf.writes));
+        if !self.core.alone || !self.core.ranges.is_single() || behalf.is_some() {
             let unlocked = self.state.unlocked_writes().into_iter().collect();
-            let changes = self.take_changes(unlocked);
+            let mut changes = self.take_changes(unlocked);
+            if let Some(mut writes) = behalf {
+                changes.writes.append(&mut writes);
+                changes.writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            }
             return Box::pin(self.commit_somewhere(changes)).await;
         }
         let mut changes = self.lock_and_take().await?;
@@ -104,7 +109,11 @@ impl Txn {
             Ok(ts) => Ok(ts),
             Err(CommitError::Refused(error)) => Err(error),
             // The range is splitting, or has split.
-            Err(CommitError::Moved) => Box::pin(self.commit_somewhere(changes)).await,
+            Err(CommitError::Moved) if changes.any_key().is_some() => {
+                Box::pin(self.commit_somewhere(changes)).await
+            }
+            // What was to be written isn't known here any more.
+            Err(CommitError::Moved) => Err(KvError::CONCURRENT_UPDATE),
             Err(CommitError::Unknown(_)) => Err(KvError::Ambiguous),
         }
     }
@@ -128,7 +137,7 @@ impl Txn {
         Ok(newest)
     }
 
-    fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
+    pub(super) fn take_changes(&mut self, unlocked: BTreeSet<Key>) -> Changes {
         let whole = self.core.alone && self.core.ranges.is_single();
         let verify = if whole { Vec::new() } else { self.state.locked_only() };
         let runs = self.state.take_runs(ENTRY_BYTES_MAX);
@@ -160,14 +169,11 @@ impl Txn {
         let flying = range.pipeline.submit(core, submission, || std::mem::take(&mut locks));
         let outcome = match flying {
             Ok(outcome) => outcome,
-            Err(NotTaken { error, submission: Some(submission) }) => {
-                let CommitRequest { writes, runs, .. } = submission.request;
-                (changes.writes, changes.runs) = (writes, runs);
-                self.state.put_back(locks.rows);
-                self.claimed = locks.runs;
-                return Err(error);
-            }
-            Err(NotTaken { error, submission: None }) => {
+            Err(NotTaken { error, submission }) => {
+                if let Some(submission) = submission {
+                    let CommitRequest { writes, runs, .. } = submission.request;
+                    (changes.writes, changes.runs) = (writes, runs);
+                }
                 if error == CommitError::Moved {
                     // It will be tried again, perhaps in the same range.
                     self.state.put_back(locks.rows);
@@ -192,7 +198,8 @@ impl Txn {
             self.check_not_refused()?;
             self.reach_all_nodes().await?;
             let mut this = Try::new(id, self.core.hlc.now());
-            this.deadline = this.deadline.min(self.tables_locked_until()?);
+            let until = self.tables_locked_until()?.min(self.commit_before);
+            this.deadline = this.deadline.min(until);
             let outcome = match self.range_of_changes(&changes) {
                 None => self.commit_over(&mut changes, this).await,
                 Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
@@ -224,6 +231,10 @@ impl Txn {
 
     /// The range in which all that a commit is about lies; `None`: there are several.
     fn range_of_changes(&self, changes: &Changes) -> Option<Arc<Range>> {
+        if self.behalf.is_some() {
+            // A part of a commit needs no locks of its own.
+            return None;
+        }
         if self.core.ranges.is_single() {
             return Some(Arc::clone(self.core.first()));
         }

@@ -11,7 +11,7 @@ use meridian_kv::api::{Key, KvError, Strength, TableLockMode, Timestamp, WaitPol
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, ModeSet};
 use meridian_kv::range::Newest;
 
-use super::{HeldTable, Locked, LockedIn, Txn};
+use super::{HeldTable, Locked, LockedIn, Snapshot, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
 
@@ -28,7 +28,7 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Locked, KvError> {
-        if !self.core.ranges.is_single() {
+        if matches!(self.snapshot, Snapshot::Away(None)) && !self.core.ranges.is_single() {
             // Whether the row has changed is a question of the snapshot.
             Box::pin(self.asked_snapshot()).await?;
         }
@@ -149,10 +149,14 @@ impl Txn {
             return Ok(());
         }
         let policy = if nowait { WaitPolicy::NoWait } else { WaitPolicy::Block };
-        if !self.core.alone && !is_weak(mode) {
-            return Box::pin(self.lock_table_everywhere(table, mode, policy)).await;
+        if is_weak(mode) {
+            return self.lock_table_here(table, mode, policy).await;
         }
-        self.lock_table_here(table, mode, policy).await
+        match self.core.alone {
+            true => self.lock_table_here(table, mode, policy).await?,
+            false => Box::pin(self.lock_table_everywhere(table, mode, policy)).await?,
+        }
+        Box::pin(self.await_prepared(table, mode, nowait)).await
     }
 
     pub(crate) async fn lock_table_here(

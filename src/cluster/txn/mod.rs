@@ -14,6 +14,7 @@ mod over;
 mod past;
 mod regain;
 mod spread;
+mod twophase;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::core::Core;
 use crate::locking::WaitLimits;
 use crate::scan::{At, Scan};
 use crate::snapshots::SnapshotSlot;
+use crate::twophase::Behalf;
 
 pub(crate) use commit::{Changes, Try};
 pub(crate) use locks::{advisory, is_weak};
@@ -130,6 +132,10 @@ pub struct Txn {
     pub(crate) backing: BTreeMap<NodeId, u64>,
     advisory: Vec<(AdvisoryKey, AdvisoryMode)>,
     marks: Vec<Mark>,
+    /// It commits before this.
+    pub(crate) commit_before: Timestamp,
+    /// What it commits in somebody's name.
+    behalf: Option<Behalf>,
 }
 
 impl Txn {
@@ -155,6 +161,8 @@ impl Txn {
             backing: BTreeMap::new(),
             advisory: Vec::new(),
             marks: Vec::new(),
+            commit_before: Timestamp::MAX,
+            behalf: None,
             claimed: Vec::new(),
             sent: Vec::new(),
             core,

@@ -23,7 +23,7 @@ const WRITE_OVERHEAD_BYTES: usize = 22;
 
 impl Changes {
     /// Turns rows in bulk into single writes: a record has no others. Their keys were found to be free.
-    fn spread_runs(&mut self) {
+    pub(super) fn spread_runs(&mut self) {
         let runs = std::mem::take(&mut self.runs);
         let mut rows = Vec::new();
         for run in &runs {
@@ -78,7 +78,10 @@ impl Txn {
 
         let participants: Arc<[Key]> = parts.iter().map(|part| part.key.clone()).collect();
         let header = self.core.coordinators.header(&self.core, &this, participants);
-        let requests = requests(&header, self.state.isolation(), self.state.read_ts(), parts);
+        let (isolation, read_ts) = (self.state.isolation(), self.state.read_ts());
+        let mut requests = requests(&header, isolation, read_ts, parts);
+        let behalf = self.behalf.as_ref().map(|behalf| behalf.hold);
+        requests.iter_mut().for_each(|request| request.behalf = behalf);
         let given = self.give_locks();
         let told = Coordinators::begin(&self.core, requests, Arc::clone(&given));
         match told.await {
@@ -96,7 +99,7 @@ impl Txn {
     }
 
     /// Locks a key that was written without a look at it, wherever it is, and looks at it.
-    async fn lock_to_write(&mut self, key: &Key) -> Result<Timestamp, KvError> {
+    pub(super) async fn lock_to_write(&mut self, key: &Key) -> Result<Timestamp, KvError> {
         self.lock(key, Strength::Update, WaitPolicy::Block).await?;
         let newest = self.state.locked(key).map_or(Timestamp::MIN, |locked| locked.newest);
         if self.state.conflicts_with(newest) {
@@ -106,7 +109,7 @@ impl Txn {
     }
 
     /// The row locks leave the transaction: each range takes its own over when it has prepared.
-    fn give_locks(&mut self) -> Arc<Given> {
+    pub(super) fn give_locks(&mut self) -> Arc<Given> {
         let rows = self.state.take_locks();
         let locks = Locks { rows, runs: std::mem::take(&mut self.claimed) };
         let leases = match self.locks_lost {

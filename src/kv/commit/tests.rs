@@ -26,6 +26,7 @@ fn requests() -> Vec<PrepareRequest> {
         writes: Vec::new(),
         verify: Vec::new(),
         reads: ReadSet::default(),
+        behalf: None,
     };
     (0..2).map(request).collect()
 }

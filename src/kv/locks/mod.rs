@@ -74,6 +74,11 @@ impl Owner {
         Owner { id: Owner::SESSION_LEVEL | self.session, session: self.session }
     }
 
+    /// The process id of its session; 0 when it has none.
+    pub fn process_of_session(self) -> u32 {
+        if self.session & Owner::NAMELESS == 0 { self.process() } else { 0 }
+    }
+
     /// The process id that PostgreSQL would show.
     pub fn process(self) -> u32 {
         u32::try_from(self.session & u64::from(u32::MAX)).expect("masked to 32 bits")

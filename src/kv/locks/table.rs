@@ -218,6 +218,30 @@ impl<K: Ord + Clone, M: LockMode> LockTable<K, M> {
         true
     }
 
+    /// What `from` holds on `key` is held by `to` from now on, and nobody gets in between. Answers the modes.
+    pub fn hand_over(&mut self, key: &K, from: Owner, to: Owner) -> ModeSet {
+        let Some(state) = self.keys.get_mut(key) else { return 0 };
+        let Some(at) = state.holders.iter().position(|held| held.owner.id == from.id) else {
+            return 0;
+        };
+        let Held { modes, .. } = state.holders.remove(at);
+        match state.holders.iter_mut().find(|held| held.owner.id == to.id) {
+            Some(held) => held.modes |= modes,
+            None => state.holders.push(Held { owner: to, modes }),
+        }
+        modes
+    }
+
+    /// Takes `mode` whoever holds the key: their locks are void.
+    pub fn seize(&mut self, key: &K, owner: Owner, mode: M, out: &mut Vec<Grant<K>>) {
+        let empty = || KeyState { holders: SmallVec::new(), queue: VecDeque::new() };
+        let state = self.keys.entry(key.clone()).or_insert_with(empty);
+        let conflicts = mode.conflicts();
+        state.holders.retain(|held| held.owner.id == owner.id || held.modes & conflicts == 0);
+        state.add(owner, mode);
+        self.settle(key, out);
+    }
+
     /// Grants all that can be granted on `key`, in order, and tidies the entry up.
     fn settle(&mut self, key: &K, out: &mut Vec<Grant<K>>) {
         let Some(state) = self.keys.get_mut(key) else { return };

@@ -23,7 +23,8 @@
 //! so it might as well have run at `T` alone. A transaction that wrote nothing ran at its snapshot.
 //!
 //! Several ranges take part in one commit through *prepared records* ([`prepare`]), are read at one
-//! timestamp through the *floor* ([`reading`]), and split when they are quiet ([`split`]).
+//! timestamp through the *floor* ([`reading`]), and split when they are quiet ([`split`]). A record
+//! without a coordinator is a *hold* ([`holds`]).
 //!
 //! Invariants (see [`Sequencer::check`]): `gc ≤ applied ≤ last`; timestamps in flight ascend and lie
 //! in `(applied, last]`; every key in flight has its newest in-flight value in `pending`; every
@@ -33,6 +34,7 @@
 mod command;
 mod descriptor;
 mod entry;
+pub mod holds;
 mod outcomes;
 mod pieces;
 pub mod prepare;
@@ -324,6 +326,7 @@ impl Sequencer {
             (above, deadline) = (above.max(origin.sent), origin.deadline);
         }
         let ts = self.place(now, above, deadline)?;
+        self.prepared.holds.admit_commit(&request)?;
         self.await_records(&request)?;
         self.validate_reads(&request)?;
         if self.has_in_flight(&request.runs) {
@@ -542,6 +545,8 @@ fn conflict(newest: Option<&Version>) -> KvError {
     KvError::Retry { reason }
 }
 
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod prepare_tests;
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub struct PrepareRequest {
     pub verify: Vec<Verify>,
     /// What it has read here (SERIALIZABLE). A range where it only read takes part all the same.
     pub reads: ReadSet,
+    /// The hold in whose name it writes.
+    pub behalf: Option<TxnId>,
 }
 
 impl PrepareRequest {
@@ -150,7 +152,7 @@ impl Sequencer {
             return Err(KvError::READ_WRITE_DEPENDENCY.into());
         }
         self.verify(&request.verify, source)?;
-        let PrepareRequest { header, own, isolation, read_ts, writes, verify, reads } = request;
+        let PrepareRequest { header, own, isolation, read_ts, writes, verify, reads, .. } = request;
         let writes = self.supersede(isolation, read_ts, writes, source)?;
         let writes = writes.into_iter().map(|write| (write.key, write.value)).collect();
         let locks = verify.into_iter().map(|verify| (verify.key, verify.strength)).collect();
@@ -163,6 +165,7 @@ impl Sequencer {
 
     /// Does a record stand in the way of a prepare? See this module's text for who may wait.
     fn stands_clear(&self, request: &PrepareRequest) -> Result<(), Refused> {
+        self.prepared.holds.admit(request)?;
         if self.prepared.is_empty() {
             return Ok(());
         }
@@ -329,7 +332,13 @@ impl Sequencer {
         self.prepared.get(part).filter(|held| held.durable).map(|held| &held.record)
     }
 
-    /// The records that are held here: their locks are the first that a new leaseholder takes.
+    /// The holds here, which have been applied.
+    pub fn holds(&self) -> impl Iterator<Item = &Header> {
+        self.prepared.durable_holds()
+    }
+
+    /// The records that wait for a coordinator: their locks, and those of holds, are the first that a new
+    /// leaseholder takes.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.prepared.records().map(|(_, held)| &held.record)
     }

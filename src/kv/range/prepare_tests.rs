@@ -11,13 +11,13 @@ use super::tests::{put, request};
 use super::*;
 use crate::api::{Span, Strength};
 
-const RC: Isolation = Isolation::ReadCommitted;
-const SER: Isolation = Isolation::Serializable;
+pub(super) const RC: Isolation = Isolation::ReadCommitted;
+pub(super) const SER: Isolation = Isolation::Serializable;
 
 /// A range with its engine; what is proposed is applied at once or later.
-struct Range {
-    seq: Sequencer,
-    engine: MemEngine,
+pub(super) struct Range {
+    pub(super) seq: Sequencer,
+    pub(super) engine: MemEngine,
 }
 
 impl Newest for MemEngine {
@@ -26,11 +26,11 @@ impl Newest for MemEngine {
     }
 }
 
-fn ts(n: u64) -> Timestamp {
+pub(super) fn ts(n: u64) -> Timestamp {
     Timestamp(n)
 }
 
-fn header(txn: u64, deadline: u64) -> Header {
+pub(super) fn header(txn: u64, deadline: u64) -> Header {
     Header {
         txn: TxnId(txn),
         gateway: Gateway { node: NodeId(1), epoch: 7 },
@@ -40,7 +40,7 @@ fn header(txn: u64, deadline: u64) -> Header {
     }
 }
 
-fn prepare(txn: u64, isolation: Isolation, key: &str, reads: &[&str]) -> PrepareRequest {
+pub(super) fn prepare(txn: u64, isolation: Isolation, key: &str, reads: &[&str]) -> PrepareRequest {
     let mut set = ReadSet::default();
     reads.iter().for_each(|key| set.add_point(key.as_bytes()));
     let writes = if key.is_empty() { vec![] } else { put(key, VersionTag::Blind) };
@@ -53,15 +53,16 @@ fn prepare(txn: u64, isolation: Isolation, key: &str, reads: &[&str]) -> Prepare
         writes,
         verify,
         reads: set,
+        behalf: None,
     }
 }
 
 impl Range {
-    fn new() -> Range {
+    pub(super) fn new() -> Range {
         Range { seq: Sequencer::new(ts(10), 100), engine: MemEngine::new() }
     }
 
-    fn apply(&mut self, entry: &LogEntry) {
+    pub(super) fn apply(&mut self, entry: &LogEntry) {
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
         let mut bytes = Bytes::from(bytes);
@@ -81,20 +82,25 @@ impl Range {
         }
     }
 
-    fn prepared(&mut self, now: u64, request: PrepareRequest) -> Timestamp {
+    pub(super) fn prepared(&mut self, now: u64, request: PrepareRequest) -> Timestamp {
         let entry = self.propose(now, request);
         self.apply(&entry);
         entry.ts().unwrap()
     }
 
-    fn resolve(&mut self, txn: u64, outcome: Outcome) {
+    pub(super) fn resolve(&mut self, txn: u64, outcome: Outcome) {
         let header = header(txn, 1000);
         let entry = self.seq.resolve(&header, 0, outcome, &self.engine).unwrap();
         self.apply(&entry.expect("there is something to resolve"));
         assert_eq!(self.seq.resolve(&header, 0, outcome, &self.engine), Ok(None), "idempotent");
     }
 
-    fn commit(&mut self, now: u64, isolation: Isolation, key: &str) -> Result<Timestamp, Refused> {
+    pub(super) fn commit(
+        &mut self,
+        now: u64,
+        isolation: Isolation,
+        key: &str,
+    ) -> Result<Timestamp, Refused> {
         let request = request(isolation, 10, put(key, VersionTag::Blind));
         let command = self.seq.sequence(ts(now), request, &self.engine)?;
         self.apply(&LogEntry::Commit(command.clone()));
@@ -106,7 +112,7 @@ impl Range {
     }
 
     /// The machine of the next leaseholder.
-    fn reload(&mut self, start: u64) {
+    pub(super) fn reload(&mut self, start: u64) {
         let span = meridian_base::keys::txn_span(&Span::all());
         let stored = self.engine.range(Keyspace::Cur, &span, false);
         let stored: Vec<Stored> =

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use smallvec::SmallVec;
 
 use super::Refused;
+use super::holds::Holds;
 use super::record::{Header, Marker, Outcome, Record};
 use crate::api::{Key, Span, Timestamp, TxnId};
 use crate::txn::ReadSet;
@@ -50,6 +51,8 @@ pub(super) struct Kept {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prepared {
     records: BTreeMap<Part, Held>,
+    /// What those records keep away that wait for their owner.
+    pub(super) holds: Holds,
     /// Which record writes a key. One at a time does.
     keys: BTreeMap<Key, Part>,
     /// Records with reads.
@@ -81,9 +84,9 @@ impl Held {
 }
 
 impl Prepared {
-    /// Nothing prepared: the usual state.
+    /// Nothing prepared that waits for a coordinator: the usual state.
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.len() == self.holds.len()
     }
 
     pub(super) fn get(&self, part: Part) -> Option<&Held> {
@@ -99,14 +102,23 @@ impl Prepared {
         self.records.range((txn, 0)..=(txn, usize::MAX)).next().is_some()
     }
 
+    /// The records that wait for a coordinator.
     pub(super) fn records(&self) -> impl Iterator<Item = (TxnId, &Held)> {
-        self.records.iter().map(|((txn, _), held)| (*txn, held))
+        let records = self.records.iter().map(|((txn, _), held)| (*txn, held));
+        records.filter(|(_, held)| !held.record.header.is_hold())
+    }
+
+    pub(super) fn durable_holds(&self) -> impl Iterator<Item = &Header> {
+        let held = self.holds.parts().filter_map(|part| self.records.get(part));
+        held.filter(|held| held.durable).map(|held| &held.record.header)
     }
 
     pub(super) fn insert(&mut self, record: Record, durable: bool) {
         let part = (record.header.txn, record.own);
         self.keys.extend(record.writes.iter().map(|(key, _)| (key.clone(), part)));
-        if !record.reads.is_empty() {
+        if record.header.is_hold() {
+            self.holds.insert(part, &record);
+        } else if !record.reads.is_empty() {
             self.readers.insert(part);
         }
         let held = Held { record, durable, outcome: None, resolving: false };
@@ -119,6 +131,7 @@ impl Prepared {
             self.keys.remove(key);
         }
         self.readers.remove(&part);
+        self.holds.remove(part, &held.record);
     }
 
     pub(super) fn keep(&mut self, marker: &Marker, durable: bool) {

@@ -40,6 +40,11 @@ pub struct Gateway {
     pub epoch: u64,
 }
 
+impl Gateway {
+    /// Nobody: a hold ([`super::holds`]) waits for whoever may end it.
+    pub const OWNER: Gateway = Gateway { node: NodeId(0), epoch: 0 };
+}
+
 /// What everybody who meets a transaction must know to end it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -55,6 +60,13 @@ pub struct Header {
     pub expiry: Timestamp,
     /// One key in each range that takes part, ascending.
     pub participants: Arc<[Key]>,
+}
+
+impl Header {
+    /// Is it that of a hold?
+    pub fn is_hold(&self) -> bool {
+        self.gateway == Gateway::OWNER
+    }
 }
 
 /// A key that was locked but isn't written.

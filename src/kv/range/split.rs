@@ -23,6 +23,11 @@ pub enum Busy {
 }
 
 impl Sequencer {
+    /// Is there something here that may stay for as long as its owner likes? Then it does not split.
+    pub fn has_holds(&self) -> bool {
+        !self.prepared.holds.is_empty()
+    }
+
     /// While frozen, nothing is sequenced.
     pub fn freeze(&mut self, frozen: bool) {
         self.frozen = frozen;
@@ -38,8 +43,10 @@ impl Sequencer {
         if !self.frozen {
             return Err(Busy::NotFrozen);
         }
-        if !self.prepared.is_empty() {
-            return Err(Busy::Records(self.prepared.records().map(|(txn, _)| txn).collect()));
+        if !self.prepared.is_empty() || !self.prepared.holds.is_empty() {
+            let records = self.prepared.records().map(|(txn, _)| txn);
+            let holds = self.prepared.holds.parts().map(|(txn, _)| *txn);
+            return Err(Busy::Records(records.chain(holds).collect()));
         }
         let marks = self.prepared.markers.values().any(|kept| !kept.durable);
         match marks || !self.in_flight.is_empty() {

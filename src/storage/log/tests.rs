@@ -217,7 +217,7 @@ fn commits_are_grouped() {
 fn spares_left_behind_are_used_if_they_are_whole() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (whole, short) =
-        (dir.path().join("spare-00000009.tmp"), dir.path().join("spare-00000010.tmp"));
+        (dir.path().join("spare-00000009.tmp"), dir.path().join("spare-00000003.tmp"));
     std::fs::write(&whole, vec![0xAB; 1 << 16]).expect("written");
     std::fs::write(&short, vec![0; 100]).expect("written");
     let log = open(dir.path());

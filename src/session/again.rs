@@ -1,0 +1,154 @@
+//! A statement with a transaction of its own that has lost a race is run again, unseen by its client.
+//!
+//! Who begins a transaction above READ COMMITTED expects `40001` and knows what to do about it. Who sends
+//! one statement does not, least of all at READ COMMITTED, where PostgreSQL never says so; but here a lease
+//! may move between a statement's lock and its commit, or its node be given up for a moment. The statement is
+//! all there is to its transaction, so nothing else has to be remembered to run it again: what has to hold is
+//! that none of its answer has been sent yet.
+//!
+//! That is looked for in two places: when the statement fails, and when its transaction's commit does, which
+//! in the extended protocol comes with a later message (Sync).
+
+use std::time::Duration;
+
+use meridian_types::{PgError, SqlState};
+use tokio::time::Instant;
+
+use crate::Fault;
+use crate::block::State;
+use crate::client::Client;
+use crate::extended::Portal;
+use crate::run::Running;
+use crate::session::Session;
+
+/// A statement that has met others for so long tells its client.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// A statement that may be run again: where its answer begins.
+pub(crate) struct Again {
+    start: usize,
+    flushes: u64,
+    /// Since it has first failed.
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+/// The unnamed portal has been executed, and may be again until Sync.
+pub(crate) struct Executed {
+    again: Again,
+    /// Where its answer ends.
+    end: usize,
+    rows_max: usize,
+}
+
+impl Again {
+    fn from<C: Client>(client: &mut C) -> Again {
+        let (start, flushes) = (client.buffer().len(), client.flushes());
+        Again { start, flushes, since: None, pause: PAUSE_MIN }
+    }
+}
+
+impl Session {
+    /// What is run next, if that is the first and maybe only statement of its transaction.
+    pub(crate) fn may_run_again<C: Client>(&self, client: &mut C) -> Option<Again> {
+        let first = !self.block.is_explicit() && !self.block.ran;
+        let alone = first && self.portals.is_empty() && self.cursors.is_empty();
+        alone.then(|| Again::from(client))
+    }
+
+    /// Whether a statement is to be run again, which has been taken back then.
+    pub(crate) async fn runs_again<C: Client>(
+        &mut self,
+        outcome: &Result<(), Fault>,
+        again: &mut Option<Again>,
+        client: &mut C,
+    ) -> bool {
+        match (outcome, again) {
+            (Err(Fault::Error(error)), Some(again)) => self.take_back(error, again, client).await,
+            _ => false,
+        }
+    }
+
+    /// A statement has failed: takes it back, with all that was said about it, if it is to be run again.
+    async fn take_back<C: Client>(
+        &mut self,
+        error: &PgError,
+        again: &mut Again,
+        client: &mut C,
+    ) -> bool {
+        let lost = error.state() == SqlState::SERIALIZATION_FAILURE;
+        let timeout = match self.hot().statement_timeout_ms {
+            0 => PATIENCE,
+            ms => PATIENCE.min(Duration::from_millis(ms)),
+        };
+        let ended = matches!(self.block.state, State::Implicit | State::Idle);
+        let unsent = client.flushes() == again.flushes;
+        if !lost || !ended || !unsent {
+            return false;
+        }
+        let since = *again.since.get_or_insert_with(Instant::now);
+        if since.elapsed() + again.pause >= timeout {
+            return false;
+        }
+        tracing::debug!(%error, "a statement is run again");
+        self.fail();
+        // Notices about what has not happened.
+        self.tell(client);
+        client.buffer().truncate(again.start);
+        tokio::time::sleep(again.pause).await;
+        again.pause = (again.pause * 2).min(PAUSE_MAX);
+        true
+    }
+
+    /// Execute has ended: whether that portal is all of its transaction so far.
+    pub(crate) fn note_executed<C: Client>(
+        &mut self,
+        again: Option<Again>,
+        rows_max: usize,
+        client: &mut C,
+    ) {
+        let done =
+            |portal: &Portal| portal.plan.is_none() || matches!(portal.running, Running::Done);
+        let repeatable = self.block.state == State::Implicit
+            && self.unnamed_portal.as_ref().is_some_and(done)
+            && again.is_some();
+        self.executed = again.filter(|_| repeatable).map(|again| Executed {
+            again,
+            end: client.buffer().len(),
+            rows_max,
+        });
+    }
+
+    /// Commits at Sync; a portal that was all of the transaction is executed again if it has to be.
+    pub(crate) async fn commit_executed<C: Client>(
+        &mut self,
+        client: &mut C,
+    ) -> meridian_types::Result<()> {
+        let executed = self.executed.take().zip(self.unnamed_portal.take());
+        let Some((mut executed, mut portal)) = executed else { return self.commit().await };
+        loop {
+            let Err(mut error) = self.commit().await else { return Ok(()) };
+            let end = executed.end.min(client.buffer().len());
+            let after = client.buffer().split_off(end);
+            loop {
+                if !self.take_back(&error, &mut executed.again, client).await {
+                    client.buffer().extend_from_slice(&after);
+                    return Err(error);
+                }
+                portal.running = Running::NotStarted;
+                match self.execute_portal(&mut portal, executed.rows_max, client).await {
+                    Ok(()) => break,
+                    Err(Fault::Error(failed)) => error = failed,
+                    Err(Fault::Disconnected) => {
+                        self.fail();
+                        return Err(error);
+                    }
+                }
+            }
+            executed.end = client.buffer().len();
+            client.buffer().extend_from_slice(&after);
+        }
+    }
+}
