@@ -43,8 +43,8 @@ impl CommitPipeline {
         let txn = request.header.txn;
         let owner = holder.map_or(Owner::transaction(txn.0, 0), Holder::owner);
         let mut regained = Regained { core, owner, locks: Locks::default() };
-        if self.ordered.lock().sequencer.is_open(txn) {
-            // It is a copy of a prepare, whose record has the locks.
+        if request.behalf.is_some() || self.ordered.lock().sequencer.is_open(txn) {
+            // A hold has the locks; or it is a copy of a prepare, and the record has them.
             return Some(regained);
         }
         let writes = request.writes.iter().map(|write| {

@@ -57,7 +57,7 @@ impl Txn {
     /// Commits in several ranges at once, or not at all. [`CommitError::Moved`]: certainly not, and it may be
     /// tried again under another name.
     pub(super) async fn commit_over(&mut self, changes: &mut Changes, this: Try) -> Outcome {
-        if self.locks_lost || self.leases_have_moved() {
+        if self.behalf.is_none() && (self.locks_lost || self.leases_have_moved()) {
             // Nothing is prepared yet: now it may wait for who has got them.
             self.locks_lost = true;
             self.regain_locks().await?;
