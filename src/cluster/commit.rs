@@ -240,6 +240,16 @@ impl CommitPipeline {
         }
     }
 
+    /// How far the range is closed, if nothing is sequenced up to `now` any more; `None` when this node can't
+    /// promise that.
+    pub(crate) fn promise(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.close(now),
+            Some(_) => None,
+        }
+    }
+
     /// What a reader at `r` has to wait for here. See [`Range::await_readable`].
     pub(crate) fn blockers(
         &self,
@@ -274,6 +284,13 @@ impl CommitPipeline {
         let mut ordered = self.ordered.lock();
         ordered.sequencer = Sequencer::new(applied, self.ring_len);
         ordered.outcomes = Outcomes::new(applied, OUTCOMES_MAX);
+    }
+
+    /// Does nothing wait here, and is nothing in flight?
+    pub(crate) fn is_idle(&self) -> bool {
+        let ordered = self.ordered.lock();
+        let closed = ordered.closed == Some(CommitError::Moved);
+        closed && ordered.flights.is_empty() && ordered.queue.is_empty()
     }
 
     /// Does this node lead in this term?

@@ -26,6 +26,7 @@ mod apply;
 mod batcher;
 mod bulk;
 mod cancel;
+mod closed;
 mod commit;
 mod config;
 mod coordinator;
@@ -81,6 +82,8 @@ mod deadlock_tests;
 mod fault_tests;
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod follower_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]

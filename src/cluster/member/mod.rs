@@ -16,6 +16,7 @@ mod network;
 mod open;
 mod placing;
 mod register;
+mod retire;
 mod switchboard;
 
 use std::sync::Arc;

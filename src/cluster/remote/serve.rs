@@ -144,11 +144,13 @@ impl Cluster {
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Belongs(asked) => self.serve_belongs(asked),
             Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
+            Op::Closed(tidings) => Ok(self.serve_tidings(from, tidings)),
             Op::Watch(watch) => {
                 let watched = self.serve_watch(from, watch).ok_or_else(|| unknown("question"))?;
                 Ok(Answer::Watched(watched))

@@ -73,7 +73,7 @@ impl Txn {
                 return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
-                Snapshot::Away(Some(slot)) => slot.ts().0,
+                Snapshot::Here(slot) | Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
             let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
@@ -96,6 +96,11 @@ impl Txn {
     /// A row at a snapshot over several ranges, from the leaseholder of its range.
     async fn get_at(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         let ts = self.asked_snapshot().await?;
+        if self.whole
+            && let Some(row) = self.core.get_closed(key, ts)?
+        {
+            return Ok(row);
+        }
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
         loop {

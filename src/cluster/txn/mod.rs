@@ -224,8 +224,10 @@ impl Txn {
     pub fn reads_here(&self) -> bool {
         self.core.ranges.is_single()
             && match &self.snapshot {
-                Snapshot::Here(_) => true,
-                Snapshot::Away(Some(slot)) => slot.ts() <= self.core.applied(),
+                // Also what was taken here: the copy may have been given up since. None is below 1.
+                Snapshot::Here(slot) | Snapshot::Away(Some(slot)) => {
+                    slot.ts() <= self.core.applied().max(Timestamp(1))
+                }
                 Snapshot::Away(None) | Snapshot::Ended => false,
             }
     }
