@@ -29,10 +29,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::codec;
+use crate::install;
 use crate::pieces::{Pieces, Target};
 use crate::snapshot::{self, RangeSnapshot, View};
 use crate::types::{LeaderId, LogId, Part, Payload, StoredMembership, Types};
-use crate::{install, remove};
 
 /// What is left to do once the engine has a batch: caches, snapshots, waiters.
 pub type Publish = Box<dyn FnOnce() + Send + Sync>;
@@ -81,6 +81,9 @@ pub trait Applier: Send + Sync + 'static {
     fn leaving(&self) {}
 }
 
+/// Why nothing is applied any more.
+const REMOVED: &str = "the replica is being removed";
+
 /// The applied state, as others may ask for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Applied {
@@ -124,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) view: Mutex<Option<Arc<View>>>,
     /// The content of a snapshot that openraft has been offered.
     pub(crate) receiving: Mutex<Option<Vec<snapshot::Part>>>,
+    /// The replica is being removed. Held by who applies: what was begun before lands before.
+    pub(crate) gone: tokio::sync::Mutex<bool>,
     /// The same, until it is installed or refused.
     pub(crate) claimed: Mutex<Vec<snapshot::Part>>,
 }
@@ -152,14 +157,9 @@ fn membership_key(group: RangeId) -> Vec<u8> {
 /// Whether a key under `R ‖ range` is replication's and no part of the range's content.
 pub(crate) fn is_own_key(group: RangeId, key: &[u8]) -> bool {
     key.first() == Some(&keys::RANGE)
-        && [
-            applied_key(group),
-            membership_key(group),
-            install::flag_key(group),
-            remove::tombstone_key(group),
-        ]
-        .iter()
-        .any(|own| own == key)
+        && [applied_key(group), membership_key(group), install::flag_key(group)]
+            .iter()
+            .any(|own| own == key)
 }
 
 /// Says in both keyspaces what they contain.
@@ -320,6 +320,11 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
+        let shared = Arc::clone(&self.shared);
+        let gone = shared.gone.lock().await;
+        if *gone {
+            return Err(io::Error::other(REMOVED));
+        }
         let mut gathered = Gathered { membership: self.late.take(), ..Gathered::default() };
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
@@ -371,6 +376,11 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &openraft::alias::SnapshotMetaOf<Types>,
         _snapshot: RangeSnapshot,
     ) -> Result<(), io::Error> {
+        let shared = Arc::clone(&self.shared);
+        let gone = shared.gone.lock().await;
+        if *gone {
+            return Err(io::Error::other(REMOVED));
+        }
         self.install(meta).await.map_err(io::Error::other)
     }
 

@@ -16,7 +16,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 40"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -76,6 +76,9 @@ pub(crate) enum Op {
     /// How far the sender's ranges are closed.
     #[prost(message, tag = "34")]
     Closed(WireTidings),
+    /// Has a node a replica of a range, by the range's leaseholder?
+    #[prost(message, tag = "35")]
+    Belongs(Belongs),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -104,6 +107,14 @@ pub(crate) struct Empty {}
 pub(crate) struct Epoch {
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Belongs {
+    #[prost(uint64, tag = "1")]
+    pub(crate) range: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) node: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
