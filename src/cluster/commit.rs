@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use meridian_kv::api::TxnId;
@@ -137,10 +137,12 @@ pub(crate) struct CommitPipeline {
     drained: Notify,
     /// Something has been applied, or won't be: for who waits to read.
     pub(crate) moved: Notify,
+    /// How often something has been applied.
+    landings: AtomicU64,
 }
 
-/// The newest versions of the written keys, looked up before the sequencer is locked: the keys'
-/// locks are held, so they can't change in between.
+/// The newest versions of the written keys, looked up before the sequencer is locked. They are good as long as
+/// nothing has been applied since; what is on its way the sequencer knows.
 pub(crate) struct Prefetched<'a>(pub(crate) &'a [(Key, Option<Version>)]);
 
 impl Newest for Prefetched<'_> {
@@ -195,6 +197,7 @@ impl CommitPipeline {
             work: Notify::new(),
             drained: Notify::new(),
             moved: Notify::new(),
+            landings: AtomicU64::new(0),
         }
     }
 
@@ -309,6 +312,11 @@ impl CommitPipeline {
         }
     }
 
+    /// How often something has been applied so far.
+    pub(crate) fn landings(&self) -> u64 {
+        self.landings.load(Ordering::Acquire)
+    }
+
     /// This node no longer leads in `term`.
     pub(crate) fn leave(&self, core: &Core, term: u64) {
         let commit = |entry: &LogEntry| match entry {
@@ -345,6 +353,7 @@ impl CommitPipeline {
         submission: Submission<'a>,
         take_locks: impl FnOnce() -> Locks,
     ) -> Result<oneshot::Receiver<Outcome>, NotTaken<'a>> {
+        let landings = self.landings();
         let writes = submission.request.writes.iter();
         let olds = writes
             .map(|write| Ok((write.key.clone(), core.read.newest(&write.key)?)))
@@ -364,7 +373,11 @@ impl CommitPipeline {
             if let Some(write) = request.writes.first().filter(|_| !core.alone) {
                 self.load.note(&write.key);
             }
-            let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
+            let sequenced = match self.landings() == landings {
+                true => ordered.sequencer.sequence(now, request, &Prefetched(&olds)),
+                false => ordered.sequencer.sequence(now, request, &core.read),
+            };
+            let command = match sequenced {
                 Ok(command) => command,
                 Err(Refused::Decided(Decided::Committed(ts))) => {
                     // Nobody can have dropped the other end yet.
@@ -408,6 +421,7 @@ impl CommitPipeline {
     pub(crate) fn applied(&self, range: &Range, entries: &[Landed]) -> (Vec<Flight>, Ends) {
         let mut ordered = self.ordered.lock();
         let ordered = &mut *ordered;
+        self.landings.fetch_add(1, Ordering::Release);
         let mut ends = Ends::default();
         let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
         let mut newest = None;

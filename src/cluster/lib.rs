@@ -42,6 +42,8 @@ mod parts;
 mod proposer;
 mod range;
 mod read;
+pub mod recover;
+mod relock;
 mod remote;
 mod replicas;
 mod scan;
@@ -96,6 +98,10 @@ mod parts_tests;
 mod past_tests;
 #[cfg(test)]
 mod placing_tests;
+#[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
+mod regain_tests;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]
