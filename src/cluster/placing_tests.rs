@@ -184,6 +184,7 @@ async fn copies_are_in_different_zones_and_every_node_knows_sizes_and_loads() {
     let mut fourth = Node::new(4);
     let mut all = rows(&nodes);
     all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
+    nodes[0].store().register_node(all[3].clone()).await;
     for (at, zone) in
         ["region=eu,zone=a", "region=eu,zone=a", "region=eu,zone=b"].iter().enumerate()
     {
@@ -193,7 +194,6 @@ async fn copies_are_in_different_zones_and_every_node_knows_sizes_and_loads() {
         eventually("all are led", || placed(&nodes).len() == 8).await;
     }
     fourth.locality = "region=eu,zone=c";
-    nodes[2].store().register_node(all[3].clone()).await;
     fourth.start(&all).await;
     nodes.push(fourth);
     let zones = |voters: &BTreeSet<NodeId>| {
