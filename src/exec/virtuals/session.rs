@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_cluster::LockInfo;
+use meridian_cluster::{LockInfo, PreparedTxn};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
 
@@ -143,6 +143,11 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     /// The locks of all nodes; `None` if those of this one are all.
     fn locks(&self) -> Option<Vec<LockInfo>> {
         None
+    }
+
+    /// The transactions that wait for COMMIT PREPARED.
+    fn prepared_transactions(&self) -> Result<Vec<PreparedTxn>> {
+        Ok(Vec::new())
     }
 
     /// `pg_advisory_lock` and its kin: (class, object, 1 or 2 for one or two keys).
