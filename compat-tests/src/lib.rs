@@ -22,5 +22,15 @@ pub mod postgres;
 pub mod process;
 pub mod tls;
 
+use std::path::PathBuf;
+
 pub use postgres::Postgres;
 pub use process::{Meridian, Options};
+
+/// This crate's directory. What cargo says when it runs this counts: the compiled path is that of another
+/// clone, if that has built into the same target directory before.
+#[must_use]
+pub fn here() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
+}

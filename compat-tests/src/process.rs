@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn build() -> Result<PathBuf> {
     if release {
         cargo.arg("--release");
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = crate::here().join("..");
     if !cargo.current_dir(root).status().context("cannot run cargo")?.success() {
         bail!("meridian does not build");
     }

@@ -187,7 +187,7 @@ fn cache() -> Result<PathBuf> {
 fn installed(driver: &Driver) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers").join(driver.folder);
+    let source = compat_tests::here().join("drivers").join(driver.folder);
     let dir = cache()?.join(driver.folder);
     std::fs::create_dir_all(&dir)?;
     for entry in std::fs::read_dir(&source)? {

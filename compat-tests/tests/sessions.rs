@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use compat_tests::{Meridian, Options, tls};
 use futures::{SinkExt, TryStreamExt};
+use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
 
 #[tokio::test]
@@ -186,6 +187,48 @@ async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result
 }
 
 /// SIGTERM: whoever is waiting, working or in a block hears why it ends.
+/// A single statement has nothing to remember: one that lost a race, at its end or at its commit, is run again.
+#[tokio::test]
+async fn a_statement_in_a_transaction_of_its_own_hears_of_no_race() -> Result<()> {
+    const ROUNDS: i32 = 25;
+    let server = Meridian::start(Options::default())?;
+    let url = server.url("postgres");
+    let mut first = tls::connect(&url).await?;
+    first.batch_execute("CREATE TABLE races (n int); CREATE TABLE sum (n int)").await?;
+    first.batch_execute("INSERT INTO sum VALUES (0)").await?;
+    let clients = ["repeatable read", "repeatable read", "serializable", "serializable"];
+    let clients = clients.into_iter().enumerate().map(async |(at, level)| -> Result<()> {
+        let client = tls::connect(&url).await?;
+        client.batch_execute(&format!("SET default_transaction_isolation = '{level}'")).await?;
+        let text = match level {
+            "serializable" => "INSERT INTO races SELECT coalesce(max(n), 0) + 1 FROM races",
+            _ => "UPDATE sum SET n = n + 1",
+        };
+        for _ in 0..ROUNDS {
+            match at % 2 {
+                0 => client.batch_execute(text).await?,
+                _ => assert_eq!(client.execute(text, &[]).await?, 1),
+            }
+        }
+        Ok(())
+    });
+    futures::future::try_join_all(clients).await?;
+    let row = first.query_one("SELECT n FROM sum", &[]).await?;
+    assert_eq!(row.get::<_, i32>(0), 2 * ROUNDS);
+    let rows = first.query("SELECT n FROM races ORDER BY n", &[]).await?;
+    let numbers: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(numbers, (1..=2 * ROUNDS).collect::<Vec<_>>());
+    // Who has begun a transaction is told.
+    let second = tls::connect(&url).await?;
+    let old = first.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+    let old = old.start().await?;
+    old.query_one("SELECT n FROM sum", &[]).await?;
+    second.batch_execute("UPDATE sum SET n = 0").await?;
+    let refused = old.execute("UPDATE sum SET n = n + 1", &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_shutdown_tells_the_sessions() -> Result<()> {
     let mut server = Meridian::start(Options { insecure: true, ..Options::default() })?;

@@ -107,7 +107,7 @@ fn write(path: &Path, steps: &[Step], answers: &[Vec<String>]) -> Result<()> {
 
 #[tokio::test]
 async fn scripts_have_postgresqls_answers() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql");
+    let folder = compat_tests::here().join("tests/sql");
     let meridian = Meridian::start(Options { insecure: true, ..Options::default() })?;
     let postgres = Postgres::start()?;
     let mut wrong = String::new();

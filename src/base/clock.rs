@@ -88,6 +88,20 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's clock, so many milliseconds off: for tests of what a wrong clock does.
+#[derive(Clone, Copy, Debug)]
+pub struct WrongClock(pub i64);
+
+impl Clock for WrongClock {
+    fn now_micros(&self) -> u64 {
+        SystemClock.now_micros().saturating_add_signed(self.0.saturating_mul(1000))
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+}
+
 /// A clock that stands still until it is told to move.
 #[derive(Debug, Default)]
 pub struct ManualClock {

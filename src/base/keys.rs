@@ -6,7 +6,8 @@
 //! 10 ‖ storage_id:u32be ‖ index_id:u16be ‖ columns…     a row or index entry
 //! 02 ‖ end_key                                          a range descriptor (meta)
 //! 03 ‖ name                                             a counter outside transactions
-//! 04 ‖ what ‖ …                                         a transaction that a user has prepared
+//! 04 ‖ node                                              a node of the cluster
+//! 05 ‖ what ‖ …                                         a transaction that a user has prepared
 //! ```
 //!
 //! A **physical key** is where it lies in the engine's keyspaces: one prefix byte, then
@@ -31,8 +32,10 @@ pub const TABLE: u8 = 0x10;
 pub const META: u8 = 0x02;
 /// First byte of a counter's logical key.
 pub const COUNTER: u8 = 0x03;
+/// First byte of a node's logical key.
+pub const NODE: u8 = 0x04;
 /// First byte of the logical keys of transactions that users have prepared.
-pub const PREPARED: u8 = 0x04;
+pub const PREPARED: u8 = 0x05;
 
 /// Physical prefix of newest versions (`cur`) and superseded ones (`hist`).
 pub const DATA: u8 = b'D';

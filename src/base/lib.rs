@@ -22,7 +22,7 @@ pub mod rng;
 pub mod sched;
 mod timestamp;
 
-pub use clock::{Clock, Instant, ManualClock, SystemClock};
+pub use clock::{Clock, Instant, ManualClock, SystemClock, WrongClock};
 pub use hlc::Hlc;
 pub use ids::{NodeId, RangeId};
 pub use keys::Span;

@@ -297,6 +297,14 @@ impl Applier for EntryApplier {
         Some(self.holds.get().map_or_else(Vec::new, |shape| parts_of(&shape.span)))
     }
 
+    fn reached(&self, index: u64) {
+        self.range.copy.apply(index);
+    }
+
+    fn leaving(&self) {
+        self.range.copy.lose();
+    }
+
     fn installed(&self) -> Result<(), StorageError> {
         let core = &self.core;
         core.read.cache.clear();

@@ -81,6 +81,10 @@ struct Watch<'a>(&'a Core, &'a Range);
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
+        // Nothing waits where there is no replica any more.
+        if !self.1.replicates() {
+            return;
+        }
         let reason = "the commit pipeline has failed".to_owned();
         self.1.pipeline.poison(self.0, &KvError::Ambiguous, KvError::Unavailable { reason });
     }

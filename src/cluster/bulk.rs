@@ -19,6 +19,7 @@ use meridian_base::keys::{self, INDEX_PREFIX_BYTES};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span, Strength, Timestamp, WaitPolicy};
 use meridian_kv::locks::{Acquire, LockMode, LockTable, ModeSet, Owner, WaiterId};
 use meridian_kv::run::Run;
+use meridian_kv::txn::Write;
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::mvcc;
 use parking_lot::{Mutex, RwLock};
@@ -285,6 +286,27 @@ impl Txn {
         let state = &self.state;
         let own = |key: &[u8]| matches!(state.own(key), Some(None));
         self.core.read.first_taken(run, snapshot, own)
+    }
+
+    /// Locks the keys of a run here that were claimed under a lease that is over. Somebody else may have put
+    /// a row there meanwhile.
+    pub(crate) async fn claim_again(
+        &mut self,
+        run: &Arc<Run>,
+        own: &[Write],
+    ) -> Result<(), KvError> {
+        let owner = self.state.owner();
+        if !self.claimed.iter().any(|claimed| Arc::ptr_eq(claimed, run)) {
+            while let Some(at) = self.core.locks.try_run(owner, run) {
+                self.acquire_row(run.key(at), Strength::Update, WaitPolicy::Block).await?;
+            }
+            self.claimed.push(Arc::clone(run));
+        }
+        let own = |key: &[u8]| own.binary_search_by(|write| write.key[..].cmp(key)).is_ok();
+        match self.core.read.first_taken(run, Timestamp::MAX, own)? {
+            None => Ok(()),
+            Some(_) => Err(KvError::CONCURRENT_UPDATE),
+        }
     }
 
     /// Buffers new rows. Their keys have been claimed and found free, or nobody else can know them: they

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use meridian_base::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use meridian_kv::api::TxnId;
@@ -134,10 +134,12 @@ pub(crate) struct CommitPipeline {
     drained: Notify,
     /// Something has been applied, or won't be: for who waits to read.
     pub(crate) moved: Notify,
+    /// How often something has been applied.
+    landings: AtomicU64,
 }
 
-/// The newest versions of the written keys, looked up before the sequencer is locked: the keys'
-/// locks are held, so they can't change in between.
+/// The newest versions of the written keys, looked up before the sequencer is locked. They are good as long as
+/// nothing has been applied since; what is on its way the sequencer knows.
 pub(crate) struct Prefetched<'a>(pub(crate) &'a [(Key, Option<Version>)]);
 
 impl Newest for Prefetched<'_> {
@@ -191,6 +193,7 @@ impl CommitPipeline {
             work: Notify::new(),
             drained: Notify::new(),
             moved: Notify::new(),
+            landings: AtomicU64::new(0),
         }
     }
 
@@ -237,6 +240,16 @@ impl CommitPipeline {
         }
     }
 
+    /// How far the range is closed, if nothing is sequenced up to `now` any more; `None` when this node can't
+    /// promise that.
+    pub(crate) fn promise(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut ordered = self.ordered.lock();
+        match ordered.closed {
+            None => ordered.sequencer.close(now),
+            Some(_) => None,
+        }
+    }
+
     /// What a reader at `r` has to wait for here. See [`Range::await_readable`].
     pub(crate) fn blockers(
         &self,
@@ -273,6 +286,13 @@ impl CommitPipeline {
         ordered.outcomes = Outcomes::new(applied, OUTCOMES_MAX);
     }
 
+    /// Does nothing wait here, and is nothing in flight?
+    pub(crate) fn is_idle(&self) -> bool {
+        let ordered = self.ordered.lock();
+        let closed = ordered.closed == Some(CommitError::Moved);
+        closed && ordered.flights.is_empty() && ordered.queue.is_empty()
+    }
+
     /// Does this node lead in this term?
     pub(crate) fn leads(&self, term: u64) -> bool {
         let ordered = self.ordered.lock();
@@ -285,6 +305,11 @@ impl CommitPipeline {
         if ordered.term == term {
             ordered.sequencer.lease(until);
         }
+    }
+
+    /// How often something has been applied so far.
+    pub(crate) fn landings(&self) -> u64 {
+        self.landings.load(Ordering::Acquire)
     }
 
     /// This node no longer leads in `term`.
@@ -323,6 +348,7 @@ impl CommitPipeline {
         submission: Submission<'a>,
         take_locks: impl FnOnce() -> Locks,
     ) -> Result<oneshot::Receiver<Outcome>, NotTaken<'a>> {
+        let landings = self.landings();
         let writes = submission.request.writes.iter();
         let olds = writes
             .map(|write| Ok((write.key.clone(), core.read.newest(&write.key)?)))
@@ -339,7 +365,11 @@ impl CommitPipeline {
                 return Err(NotTaken { error: CommitError::Moved, submission });
             }
             let Submission { request, owner } = submission;
-            let command = match ordered.sequencer.sequence(now, request, &Prefetched(&olds)) {
+            let sequenced = match self.landings() == landings {
+                true => ordered.sequencer.sequence(now, request, &Prefetched(&olds)),
+                false => ordered.sequencer.sequence(now, request, &core.read),
+            };
+            let command = match sequenced {
                 Ok(command) => command,
                 Err(Refused::Decided(Decided::Committed(ts))) => {
                     // Nobody can have dropped the other end yet.
@@ -383,6 +413,7 @@ impl CommitPipeline {
     pub(crate) fn applied(&self, range: &Range, entries: &[Landed]) -> (Vec<Flight>, Ends) {
         let mut ordered = self.ordered.lock();
         let ordered = &mut *ordered;
+        self.landings.fetch_add(1, Ordering::Release);
         let mut ends = Ends::default();
         let mut landed = Vec::with_capacity(ordered.flights.len().min(entries.len()));
         let mut newest = None;

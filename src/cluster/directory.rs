@@ -47,9 +47,16 @@ impl Core {
     /// The nodes with a replica of a range, as far as is known.
     pub(crate) fn members_of(&self, id: RangeId) -> Vec<NodeId> {
         let replica = self.replicas().and_then(|replicas| replicas.get(id));
-        let own = replica.map(|replica| self.describe(&replica).replicas);
-        let seen = || self.directory.seen.lock().get(&id).map(|row| row.replicas.clone());
-        own.filter(|nodes| !nodes.is_empty()).or_else(seen).unwrap_or_default()
+        let led = replica.as_ref().is_some_and(|it| it.range.lease.here(&self.hlc).is_some());
+        let own = || replica.map(|replica| self.describe(&replica).replicas);
+        // Who doesn't lead may not have heard that it is no member any more.
+        let row = self.row_of(id).filter(|_| !led).map(|row| row.replicas);
+        row.filter(|nodes| !nodes.is_empty()).or_else(own).unwrap_or_default()
+    }
+
+    /// A range's row, as last read or written here.
+    pub(crate) fn row_of(&self, id: RangeId) -> Option<Descriptor> {
+        self.directory.seen.lock().get(&id).cloned()
     }
 
     /// A range as its leaseholder, this node, knows it.

@@ -26,6 +26,7 @@ mod apply;
 mod batcher;
 mod bulk;
 mod cancel;
+mod closed;
 mod commit;
 mod config;
 mod coordinator;
@@ -40,6 +41,8 @@ mod parts;
 mod proposer;
 mod range;
 mod read;
+pub mod recover;
+mod relock;
 mod remote;
 mod replicas;
 mod scan;
@@ -80,6 +83,8 @@ mod fault_tests;
 #[cfg(test)]
 mod figures;
 #[cfg(test)]
+mod follower_tests;
+#[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
 mod member_tests;
@@ -91,6 +96,10 @@ mod parts_tests;
 mod past_tests;
 #[cfg(test)]
 mod placing_tests;
+#[cfg(test)]
+mod recover_tests;
+#[cfg(test)]
+mod regain_tests;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]

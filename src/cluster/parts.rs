@@ -31,6 +31,7 @@ use crate::commit::{CommitError, CommitPipeline, Locks, Ordered, Prefetched};
 use crate::core::Core;
 use crate::locking::Acquired;
 use crate::range::Range;
+use crate::relock::Regained;
 use crate::twophase;
 
 /// What a message to a part comes to.
@@ -38,7 +39,8 @@ use crate::twophase;
 pub(crate) enum Reply {
     /// This.
     Answer(Answer),
-    /// The part lies in several ranges now: it has to be planned anew.
+    /// The part lies in several ranges now, or somebody else has got a lock that it had lost: it has to be
+    /// planned anew.
     Split,
     /// Nothing can be said here and now: ask again, perhaps somebody else.
     Later,
@@ -230,10 +232,17 @@ impl CommitPipeline {
         let held = |verify: &Verify| verify.seen == Verify::HELD;
         let locked =
             request.writes.iter().all(|write| holds(&write.key)) && request.verify.iter().all(held);
-        // What isn't locked may change until the machine looks at it.
-        let olds = match locked {
-            true => self.newest_of(core, request.writes.iter().map(|write| &write.key))?,
-            false => Vec::new(),
+        // What isn't locked may change until the machine looks at it, and must not from then on.
+        let landings = self.landings();
+        let (olds, regained) = match locked {
+            true => {
+                let keys = request.writes.iter().map(|write| &write.key);
+                (self.newest_of(core, keys)?, None)
+            }
+            false => match self.lock_again(core, &request, holder) {
+                Some(regained) => (Vec::new(), Some(regained)),
+                None => return Ok(Reply::Split),
+            },
         };
         let part = (request.header.txn, request.own);
         let now = core.hlc.now();
@@ -244,7 +253,7 @@ impl CommitPipeline {
             if !request.is_within(&ordered.bounds) {
                 return Ok(Reply::Split);
             }
-            let answer = match locked {
+            let answer = match locked && self.landings() == landings {
                 true => ordered.sequencer.prepare(now, request, &Prefetched(&olds)),
                 false => ordered.sequencer.prepare(now, request, &core.read),
             };
@@ -256,10 +265,11 @@ impl CommitPipeline {
                 Ok(PrepareAnswer::Propose(entry)) => {
                     let ts = entry.ts().expect("a record has a timestamp");
                     ordered.queue.push_back(entry);
-                    if let Some(holder) = holder {
-                        let locks = (holder.owner(), holder.take(&ordered.bounds));
-                        ordered.parts.locks.entry(part.0).or_default().push(locks);
-                    }
+                    let locks = ordered.parts.locks.entry(part.0).or_default();
+                    locks.extend(regained.map(Regained::keep));
+                    locks.extend(
+                        holder.map(|holder| (holder.owner(), holder.take(&ordered.bounds))),
+                    );
                     (ordered.parts.wait(part), ts)
                 }
             }

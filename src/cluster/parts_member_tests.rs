@@ -19,7 +19,7 @@ use crate::txn::Try;
 
 /// Three nodes that all know each other to live. The keys from `p` on are led by the second one, in its
 /// memory.
-async fn divided() -> Vec<Node> {
+pub(crate) async fn divided() -> Vec<Node> {
     let nodes = three().await;
     let live = |node: &Node| node.store().core().cluster().expect("a member").live().len();
     eventually("all live", || nodes.iter().all(|node| live(node) == 3)).await;
@@ -42,7 +42,7 @@ async fn divided() -> Vec<Node> {
     nodes
 }
 
-fn is_quiet(nodes: &[Node]) -> bool {
+pub(crate) fn is_quiet(nodes: &[Node]) -> bool {
     let records = |node: &Node| {
         let ranges = node.store().core().ranges.all();
         ranges.iter().any(|range| !range.pipeline.records(None).is_empty())

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meridian_base::{NodeId, RangeId};
+use meridian_storage::engine::Keyspace;
 
 use crate::member::NodeRow;
-use crate::member_tests::{Node, add, end, key, rows, three, value};
+use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
+use crate::{Isolation, Span, TxnOptions};
 
 /// By range, who has a vote, as its leaseholder knows; ranges whose members change are left out.
 fn placed(nodes: &[Node]) -> BTreeMap<RangeId, BTreeSet<NodeId>> {
@@ -62,11 +64,81 @@ async fn a_fourth_node_gets_its_share_and_one_that_leaves_is_emptied() {
     nodes.push(fourth);
     // Of 24 copies, within a twentieth and half a copy.
     settled(&nodes, 4, 5..=7).await;
+    // Who was not asked to keep its copies has removed them, and nothing else.
+    eventually("what moved away is gone", || kept(&nodes) == 24).await;
     nodes[0].store().register_node(NodeRow { leaving: true, ..all[1].clone() }).await;
     settled(&nodes, 2, 0..=0).await;
     for n in 0..8 {
         add(&nodes[3], n * 10).await.expect("adds");
         assert_eq!(value(&nodes[2], n * 10).await, 2, "row {n}");
     }
+    let is_empty = |node: &Node| held(node).is_empty() && keys_of(node) == 0;
+    eventually("node 2 is empty", || is_empty(&nodes[1])).await;
+    assert_eq!(kept(&nodes), 24);
+    nodes[1].kill().await;
+    nodes[1].start(&all).await;
+    assert!(is_empty(&nodes[1]), "it stays so");
+    // It comes back and gets copies anew, of ranges that it has had.
+    nodes[0].store().register_node(all[1].clone()).await;
+    settled(&nodes, 2, 5..=7).await;
+    nodes[0].store().register_node(NodeRow { leaving: true, ..all[2].clone() }).await;
+    settled(&nodes, 3, 0..=0).await;
+    eventually("node 3 is empty", || is_empty(&nodes[2]) && kept(&nodes) == 24).await;
+    for n in 0..8 {
+        add(&nodes[1], n * 10).await.expect("adds");
+        assert_eq!(value(&nodes[2], n * 10).await, 3, "row {n}");
+    }
+    end(&mut nodes).await;
+}
+
+/// What the replicas of a node hold.
+fn held(node: &Node) -> Vec<RangeId> {
+    let all = node.store().replicas.all();
+    let all = all.iter().filter(|replica| replica.holds.get().is_some());
+    all.map(|replica| replica.range.id).collect()
+}
+
+/// How many copies there are in all.
+fn kept(nodes: &[Node]) -> usize {
+    nodes.iter().map(|node| held(node).len()).sum()
+}
+
+/// How many keys of rows are in a node's engine.
+fn keys_of(node: &Node) -> usize {
+    let engine = &node.store().core().read.engine;
+    engine.range(Keyspace::Cur, &Span::all().physical(), false).count()
+}
+
+/// In a cluster of one range the copies serve reads of snapshots.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_outlives_the_copy_that_it_was_read_from() {
+    let mut nodes = three().await;
+    for n in 0..4 {
+        add(&nodes[0], n).await.expect("adds");
+    }
+    let options = TxnOptions { isolation: Isolation::RepeatableRead, ..TxnOptions::default() };
+    let mut old = nodes[2].store().begin(options);
+    eventually("the copy is there", || nodes[2].store().applied() >= nodes[0].store().applied())
+        .await;
+    assert!(old.get(&key(0)).await.expect("reads").is_some() && old.reads_here());
+    let mut fourth = Node::new(4);
+    let mut all = rows(&nodes);
+    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
+    nodes[0].store().register_node(all[3].clone()).await;
+    fourth.start(&all).await;
+    nodes.push(fourth);
+    nodes[0].store().register_node(NodeRow { leaving: true, ..all[2].clone() }).await;
+    eventually("the copy is gone", || keys_of(&nodes[2]) == 0).await;
+    for n in 0..4 {
+        add(&nodes[1], n).await.expect("adds");
+        let row = old.get(&key(n)).await.expect("reads").expect("it is there");
+        assert_eq!(row[..], 1_u32.to_le_bytes(), "row {n}, as it was");
+        assert_eq!(value(&nodes[2], n).await, 2);
+    }
+    let mut scan = old.scan(Span::prefix(&key(0)[..7]), false).await.expect("scans");
+    let mut found = Vec::new();
+    while scan.next_batch(100, &mut found).await.expect("reads") {}
+    assert_eq!(found.len(), 4);
+    old.rollback();
     end(&mut nodes).await;
 }

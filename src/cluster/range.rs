@@ -19,6 +19,7 @@ use meridian_kv::api::{Key, Span, Timestamp};
 use meridian_kv::range::{Descriptor, Header, Outcome as Decided};
 use parking_lot::{Mutex, RwLock};
 
+use crate::closed::LocalCopy;
 use crate::commit::{CommitError, CommitPipeline};
 use crate::lease::Lease;
 
@@ -40,6 +41,8 @@ pub(crate) struct Range {
     pub(crate) id: RangeId,
     pub(crate) lease: Lease,
     pub(crate) pipeline: CommitPipeline,
+    /// How far this node's replica may be read without the leaseholder.
+    pub(crate) copy: LocalCopy,
     shape: RwLock<Shape>,
     /// Everything up to here is applied in this node's replica.
     applied: AtomicU64,
@@ -54,6 +57,7 @@ impl Range {
             id,
             lease: Lease::nobodys(),
             pipeline,
+            copy: LocalCopy::default(),
             shape: RwLock::new(shape),
             applied: AtomicU64::new(applied.0),
             replica: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 //! start ─────────────▶ what the log knows is opened; what has only been split off begins
 //! apply of a split ──▶ births ─▶ MultiRaft::create_inherited ─▶ Replica: group, proposer, batcher
 //! Adopt (a leader) ──▶ a blank one, unless others hold its keys here
+//! no member any more ─▶ asks the leaseholder ─▶ dismiss: log, content and group go (member/retire.rs)
 //! ```
 //! A node that applies a split as one of the first members begins the right half by itself, with what its
 //! engine holds. One that wasn't a member yet, or got the left half's content from behind the split, has
@@ -14,11 +15,13 @@
 //! from its own log ([`Holds`]), not from the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meridian_base::keys::RANGE;
-use meridian_base::{Instant, NodeId, RangeId, Span};
+use meridian_base::{Instant, NodeId, RangeId, Span, Timestamp};
+use meridian_kv::api::Bytes;
 use meridian_kv::range::Descriptor;
 use meridian_replication::{MultiRaft, RaftGroup};
 use meridian_storage::engine::{Engine, Keyspace};
@@ -38,6 +41,9 @@ use crate::sizes::Measured;
 /// After the first attempt to lead what has just been split off: the others may not have begun yet. Then
 /// doubling, since an attempt ends the one before.
 const CAMPAIGN_AGAIN: Duration = Duration::from_millis(20);
+/// So long after its last reader could begin a replica is left alone: what a read does between looking
+/// whether it may and having its view takes no time but that of a thread that is not run.
+const READERS: Duration = Duration::from_millis(250);
 /// For so long the left half's leader tries; afterwards whoever keeps leases takes care.
 const CAMPAIGN: Duration = Duration::from_secs(2);
 /// How long commits that are on their way may take when the store is closed.
@@ -51,6 +57,8 @@ pub(crate) struct Replica {
     pub(crate) group: Option<RaftGroup>,
     /// When it began, if that was by a split of this run: the left half's leader is to lead it.
     pub(crate) begun: Option<Instant>,
+    /// How often a leader has asked for it while it was there.
+    pub(crate) adopted: AtomicU64,
     /// How large it was when that was looked at last.
     pub(crate) measured: Mutex<Option<Measured>>,
 }
@@ -77,7 +85,7 @@ pub(crate) struct Replicas {
     all: RwLock<BTreeMap<RangeId, Arc<Replica>>>,
     /// Ranges whose members are being changed from here, or that split.
     changing: Mutex<BTreeSet<RangeId>>,
-    batchers: Mutex<Vec<JoinHandle<()>>>,
+    batchers: Mutex<BTreeMap<RangeId, JoinHandle<()>>>,
     beginning: Mutex<Option<JoinHandle<()>>>,
     births: mpsc::UnboundedSender<Birth>,
     /// Held by who has a replica begin.
@@ -205,10 +213,11 @@ impl Replicas {
     pub(crate) fn add(&self, replica: Replica, proposer: Arc<dyn Proposer>) {
         let range = Arc::clone(&replica.range);
         range.set_replicates(true);
-        self.all.write().insert(range.id, Arc::new(replica));
+        let id = range.id;
+        self.all.write().insert(id, Arc::new(replica));
         let batcher = run_batcher(Arc::clone(&self.core), range, Arc::clone(&proposer));
         let batcher = proposer.start(Box::pin(batcher));
-        self.batchers.lock().push(batcher);
+        self.batchers.lock().insert(id, batcher);
         self.news.notify_one();
     }
 
@@ -288,7 +297,9 @@ impl Replicas {
     /// has keys of it.
     pub(crate) async fn adopt(self: &Arc<Self>, of: &Descriptor) -> Result<bool, StorageError> {
         let _one = self.one.lock().await;
-        if self.get(of.id).is_some() {
+        if let Some(replica) = self.get(of.id) {
+            // Whoever is about to remove it doesn't.
+            replica.adopted.fetch_add(1, Ordering::Relaxed);
             return Ok(true);
         }
         let Some(raft) = self.raft() else { return Ok(false) };
@@ -302,12 +313,61 @@ impl Replicas {
                 return Ok(false);
             }
         }
-        let range = self.core.range_with(of.id);
+        self.open_blank(raft, of.id).await?;
+        tracing::info!(range = %of.id, "a replica is to be filled");
+        Ok(true)
+    }
+
+    async fn open_blank(&self, raft: &Arc<MultiRaft>, id: RangeId) -> Result<(), StorageError> {
+        let range = self.core.range_with(id);
         let applier = EntryApplier::new(Arc::clone(&self.core), Arc::clone(&range))?;
         let holds = Arc::clone(&applier.holds);
-        let group = raft.open_group(of.id, Arc::new(applier)).await?;
-        tracing::info!(range = %of.id, "a replica is to be filled");
+        let group = raft.open_group(id, Arc::new(applier)).await?;
         self.add_group(range, holds, group, false);
+        Ok(())
+    }
+
+    /// The range's leaseholder has said that this node has no replica any more: it goes, with all that it
+    /// holds. `adopted` is what [`Replica::adopted`] was before that was asked. Answers false if it stays.
+    pub(crate) async fn dismiss(
+        &self,
+        replica: &Arc<Replica>,
+        adopted: u64,
+    ) -> Result<bool, StorageError> {
+        let Some(raft) = self.raft() else { return Ok(false) };
+        let (core, range) = (&self.core, &replica.range);
+        let _one = self.one.lock().await;
+        let there = self.get(range.id).is_some_and(|now| Arc::ptr_eq(&now, replica));
+        let asked_for = replica.adopted.load(Ordering::Relaxed) != adopted;
+        let leads = range.lease.here(&core.hlc).is_some();
+        if !there || asked_for || leads || !range.pipeline.is_idle() {
+            return Ok(false);
+        }
+        tracing::info!(range = %range.id, "the replica has moved away and is removed");
+        self.all.write().remove(&range.id);
+        let readers_leave = async {
+            // Nobody begins to read here from now on. Whoever has just looked and found that it may has done so
+            // by the end of the pause, or has a view of its own.
+            range.set_replicates(false);
+            range.reset_applied(Timestamp::MIN);
+            tokio::time::sleep(READERS).await;
+        };
+        raft.remove_group(range.id, Bytes::new(), readers_leave).await?;
+        // The keeper may have been looking at it.
+        range.set_replicates(false);
+        let batcher = self.batchers.lock().remove(&range.id);
+        if let Some(batcher) = batcher {
+            batcher.abort();
+            let _ = batcher.await; // that it was ended
+        }
+        range.pipeline.installed(Timestamp::MIN);
+        core.read.cache.clear();
+        core.read.barren.clear();
+        if range.id == FIRST {
+            // It is always open: who has nothing of it has a blank one.
+            self.open_blank(raft, FIRST).await?;
+            range.set_replicates(false);
+        }
         Ok(true)
     }
 
@@ -316,7 +376,7 @@ impl Replicas {
         let beginning = self.beginning.lock().take();
         beginning.iter().for_each(JoinHandle::abort);
         let batchers = std::mem::take(&mut *self.batchers.lock());
-        beginning.into_iter().chain(batchers).collect()
+        beginning.into_iter().chain(batchers.into_values()).collect()
     }
 
     /// Waits until what is in flight has been applied; false if that takes too long, as on a full disk. It
@@ -337,7 +397,8 @@ impl Replicas {
 
 impl Replica {
     pub(crate) fn new(range: Arc<Range>, holds: Arc<Holds>, group: Option<RaftGroup>) -> Replica {
-        Replica { range, holds, group, begun: None, measured: Mutex::default() }
+        let (adopted, measured) = (AtomicU64::default(), Mutex::default());
+        Replica { range, holds, group, begun: None, adopted, measured }
     }
 
     /// The voters, if nobody is on the way to become one or to go.

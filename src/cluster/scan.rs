@@ -149,6 +149,12 @@ impl Pages {
                 }
             }
             let part = part_of(&rest, core, reverse);
+            if self.at.whole
+                && let Some(scan) = core.scan_closed(&part, reverse, self.at.ts)
+            {
+                self.pass(part, reverse);
+                return Ok(Page::Here(Box::new(scan), self.rest.is_some()));
+            }
             let first = part.start.clone();
             let page = ScanPage {
                 start: part.start.clone(),

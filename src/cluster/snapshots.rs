@@ -43,13 +43,17 @@ impl ActiveSnapshots {
 
     /// Registers the newest snapshot; `applied` reads it.
     pub(crate) fn enter(&self, applied: impl Fn() -> Timestamp) -> SnapshotSlot {
+        let mut least = Timestamp(1);
         loop {
-            let ts = applied().max(Timestamp(1));
+            let ts = applied().max(least);
             let entry = self.claim(ts);
-            if self.bound.load(Ordering::SeqCst) <= ts.0 {
+            let bound = self.bound.load(Ordering::SeqCst);
+            if bound <= ts.0 {
                 return entry;
             }
             self.leave(entry);
+            // A copy that was given up, or is being filled anew, has not come as far again: it isn't read.
+            least = Timestamp(bound);
         }
     }
 

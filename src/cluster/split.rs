@@ -8,6 +8,8 @@
 //! apply the split first, and lead the right half before this one hears of it. What it has read or given
 //! out there so far is below its clock, which went with the proposal to whoever can lead the right half.
 //!
+//! For the same reason a frozen range isn't closed for followers ([`meridian_kv::closed`]).
+//!
 //! If the entry certainly isn't in the log, the directory is as it was. If nobody here can tell, because the
 //! lease is lost, it is also: when the entry is applied after all, that sets it right again.
 
@@ -138,6 +140,7 @@ pub(crate) fn landed(core: &Core, left: &Arc<Range>, holds: &Holds, split: &Spli
     if !lives {
         right.pipeline.inherit(&left.pipeline, split.applied);
         right.reset_applied(split.applied);
+        right.copy.begin(&left.copy);
     }
     holds.set(Some(Shape::of(&split.left)));
     let mut halves = vec![(Arc::clone(left), Shape::of(&split.left))];

@@ -50,7 +50,7 @@ pub struct Store {
     /// The replicas of this node's ranges.
     pub(crate) replicas: Arc<Replicas>,
     /// The other nodes, if there may be others.
-    among: Option<Among>,
+    pub(crate) among: Option<Among>,
 }
 
 impl Store {

@@ -158,6 +158,7 @@ async fn a_stale_owner_of_a_lock_cannot_write_past_a_hold() {
     prepared.expect("prepares");
     db.move_lease(0);
     put(&mut other, "b", "other").await;
+    stale.set_lock_timeout(Some(Duration::from_millis(100)));
     assert!(stale.commit().await.is_err(), "its lock was void");
     assert_eq!(finish(&db.store, "one", true).await, Ok(true));
     assert_eq!(get(&db.store, "k").await.as_deref(), Some("new"));

@@ -7,6 +7,7 @@
 //! | [`deadlock`] | cycle search in the wait-for graph, with PostgreSQL's report |
 //! | [`txn`] | one transaction: write buffer, savepoints, version tags, read set |
 //! | [`range`] | the sequencer: commit order, validation, commands for the log |
+//! | [`closed`] | what followers may read by themselves, and how they hear of it |
 //! | [`commit`] | the coordinator of a commit, and the recovery of one whose coordinator is gone |
 //! | [`run`] | many new rows in one piece of memory |
 //! | [`liveness`] | which nodes support which, in epochs that end after their time |
@@ -20,6 +21,7 @@
 //! **Invariant:** no tokio, no clock, no rng in this crate; every machine is `Clone + Debug`.
 
 pub mod api;
+pub mod closed;
 pub mod commit;
 pub mod deadlock;
 pub mod lease;

@@ -64,6 +64,11 @@ impl Checkpointer {
         for (group, _, applied) in &dirty {
             // Recorded before the purge, so that a purged log always knows what the engine must have.
             let slot = LogWrite::Slot(Slot::DurableApplied, codec::encode_log_id(applied));
+            // Whoever removes it takes it from there first: the log must not hear of it afterwards.
+            let open = node.groups.read();
+            if !open.get(&group.id).is_some_and(|now| Arc::ptr_eq(now, group)) {
+                continue;
+            }
             node.log.submit(group.id, vec![slot], None)?;
             let mut durable = group.shared.durable.lock();
             *durable = (*durable).max(Some(*applied));

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::install::Incoming;
+use crate::log_store::last_log_id;
 use crate::node::Node;
 use crate::role::Role;
 use crate::state_machine::{Applier, Shared};
@@ -100,6 +101,8 @@ pub(crate) struct Group {
     /// The newest leader whose entries were let in, noted before they were: whoever asks for a vote later
     /// is held against it.
     pub(crate) promised: Mutex<Option<LeaderId>>,
+    /// No vote for a log that ends below this ([`crate::remove`]).
+    pub(crate) floor: Option<LogId>,
     pub(crate) followers: Mutex<Followers>,
     /// A snapshot that is arriving.
     pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
@@ -237,7 +240,9 @@ impl RaftGroup {
         self.0.node.runtime.spawn(async move {
             let me = group.node.id();
             let leader = group.promised().map(|leader| NodeId(leader.node_id));
-            if group.node.authority.may_vote(group.id, leader, me) {
+            let whole = last_log_id(group.node.log.as_ref(), group.id);
+            let whole = whole.is_some_and(|last| last >= group.floor);
+            if whole && group.node.authority.may_vote(group.id, leader, me) {
                 // Fails only when the group is being closed.
                 let _ = group.raft.trigger().elect(false).await;
             }

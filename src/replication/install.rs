@@ -333,6 +333,7 @@ impl StateMachine {
         let engine = Arc::clone(&self.engine);
         let mut old = parts.clone();
         old.extend(snapshot::parts_of(self.group, self.applier.content().unwrap_or_default()));
+        self.applier.leaving();
         put_flag(engine.as_ref(), self.group, flag(BEGUN, &last, &old))?;
         persist(&engine).await?;
         self.pieces = crate::pieces::Pieces::default();
@@ -352,11 +353,13 @@ impl StateMachine {
         batch.delete(Keyspace::Cur, flag_key(self.group));
         engine.apply(batch)?;
         persist(&engine).await?;
-        *self.shared.applied.lock() = Applied { log_id: Some(last), membership };
+        *self.shared.applied.lock() = Applied::new(last, membership);
         *self.shared.durable.lock() = Some(last);
         let slot = LogWrite::Slot(Slot::DurableApplied, marker);
         self.log.submit(self.group, vec![slot], None)?;
-        self.applier.installed()
+        self.applier.installed()?;
+        self.applier.reached(last.index());
+        Ok(())
     }
 }
 

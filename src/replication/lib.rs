@@ -45,6 +45,7 @@ mod peers;
 mod pieces;
 mod pipeline;
 mod receive;
+mod recover;
 mod remove;
 mod role;
 mod snapshot;
@@ -57,6 +58,7 @@ pub use members::{ChangeError, Members};
 pub use node::{
     Alone, Authority, Class, HandleError, MultiRaft, Network, NetworkError, NodeRaftConfig,
 };
+pub use recover::{Survivor, make_sole_voter, survivors};
 pub use role::Role;
 pub use snapshot::Part;
 pub use state_machine::{Applier, Publish};

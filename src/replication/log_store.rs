@@ -38,6 +38,19 @@ fn io_error(error: StorageError) -> io::Error {
     io::Error::other(error)
 }
 
+/// Where a group's log ends: what was purged last, if there is nothing after it. `None`: damage.
+#[expect(clippy::option_option, reason = "damage is no empty log")]
+pub(crate) fn last_log_id(log: &dyn RaftLog, group: RangeId) -> Option<Option<LogId>> {
+    let last = log.bounds(group).and_then(|(_, last)| log.entries(group, last, last + 1).pop());
+    match last {
+        Some((_, bytes)) => codec::peek_entry(&bytes).map(Some),
+        None => match log.slot(group, Slot::Purged) {
+            Some(purged) => codec::decode_log_id(&purged).map(Some),
+            None => Some(None),
+        },
+    }
+}
+
 impl LogStore {
     pub(crate) fn new(log: Arc<dyn RaftLog>, group: RangeId) -> Self {
         Self { log, group, committed: None }
@@ -103,14 +116,8 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let last_purged_log_id = self.log_id_in(Slot::Purged)?;
-        let last = match self.log.bounds(self.group) {
-            Some((_, last)) => self.log.entries(self.group, last, last + 1).pop(),
-            None => None,
-        };
-        let last_log_id = match last {
-            Some((_, bytes)) => Some(codec::peek_entry(&bytes).ok_or_else(|| damaged("entry"))?),
-            None => last_purged_log_id,
-        };
+        let last_log_id = last_log_id(self.log.as_ref(), self.group);
+        let last_log_id = last_log_id.ok_or_else(|| damaged("entry"))?;
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 

@@ -216,6 +216,15 @@ impl RaftGroup {
         }
     }
 
+    /// Is it certain that a node is no member: by the newest members that this one, the leader, knows, and
+    /// those are committed?
+    pub fn has_left(&self, node: NodeId) -> bool {
+        let members = self.members();
+        let committed = *self.0.shared.applied.lock().membership.log_id();
+        let is_member = members.is_voter(node) || members.learners.contains(&node);
+        !is_member && !members.is_joint() && committed == members.version && committed.is_some()
+    }
+
     /// Makes `voters` and `learners` the members, if `from` (of [`RaftGroup::members`]) are the members
     /// now. New ones begin as learners and get a vote when they have the log; the voters change by joint
     /// consensus. Dropping the future does not stop what has begun.

@@ -188,6 +188,8 @@ pub(crate) struct Node {
     /// The raft thread's.
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) groups: RwLock<BTreeMap<RangeId, Arc<Group>>>,
+    /// Keys of groups that are not open any more and on their way out. Changed under `groups`.
+    pub(crate) removing: Mutex<BTreeMap<RangeId, Vec<Part>>>,
     pub(crate) peers: Peers,
     pub(crate) throttle: Throttle,
     /// Bytes applied since the last checkpoint.
@@ -224,7 +226,9 @@ impl Node {
             let content = other.applier.content().unwrap_or_default();
             overlap(&content) || overlap(&other.shared.claimed.lock())
         };
-        others.find(|other| holds(other)).map(|other| other.id)
+        let open = others.find(|other| holds(other)).map(|other| other.id);
+        let removing = self.removing.lock();
+        open.or_else(|| removing.iter().find(|(_, parts)| overlap(parts)).map(|(id, _)| *id))
     }
 }
 
@@ -309,6 +313,7 @@ impl MultiRaft {
             authority,
             runtime,
             groups: RwLock::default(),
+            removing: Mutex::default(),
             peers: Peers::default(),
             dirty_bytes: Arc::default(),
             failed: AtomicBool::new(false),
@@ -399,12 +404,18 @@ impl MultiRaft {
     }
 
     /// Removes a replica with its content, and leaves a tombstone in its place. What is left of it after a
-    /// crash is removed by the next start.
+    /// crash is removed by the next start. The content goes when nothing is applied any more and
+    /// `readers_leave` has come to its end.
     ///
     /// # Errors
     /// I/O.
-    pub async fn remove_group(&self, group: RangeId, tombstone: Bytes) -> Result<(), StorageError> {
-        remove::remove(&self.node, group, tombstone).await
+    pub async fn remove_group(
+        &self,
+        group: RangeId,
+        tombstone: Bytes,
+        readers_leave: impl Future<Output = ()>,
+    ) -> Result<(), StorageError> {
+        remove::remove(&self.node, group, tombstone, readers_leave).await
     }
 
     /// The tombstone of a group that was removed from this node and has not been opened again.

@@ -145,10 +145,10 @@ async fn begin(
     match first {
         First::Members(_) if !is_new => return Err(exists("exists already")),
         First::Members(members) | First::MembersIfNew(members) if is_new => {
-            remove::clear_tombstone(node, id).await?;
+            remove::revive(node, id).await?;
             write_first(node, id, members).await?;
         }
-        First::AsStored if is_new => remove::clear_tombstone(node, id).await?,
+        First::AsStored if is_new => remove::revive(node, id).await?,
         _ => {}
     }
     Ok((applied, durable))
@@ -165,6 +165,9 @@ pub(crate) async fn open(
         return Err(exists("is open already"));
     }
     let (applied, durable) = begin(node, id, applier.as_ref(), first).await?;
+    if let Some(index) = applied.whole() {
+        applier.reached(index);
+    }
     let (role_tx, role) = watch::channel(Role::default());
     let shared = Arc::new(Shared {
         applied: Mutex::new(applied),
@@ -199,6 +202,7 @@ pub(crate) async fn open(
         shared,
         role,
         promised: Mutex::new(promised),
+        floor: remove::floor(node.engine.as_ref(), id)?,
         followers: Mutex::new(Followers::default()),
         incoming: tokio::sync::Mutex::default(),
     });

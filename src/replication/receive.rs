@@ -63,7 +63,9 @@ async fn vote(group: &Group, mut rpc: VoteRequest<Types>) -> Result<Bytes, Handl
         && leader.is_some_and(|leader| leader.term + 1 == rpc.vote.leader_id.term);
     let candidate = NodeId(rpc.vote.leader_id.node_id);
     let known = leader.map(|leader| NodeId(leader.node_id));
-    if !authorised && !group.node.authority.may_vote(group.id, known, candidate) {
+    // It once had more than the candidate has.
+    let lacks = rpc.last_log_id < group.floor;
+    if lacks || !authorised && !group.node.authority.may_vote(group.id, known, candidate) {
         let mine = group.vote();
         return Ok(message::vote_reply(&VoteResponse::new(mine, None, false)));
     }

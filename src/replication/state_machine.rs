@@ -29,10 +29,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::codec;
+use crate::install;
 use crate::pieces::{Pieces, Target};
 use crate::snapshot::{self, RangeSnapshot, View};
 use crate::types::{LeaderId, LogId, Part, Payload, StoredMembership, Types};
-use crate::{install, remove};
 
 /// What is left to do once the engine has a batch: caches, snapshots, waiters.
 pub type Publish = Box<dyn FnOnce() + Send + Sync>;
@@ -71,13 +71,37 @@ pub trait Applier: Send + Sync + 'static {
     fn installed(&self) -> Result<(), StorageError> {
         Ok(())
     }
+
+    /// The content that is read now, at any age, is that of the log up to this index at least. Not said while
+    /// redo hasn't brought back all that was lost with a crash.
+    fn reached(&self, _index: u64) {}
+
+    /// The content is about to be replaced by a snapshot, or removed: nothing can be read until an index is
+    /// reached again.
+    fn leaving(&self) {}
 }
+
+/// Why nothing is applied any more.
+const REMOVED: &str = "the replica is being removed";
 
 /// The applied state, as others may ask for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) log_id: Option<LogId>,
     pub(crate) membership: StoredMembership,
+    /// The index of the newer marker that was found: up to there one of the keyspaces may lack something.
+    whole_at: u64,
+}
+
+impl Applied {
+    pub(crate) fn new(log_id: LogId, membership: StoredMembership) -> Applied {
+        Applied { log_id: Some(log_id), membership, whole_at: 0 }
+    }
+
+    /// The applied index, if both keyspaces have all up to there.
+    pub(crate) fn whole(&self) -> Option<u64> {
+        self.log_id.map(|id| id.index()).filter(|index| *index >= self.whole_at)
+    }
 }
 
 /// What the state machine shares with the handle and the checkpoint thread.
@@ -103,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) view: Mutex<Option<Arc<View>>>,
     /// The content of a snapshot that openraft has been offered.
     pub(crate) receiving: Mutex<Option<Vec<snapshot::Part>>>,
+    /// The replica is being removed. Held by who applies: what was begun before lands before.
+    pub(crate) gone: tokio::sync::Mutex<bool>,
     /// The same, until it is installed or refused.
     pub(crate) claimed: Mutex<Vec<snapshot::Part>>,
 }
@@ -131,14 +157,9 @@ fn membership_key(group: RangeId) -> Vec<u8> {
 /// Whether a key under `R ‖ range` is replication's and no part of the range's content.
 pub(crate) fn is_own_key(group: RangeId, key: &[u8]) -> bool {
     key.first() == Some(&keys::RANGE)
-        && [
-            applied_key(group),
-            membership_key(group),
-            install::flag_key(group),
-            remove::tombstone_key(group),
-        ]
-        .iter()
-        .any(|own| own == key)
+        && [applied_key(group), membership_key(group), install::flag_key(group)]
+            .iter()
+            .any(|own| own == key)
 }
 
 /// Says in both keyspaces what they contain.
@@ -169,14 +190,17 @@ pub(crate) fn recover(engine: &dyn Engine, group: RangeId) -> Result<Applied, St
         let damaged = || StorageError::Corruption(format!("the applied marker of {group}"));
         value.map(|v| codec::decode_log_id(&v).ok_or_else(damaged)).transpose()
     };
-    let log_id: Option<LogId> = marker(Keyspace::Cur)?.min(marker(Keyspace::Hist)?);
+    let (cur, hist): (Option<LogId>, Option<LogId>) =
+        (marker(Keyspace::Cur)?, marker(Keyspace::Hist)?);
+    let log_id = cur.min(hist);
+    let whole_at = cur.max(hist).map_or(0, |id| id.index());
     let stored = engine.get(Keyspace::Cur, &membership_key(group))?;
     let damaged = || StorageError::Corruption(format!("the membership of {group}"));
     let stored =
         stored.map(|v| codec::decode_stored_membership(v).ok_or_else(damaged)).transpose()?;
     // A membership above the point of redo is met again in the log.
     let membership = stored.filter(|m| *m.log_id() <= log_id).unwrap_or_default();
-    Ok(Applied { log_id, membership })
+    Ok(Applied { log_id, membership, whole_at })
 }
 
 /// Entries on their way into one engine batch.
@@ -258,16 +282,20 @@ impl StateMachine {
         let marker = codec::encode_log_id(&last);
         put_markers(self.group, marker, gathered.membership.as_ref(), &mut batch);
         self.engine.apply(batch)?;
-        {
+        let whole = {
             let mut applied = self.shared.applied.lock();
             applied.log_id = Some(last);
             if let Some(membership) = gathered.membership {
                 applied.membership = membership;
             }
-        }
+            applied.whole()
+        };
         self.shared.dirty_bytes.fetch_add(gathered.bytes as u64, Ordering::Relaxed);
         self.shared.batches.fetch_add(1, Ordering::Relaxed);
         publish();
+        if let Some(index) = whole {
+            self.applier.reached(index);
+        }
         if gathered.begun.is_some() {
             *self.shared.begun.lock() = gathered.begun;
             self.shared.role_changed.notify_one();
@@ -292,6 +320,11 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
+        let shared = Arc::clone(&self.shared);
+        let gone = shared.gone.lock().await;
+        if *gone {
+            return Err(io::Error::other(REMOVED));
+        }
         let mut gathered = Gathered { membership: self.late.take(), ..Gathered::default() };
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
@@ -343,6 +376,11 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &openraft::alias::SnapshotMetaOf<Types>,
         _snapshot: RangeSnapshot,
     ) -> Result<(), io::Error> {
+        let shared = Arc::clone(&self.shared);
+        let gone = shared.gone.lock().await;
+        if *gone {
+            return Err(io::Error::other(REMOVED));
+        }
         self.install(meta).await.map_err(io::Error::other)
     }
 

@@ -113,6 +113,7 @@ async fn greet(shared: &Shared, io: &mut FrameIo) -> Result<Heard, String> {
 
 fn judge(shared: &Shared, heard: &Heard, expected: Option<NodeId>) -> Result<(), String> {
     let (mine, theirs) = (shared.greeting(), &heard.greeting);
+    shared.note_clock(theirs.node, greeting::apart(theirs, &heard.written));
     greeting::check(&mine, theirs, heard.written.clone(), shared.hlc.max_offset())?;
     match expected {
         Some(node) if node != theirs.node && theirs.node == NOBODY => {

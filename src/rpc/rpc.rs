@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     links: RwLock<HashMap<(NodeId, Class), Arc<Link>>>,
     runtime: Handle,
     class_runtimes: Mutex<HashMap<Class, Handle>>,
+    /// The nodes whose clocks were too far off when they were last greeted, and by how much.
+    apart: Mutex<BTreeMap<NodeId, Duration>>,
     /// What was last complained about, by whom it was about.
     warnings: Mutex<HashMap<String, String>>,
     closed: AtomicBool,
@@ -96,6 +99,15 @@ impl Shared {
         warnings.insert(about.to_owned(), what.to_owned());
         drop(warnings);
         tracing::warn!("{what}");
+    }
+
+    /// Notes how far a node's clock is off, if that is too far.
+    pub(crate) fn note_clock(&self, node: NodeId, apart: Duration) {
+        let mut all = self.apart.lock();
+        match apart > self.hlc.max_offset() && node != NOBODY {
+            true => _ = all.insert(node, apart),
+            false => _ = all.remove(&node),
+        }
     }
 
     /// The next complaint about this peer is a new one.
@@ -177,6 +189,7 @@ impl Rpc {
             links: RwLock::default(),
             runtime: Handle::current(),
             class_runtimes: Mutex::default(),
+            apart: Mutex::default(),
             warnings: Mutex::default(),
             closed: AtomicBool::new(false),
         });
@@ -242,6 +255,11 @@ impl Rpc {
             }
         }
         .boxed()
+    }
+
+    /// The nodes whose clocks were too far off when this node last greeted them, and by how much.
+    pub fn clocks_apart(&self) -> BTreeMap<NodeId, Duration> {
+        self.shared.apart.lock().clone()
     }
 
     /// Ends all connections; calls end as [`CallError`] tells.

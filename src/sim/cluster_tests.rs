@@ -42,11 +42,13 @@ fn many_cluster_seeds() {
         sum.deadlocks += f.deadlocks;
         sum.collected += f.collected;
         sum.waits += f.waits;
+        sum.follower_reads += f.follower_reads;
     }
     println!("{seeds} seeds: {commits} commits, {failed} failed; {sum:?}");
     let seeds = u32::try_from(seeds).expect("fewer than that");
     assert!(sum.distributed > 4 * seeds && sum.one_phase > 4 * seeds, "too tame");
     assert!(sum.recoveries > seeds && sum.leases > seeds && sum.splits > seeds, "too tame");
+    assert!(sum.follower_reads > 20 * seeds, "too tame");
     assert!(sum.collected > seeds && sum.waits > 10 * seeds && sum.deadlocks > seeds / 10);
 }
 
@@ -100,6 +102,10 @@ fn every_invariant_notices_the_clusters_bugs() {
         (Bug::MarkersGoEarly, None, "one_outcome"),
         (Bug::NoRecovery, None, "everybody_finishes"),
         (Bug::NoDeadlockCheck, None, "everybody_finishes"),
+        (Bug::CloseIgnoresRecords, None, "copies_agree"),
+        (Bug::CloseWithoutFloor, None, "copies_agree"),
+        (Bug::CopyIgnoresIndex, None, "copies_agree"),
+        (Bug::HalfBeginsAsLeftIs, None, "copies_agree"),
     ] {
         if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
             continue;

@@ -179,7 +179,7 @@ impl Server {
 #[expect(clippy::print_stdout, reason = "the program's report")]
 fn main() -> Result<()> {
     let arguments = Arguments::read()?;
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = compat_tests::here();
     let theirs = arguments.suite.clone().unwrap_or_else(|| "../shared/suites/pgisolation".into());
     let mut suites = Vec::new();
     if theirs.join("specs").is_dir() && !arguments.only_ours {

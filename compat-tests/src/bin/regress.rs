@@ -54,7 +54,7 @@ fn main() -> Result<()> {
         report += &format!("\n## Catalog queries of tools: {name}\n\n{}", fenced(table));
     }
     println!("{report}");
-    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let results = compat_tests::here().join("results");
     std::fs::create_dir_all(&results)?;
     std::fs::write(results.join("regress.md"), report)?;
     Ok(())

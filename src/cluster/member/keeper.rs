@@ -148,9 +148,17 @@ impl Keeper {
     }
 
     fn look_at_all(&mut self) {
-        for replica in self.replicas.all() {
+        let all = self.replicas.all();
+        let ids: BTreeSet<RangeId> = all.iter().map(|replica| replica.range.id).collect();
+        self.kept.retain(|id, _| ids.contains(id));
+        for replica in all {
             let Some(group) = replica.group.clone() else { continue };
-            self.kept.entry(replica.range.id).or_insert_with(|| Kept {
+            let id = replica.range.id;
+            // It may have been removed and begun again.
+            if self.kept.get(&id).is_some_and(|kept| !Arc::ptr_eq(&kept.replica, &replica)) {
+                self.kept.remove(&id);
+            }
+            self.kept.entry(id).or_insert_with(|| Kept {
                 role: group.role(),
                 replica,
                 group,

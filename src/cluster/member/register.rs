@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Key, KvError, Span};
 use meridian_kv::placement;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::placing::{self, Handover, Placing};
+use super::retire::Retiring;
 use crate::apply::FIRST;
 use crate::core::Core;
 use crate::counters;
@@ -31,8 +33,6 @@ use crate::remote::{Cluster, FIRST_KEY, Op};
 use crate::replicas::{Replica, Replicas};
 use crate::txn::{Txn, TxnOptions};
 
-/// First byte of a node's row.
-const NODES: u8 = 0x04;
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long handing a lease over may take.
@@ -124,16 +124,16 @@ impl JoinReply {
 }
 
 fn row_key(node: NodeId) -> Key {
-    let mut key = vec![NODES];
+    let mut key = vec![NODE];
     key.extend_from_slice(&node.0.to_be_bytes());
     key.into()
 }
 
 /// The register of nodes, as this node keeps and reads it.
 pub(crate) struct Register {
-    core: Arc<Core>,
-    cluster: Arc<Cluster>,
-    replicas: Arc<Replicas>,
+    pub(super) core: Arc<Core>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) replicas: Arc<Replicas>,
     liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
     name: u128,
@@ -142,13 +142,14 @@ pub(crate) struct Register {
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
     placing: Placing,
+    pub(super) retiring: Retiring,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
 }
 
 /// All nodes that are registered, as this node's copy of the first range has it.
 pub(crate) fn registered(core: &Core) -> Result<BTreeSet<NodeId>, KvError> {
-    let (span, at) = (Span::prefix(&[NODES]), core.applied());
+    let (span, at) = (Span::prefix(&[NODE]), core.applied());
     let mut scan = MvccScan::new(core.read.engine.snapshot(), &span, false, at);
     let mut rows = Vec::new();
     while scan.next_batch(1024, &mut rows).map_err(storage_error)? {}
@@ -165,7 +166,7 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let placing = Placing::new();
+        let (placing, retiring) = (Placing::new(), Retiring::default());
         Arc::new(Register {
             core,
             cluster,
@@ -176,6 +177,7 @@ impl Register {
             known,
             away,
             placing,
+            retiring,
             followed,
         })
     }
@@ -192,7 +194,7 @@ impl Register {
         let options = TxnOptions { system: true, ..TxnOptions::default() };
         let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
-        let mut scan = txn.scan(Span::prefix(&[NODES]), false).await.map_err(text)?;
+        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await.map_err(text)?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
@@ -326,6 +328,7 @@ impl Register {
         let writing = self.core.write_directory();
         // What can't be written now is written in a second.
         let _ = tokio::time::timeout(10 * PATIENCE, writing).await;
+        self.retire_replicas().await;
     }
 
     /// Members that have never answered may not know that they are to have a copy.

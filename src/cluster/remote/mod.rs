@@ -20,6 +20,7 @@ mod parts;
 mod ranges;
 mod serve;
 mod tables;
+mod tidings;
 mod txn;
 mod waits;
 mod watch;
@@ -85,6 +86,7 @@ pub(crate) struct Cluster {
     told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
     roll: Roll,
+    tidings: tidings::Told,
     on_signal: OnceLock<waits::OnSignal>,
     /// The leases are about to go elsewhere.
     closing: AtomicBool,
@@ -109,12 +111,14 @@ impl Cluster {
             told: Mutex::default(),
             waits: Waits::default(),
             roll: Roll::new(start),
+            tidings: tidings::Told::new(start),
             on_signal: OnceLock::new(),
             closing: AtomicBool::new(false),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
         tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
+        tokio::spawn(tidings::keep_telling(Arc::downgrade(&cluster)));
         cluster
     }
 

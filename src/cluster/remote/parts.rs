@@ -209,7 +209,7 @@ impl WirePrepare {
         let spans = request.reads.spans();
         let spans = spans.map(|(start, end)| Span { start: start.clone(), end: end.clone() });
         let nodes = given.into_iter().flat_map(|given| &given.locked_nodes);
-        let owner = given.map_or(Owner::transaction(0, 0), Given::owner);
+        let owner = given.map_or(Owner::transaction(request.header.txn.0, 0), Given::owner);
         WirePrepare {
             who: Who { txn: owner.id, session: owner.session },
             isolation: request.isolation.code(),
@@ -300,6 +300,23 @@ impl Holder for Guest {
     }
 }
 
+/// Who has locked nothing here.
+struct Stranger(Owner);
+
+impl Holder for Stranger {
+    fn owner(&self) -> Owner {
+        self.0
+    }
+
+    fn holds(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn take(&self, _: &Span) -> Locks {
+        Locks::default()
+    }
+}
+
 impl Cluster {
     /// Sends a message to a part that is led by another node.
     pub(crate) async fn part_at(
@@ -326,13 +343,14 @@ impl Cluster {
         let (header, own) = (asked.header(), asked.own as usize);
         let key = header.participants.get(own).ok_or_else(|| serve::unknown("part"))?;
         let range = self.here(key)?.range;
-        let mut guest = None;
+        let (mut guest, mut stranger) = (None, Stranger(Owner::transaction(header.txn.0, 0)));
         let message = match asked.saying {
             Some(Saying::Prepare(prepare)) => {
                 let nodes: Vec<NodeId> = prepare.locked_nodes.iter().copied().map(NodeId).collect();
                 if self.check_locked(&nodes).is_err() {
                     return Ok(Answer::Part(PartReply::new(Reply::Split)));
                 }
+                stranger = Stranger(serve::owner(&prepare.who));
                 guest = self.guests.get(prepare.who.txn);
                 let request = prepare.decode(&header, own);
                 Message::Prepare(Arc::new(request.ok_or_else(|| serve::unknown("prepare"))?))
@@ -343,7 +361,8 @@ impl Cluster {
             Some(Saying::Settle(_)) => Message::Settle,
             None => return Err(serve::unknown("message")),
         };
-        let holder = guest.as_deref().map(|guest| guest as &dyn Holder);
+        let holder = guest.as_deref().map_or(&stranger as &dyn Holder, |guest| guest);
+        let holder = Some(holder);
         match range.pipeline.part(&self.core, &header, own, message, holder).await {
             Ok(reply) => Ok(Answer::Part(PartReply::new(reply))),
             Err(CommitError::Moved) => Err(self.not_here(key)),

@@ -50,7 +50,7 @@ pub(super) struct Lodged {
 /// Bytes of rows in a page of a scan, about.
 const PAGE_BYTES: usize = 256 * 1024;
 
-fn owner(who: &Who) -> Owner {
+pub(super) fn owner(who: &Who) -> Owner {
     Owner { id: who.txn, session: who.session }
 }
 
@@ -144,11 +144,13 @@ impl Cluster {
             }
             Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Adopt(of) => self.serve_adopt(of.bytes).await,
+            Op::Belongs(asked) => self.serve_belongs(asked),
             Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));
                 Ok(Answer::Done(At::default()))
             }
+            Op::Closed(tidings) => Ok(self.serve_tidings(from, tidings)),
             Op::Watch(watch) => {
                 let watched = self.serve_watch(from, watch).ok_or_else(|| unknown("question"))?;
                 Ok(Answer::Watched(watched))
@@ -411,14 +413,13 @@ impl Cluster {
             }
         }
         let mut writes = Vec::with_capacity(commit.puts.len());
-        let at_once = Patience { policy: WaitPolicy::NoWait.code(), ..commit.patience };
         for put in commit.puts {
             // A lock that was lost is taken again: as long as the commit is on its way nobody else may get
             // it, and read under it what is about to change.
             if put.expect.is_some() && !guest.holds_key(&put.key) {
                 let weak = put.row.is_some() && put.expect != Some(ABSENT);
                 let strength = if weak { Strength::NoKeyUpdate } else { Strength::Update };
-                let locked = self.acquire(&guest, &put.key, strength, &at_once).await;
+                let locked = self.acquire(&guest, &put.key, strength, &commit.patience).await;
                 if locked.map_err(refused)?.is_none() {
                     return Err(KvError::CONCURRENT_UPDATE.into());
                 }
@@ -440,9 +441,8 @@ impl Cluster {
             };
             writes.push(Write { key: put.key, value: put.row, expect });
         }
-        let Some(runs) = guest.runs(&commit.runs) else {
-            return Err(KvError::CONCURRENT_UPDATE.into());
-        };
+        // They are sent again, and claimed anew.
+        let runs = guest.runs(&commit.runs).ok_or(CommitError::Moved)?;
         let mut reads = ReadSet::default();
         for span in commit.reads {
             reads.add_span(Span { start: span.start, end: span.end });

@@ -73,7 +73,7 @@ impl Txn {
                 return self.get_at(key).await;
             }
             let ts = match &self.snapshot {
-                Snapshot::Away(Some(slot)) => slot.ts().0,
+                Snapshot::Here(slot) | Snapshot::Away(Some(slot)) => slot.ts().0,
                 _ => 0,
             };
             let read = Read { key: Bytes::copy_from_slice(key), ts, partial: false, narrow: false };
@@ -96,6 +96,11 @@ impl Txn {
     /// A row at a snapshot over several ranges, from the leaseholder of its range.
     async fn get_at(&mut self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         let ts = self.asked_snapshot().await?;
+        if self.whole
+            && let Some(row) = self.core.get_closed(key, ts)?
+        {
+            return Ok(row);
+        }
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
         loop {
@@ -338,10 +343,16 @@ impl Txn {
             let known = self.sent.iter().find_map(sent);
             let number = match known {
                 Some(number) => number,
-                None => match Box::pin(self.send_run(run, false)).await? {
-                    Some(_) => self.sent.last().map_or(0, |(_, number)| *number),
-                    None => return Err(CommitError::Moved),
-                },
+                None => {
+                    // What was claimed under another lease is claimed anew.
+                    let claim =
+                        self.locks_lost || self.claimed.iter().any(|known| Arc::ptr_eq(known, run));
+                    match Box::pin(self.send_run(run, claim)).await? {
+                        Some(None) => self.sent.last().map_or(0, |(_, number)| *number),
+                        Some(Some(_)) => return Err(KvError::CONCURRENT_UPDATE.into()),
+                        None => return Err(CommitError::Moved),
+                    }
+                }
             };
             numbers.push(number);
         }
@@ -355,6 +366,9 @@ impl Txn {
             }
             Tried::Answer(Answer::NotHere(leader)) => {
                 cluster.follow(&key, node, leader);
+                if !self.sent.is_empty() {
+                    (self.locks_lost, self.sent) = (true, Vec::new());
+                }
                 Err(CommitError::Moved)
             }
             Tried::Answer(Answer::Failed(error)) => match error.into() {

@@ -3,9 +3,9 @@
 //! A prepared transaction has no session, no snapshot and no timestamp. It is rows and holds:
 //!
 //! ```text
-//! 04 ‖ 01 ‖ gid ‖ 00     head: who, where, table locks, one key for each hold        ┐ ordinary rows,
-//! 04 ‖ 02 ‖ id           that it exists                                              │ in the first range
-//! 04 ‖ 03 ‖ id ‖ n       its writes, with their version tags, in pieces              ┘
+//! 05 ‖ 01 ‖ gid ‖ 00     head: who, where, table locks, one key for each hold        ┐ ordinary rows,
+//! 05 ‖ 02 ‖ id           that it exists                                              │ in the first range
+//! 05 ‖ 03 ‖ id ‖ n       its writes, with their version tags, in pieces              ┘
 //! T  ‖ key ‖ id          a hold in each range: its row locks (and SERIALIZABLE's reads)
 //! ```
 //! **PREPARE** first puts a hold into each range ([`meridian_kv::range::holds`]), which takes the row locks

@@ -193,6 +193,7 @@ impl Txn {
         let limits = self.limits.clone();
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
+        self.fresh = false;
         loop {
             self.check_not_refused()?;
             self.reach_all_nodes().await?;
@@ -265,13 +266,12 @@ impl Txn {
         let mut leases = self.locked_in.iter();
         let other = |lease: &LockedIn| (lease.range, lease.epoch) != (range.id, epoch);
         let lost = self.locks_lost || leases.any(other);
-        if lost && !changes.runs.is_empty() {
-            // Their keys were claimed under a lease that is over.
-            return Err(KvError::CONCURRENT_UPDATE.into());
-        }
         if lost {
             // As long as the commit is on its way nobody else may get them.
-            self.lock_writes_again(&changes.writes)?;
+            self.lock_writes_again(&changes.writes).await?;
+            for run in &changes.runs {
+                self.claim_again(run, &changes.writes).await?;
+            }
         }
         let Try { id, sent, deadline } = this;
         let verify = if lost { changes.verify.clone() } else { Vec::new() };
@@ -290,6 +290,12 @@ impl Txn {
     pub(super) fn end(&mut self) {
         self.state.discard_writes();
         self.marks.clear();
+        self.release_rows();
+        self.leave_snapshot(Snapshot::Ended);
+    }
+
+    /// Gives back all row locks, wherever they are.
+    pub(super) fn release_rows(&mut self) {
         let owner = self.state.owner();
         let (rows, runs) = (self.state.take_locks(), std::mem::take(&mut self.claimed));
         Locks { rows, runs }.release(&self.core, owner);
@@ -299,6 +305,5 @@ impl Txn {
         {
             self.lodgings.drain(..).for_each(|node| cluster.end_at(node, owner));
         }
-        self.leave_snapshot(Snapshot::Ended);
     }
 }

@@ -117,6 +117,8 @@ pub struct Txn {
     pub(crate) locked_in: SmallVec<[LockedIn; 1]>,
     /// Some of them were lost with a lease.
     pub(crate) locks_lost: bool,
+    /// When its statement began it had locked and written nothing.
+    pub(crate) fresh: bool,
     /// The other nodes that may know row locks of this transaction.
     pub(crate) lodgings: SmallVec<[NodeId; 1]>,
     read_only: bool,
@@ -149,6 +151,7 @@ impl Txn {
             whole: true,
             locked_in: SmallVec::new(),
             locks_lost: false,
+            fresh: true,
             lodgings: SmallVec::new(),
             read_only: options.read_only,
             system: options.system,
@@ -197,6 +200,7 @@ impl Txn {
         if self.state.keeps_snapshot() {
             return;
         }
+        self.fresh = self.state.is_untouched();
         match &mut self.snapshot {
             Snapshot::Here(slot) => {
                 self.core.snapshots.renew(slot, || self.core.newest());
@@ -220,8 +224,10 @@ impl Txn {
     pub fn reads_here(&self) -> bool {
         self.core.ranges.is_single()
             && match &self.snapshot {
-                Snapshot::Here(_) => true,
-                Snapshot::Away(Some(slot)) => slot.ts() <= self.core.applied(),
+                // Also what was taken here: the copy may have been given up since. None is below 1.
+                Snapshot::Here(slot) | Snapshot::Away(Some(slot)) => {
+                    slot.ts() <= self.core.applied().max(Timestamp(1))
+                }
                 Snapshot::Away(None) | Snapshot::Ended => false,
             }
     }

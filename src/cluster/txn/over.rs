@@ -57,6 +57,11 @@ impl Txn {
     /// Commits in several ranges at once, or not at all. [`CommitError::Moved`]: certainly not, and it may be
     /// tried again under another name.
     pub(super) async fn commit_over(&mut self, changes: &mut Changes, this: Try) -> Outcome {
+        if self.behalf.is_none() && (self.locks_lost || self.leases_have_moved()) {
+            // Nothing is prepared yet: now it may wait for who has got them.
+            self.locks_lost = true;
+            self.regain_locks().await?;
+        }
         for key in std::mem::take(&mut changes.unlocked) {
             let newest = self.lock_to_write(&key).await?;
             let at = changes.writes.binary_search_by(|write| write.key.cmp(&key));
@@ -87,6 +92,7 @@ impl Txn {
                 let Locks { rows, runs } = given.take_back();
                 self.state.put_back(rows);
                 self.claimed = runs;
+                self.locks_lost = true;
                 Err(CommitError::Moved)
             }
         }

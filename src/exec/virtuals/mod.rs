@@ -6,6 +6,7 @@
 //! that the statement was bound against. A relation of PostgreSQL's that nothing can be in yet
 //! (triggers, policies, publications …) has its exact columns and no rows.
 
+mod attributes;
 mod classes;
 mod constraints;
 pub(crate) mod defs;
@@ -126,8 +127,8 @@ pub(crate) fn rows(
     }
     out.extend(match desc.name {
         "pg_class" => classes::pg_class(&source),
-        "pg_attribute" => classes::pg_attribute(&source),
-        "pg_attrdef" => classes::pg_attrdef(&source),
+        "pg_attribute" => attributes::pg_attribute(&source),
+        "pg_attrdef" => attributes::pg_attrdef(&source),
         "pg_type" => classes::pg_type(&source),
         "pg_namespace" => classes::pg_namespace(&source),
         "pg_index" => classes::pg_index(&source),

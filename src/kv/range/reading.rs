@@ -134,8 +134,19 @@ impl Sequencer {
         }
     }
 
-    /// Up to here nothing changes any more, and all of it has been applied: what may be read without the
-    /// leaseholder, once that is said in the log. Raise the floor first to get further.
+    /// Nothing will be sequenced up to `now`, which is the time: answers how far the range is closed
+    /// ([`crate::closed`]), to be told to followers with an index of the log that is read afterwards. `None`
+    /// when nothing can be promised: the lease doesn't reach that far, or the range is about to split or merge.
+    pub fn close(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_frozen() {
+            return None;
+        }
+        self.read_at(now).ok()?;
+        Some(self.closed())
+    }
+
+    /// Up to here nothing changes any more, and all of it has been applied. Raise the floor first to get
+    /// further.
     pub fn closed(&self) -> Timestamp {
         let flying = self.in_flight.front().map(|flying| flying.ts.prev());
         let records = self.prepared.records().map(|(_, held)| held.record.ts.prev());

@@ -200,6 +200,12 @@ impl TxnState {
         self.buffer.is_empty() && self.runs.is_empty()
     }
 
+    /// Has nothing been written or locked?
+    #[inline]
+    pub fn is_untouched(&self) -> bool {
+        self.is_read_only() && self.locks.is_empty()
+    }
+
     /// How many bytes are buffered, about.
     pub fn buffer_bytes(&self) -> usize {
         self.buffer_bytes + self.runs.iter().map(|run| run.size()).sum::<usize>()

@@ -108,6 +108,7 @@ impl World {
         self.nodes[node].alive = false;
         self.nodes[node].support_end = Timestamp(now.0 + LEASE);
         self.nodes[node].jobs.clear();
+        self.followers.forget(node);
         let leads = |range: &Range| range.leader.as_ref().is_some_and(|l| l.node == node);
         for index in 0..self.ranges.len() {
             if leads(&self.ranges[index]) {
@@ -190,7 +191,12 @@ impl World {
         let locks = part_of(&leader.locks, &Span { start: at.clone(), end: span.end.clone() });
         leader.locks = part_of(&leader.locks, &Span { start: span.start, end: at.clone() });
         let (node, until) = (leader.node, leader.until);
-        let mut right = Range::new(Span { start: at.clone(), end: span.end });
+        let (below, above) =
+            (self.ranges[index].span.clone(), Span { start: at.clone(), end: span.end });
+        let log = self.ranges[index].log;
+        let below = Span { end: at.clone(), ..below };
+        let log = self.followers.split(log, below, above.clone());
+        let mut right = Range::new(above, log);
         let left = &mut self.ranges[index];
         left.span.end = at;
         (right.applied, right.outcomes) = (left.applied, left.outcomes.clone());
@@ -216,6 +222,7 @@ impl World {
         let left = &mut self.ranges[index];
         let (Some(mut leader), Some(other)) = (left.leader.take(), right.leader) else { return };
         left.span.end = right.span.end;
+        self.followers.merge(left.log, right.log, left.span.clone());
         left.applied = left.applied.max(right.applied);
         left.outcomes = left.outcomes.clone().merge(right.outcomes);
         leader.seq = leader.seq.merge(other.seq);

@@ -12,6 +12,7 @@
 //!   is that it changes.
 //! * **clocks**: each node's is ahead by its own part of the allowed offset.
 //! * **splits and merges**, when the range is quiet.
+//! * **copies** that followers serve closed timestamps from: see [`followers`].
 //!
 //! After some time, or when all clients are through, the world heals: no more faults, and everything
 //! must come to an end. A failing seed is repeated with
@@ -22,6 +23,7 @@
 
 mod client;
 mod faults;
+mod followers;
 mod gateway;
 mod net;
 mod node;
@@ -61,6 +63,14 @@ pub enum Bug {
     NoRecovery,
     /// Nobody looks for deadlocks.
     NoDeadlockCheck,
+    /// What is prepared doesn't keep a range from being closed.
+    CloseIgnoresRecords,
+    /// A leaseholder closes its range ahead of its clock, and goes on below.
+    CloseWithoutFloor,
+    /// A copy serves what is closed before it has applied it.
+    CopyIgnoresIndex,
+    /// The right half of a split begins as far closed as the left one is after the split.
+    HalfBeginsAsLeftIs,
 }
 
 /// What a run consists of.
@@ -136,4 +146,6 @@ pub struct Figures {
     pub collected: u32,
     /// Times that a reader had to wait for a record.
     pub waits: u32,
+    /// Reads that copies have served.
+    pub follower_reads: u32,
 }

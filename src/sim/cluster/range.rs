@@ -48,6 +48,10 @@ pub(super) struct Leader {
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) span: Span,
+    /// The number of its log.
+    pub(super) log: usize,
+    /// What has landed since followers were told last.
+    pub(super) fresh: Vec<LogEntry>,
     pub(super) applied: Timestamp,
     pub(super) outcomes: Outcomes,
     pub(super) leader: Option<Leader>,
@@ -63,10 +67,11 @@ pub(super) struct Landed {
 }
 
 impl Range {
-    pub(super) fn new(span: Span) -> Range {
+    pub(super) fn new(span: Span, log: usize) -> Range {
         let (applied, vacant_until) = (Timestamp::MIN, Timestamp::MIN);
         let outcomes = Outcomes::new(applied, OUTCOMES_LEN);
-        Range { span, applied, outcomes, leader: None, vacant_until }
+        let fresh = Vec::new();
+        Range { span, log, fresh, applied, outcomes, leader: None, vacant_until }
     }
 
     /// What the engine holds of transactions over several ranges.
@@ -123,9 +128,10 @@ impl Range {
         decoded.ops(&mut batch.ops);
         engine.apply(batch).expect("memory");
         self.applied = self.applied.max(decoded.ts().unwrap_or(Timestamp::MIN));
-        if let LogEntry::Commit(Command { txn: Some(txn), ts, .. }) = decoded {
-            self.outcomes.note(txn, ts);
+        if let LogEntry::Commit(Command { txn: Some(txn), ts, .. }) = &decoded {
+            self.outcomes.note(*txn, *ts);
         }
+        self.fresh.push(decoded);
     }
 
     /// The oldest proposal lands.

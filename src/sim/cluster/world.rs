@@ -11,6 +11,7 @@ use meridian_kv::txn::{VersionTag, Write};
 use meridian_storage::MemEngine;
 
 use super::client::{Client, Running, Standing, Step};
+use super::followers::Followers;
 use super::net::Net;
 use super::node::{Node, OFFSET_MAX};
 use super::range::{Landed, Range, is_settled};
@@ -58,6 +59,7 @@ pub(super) struct World {
     pub(super) suspects: Vec<Cycle>,
     pub(super) history: History,
     pub(super) figures: Figures,
+    pub(super) followers: Followers,
     /// Appends that clients were told are committed: when, which list, what.
     pub(super) acknowledged: Vec<(u64, u8, u32)>,
     decisions: BTreeMap<TxnId, Decision>,
@@ -73,6 +75,7 @@ pub fn run(options: Options) -> Report {
         world.step += 1;
         world.wall += world.rng.below(3);
         world.advance();
+        world.follow();
         if world.step.is_multiple_of(4) {
             world.check_machines();
         }
@@ -89,7 +92,10 @@ impl World {
         let bounds = [account_key(2), list_key(0), list_key(2), register_key(0)];
         let starts = std::iter::once(Key::new()).chain(bounds.clone());
         let ends = bounds.into_iter().chain([Key::new()]);
-        let ranges = starts.zip(ends).map(|(start, end)| Range::new(Span { start, end })).collect();
+        let spans: Vec<Span> = starts.zip(ends).map(|(start, end)| Span { start, end }).collect();
+        let followers = Followers::new(options.seed, options.nodes, spans.iter().cloned());
+        let ranges = spans.into_iter().enumerate().map(|(log, span)| Range::new(span, log));
+        let ranges = ranges.collect();
         let clients = (0..options.clients).map(|n| Client {
             gateway: n % options.nodes,
             left: options.txns_per_client,
@@ -110,6 +116,7 @@ impl World {
             suspects: Vec::new(),
             history: History { money, clustered: true, ..History::default() },
             figures: Figures::default(),
+            followers,
             acknowledged: Vec::new(),
             decisions: BTreeMap::new(),
             author: Author::new(options.isolation),
@@ -324,6 +331,7 @@ impl World {
             .collect();
         let balances = (0..ACCOUNTS).map(|a| number(newest(&account_key(a)).as_ref()));
         self.history.money_at_end = balances.sum();
+        self.judge_followers();
     }
 
     pub(super) fn range_index(&self, key: &[u8]) -> usize {

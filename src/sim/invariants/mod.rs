@@ -2,6 +2,7 @@
 
 mod acknowledged_writes_survive;
 mod all_or_nothing;
+mod copies_agree;
 mod everybody_finishes;
 mod isolation_levels;
 mod machines_are_sound;
@@ -25,9 +26,10 @@ pub struct Violation {
 /// A property: adds a sentence for every place where it doesn't hold.
 type Check = fn(&History, &mut Vec<String>);
 
-const ALL: [(&str, Check); 10] = [
+const ALL: [(&str, Check); 11] = [
     ("acknowledged_writes_survive", acknowledged_writes_survive::check),
     ("all_or_nothing", all_or_nothing::check),
+    ("copies_agree", copies_agree::check),
     ("everybody_finishes", everybody_finishes::check),
     ("isolation_levels", isolation_levels::check),
     ("machines_are_sound", machines_are_sound::check),
