@@ -84,7 +84,8 @@ async fn twophase_on_one_node_survives_sigkill() -> Result<()> {
     let read = "SET lock_timeout = '100ms'; SELECT count(*) FROM t";
     assert_eq!(ask(&client, read).await, timeout);
     assert_eq!(ask(&client, "SELECT 1 FROM u").await, "42P01 relation \"u\" does not exist");
-    assert_eq!(ask(&client, "CREATE TABLE u (b int)").await, timeout);
+    let name = "SET lock_timeout = '100ms'; CREATE TABLE u (b int)";
+    assert_eq!(ask(&client, name).await, timeout);
     assert_eq!(ask(&client, "COMMIT PREPARED 'two'").await, "");
     assert_eq!(ask(&client, "SELECT a FROM u").await, "1");
     assert_eq!(ask(&client, "SELECT count(*) FROM t").await, "42P01 relation \"t\" does not exist");
