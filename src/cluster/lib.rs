@@ -71,7 +71,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
-pub use twophase::{Claimed, NewPrepared, PrepareError, PreparedTxn};
+pub use twophase::{AdvisoryLock, Claimed, NewPrepared, PrepareError, PreparedTxn};
 pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]

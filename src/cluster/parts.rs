@@ -300,7 +300,7 @@ impl CommitPipeline {
             }
         }
         let part = (request.header.txn, request.own);
-        let owner = Owner::transaction(part.0.0, 0);
+        let owner = twophase::owner_of(part.0);
         let locks = match twophase::take_over(core, &mut request, holder) {
             Ok(locks) => locks,
             Err(error) => return Ok(Answer::Refused(Refused::Error(error)).into()),

@@ -107,6 +107,11 @@ struct StartArgs {
     /// Sessions that may be open at once.
     #[arg(long, env = "MERIDIAN_MAX_CONNECTIONS", default_value_t = 10_000)]
     max_connections: usize,
+    /// Transactions that may be prepared at once (PREPARE TRANSACTION), in the whole cluster; 64 if not given,
+    /// 0 for none.
+    #[arg(long, env = "MERIDIAN_MAX_PREPARED_TRANSACTIONS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=262_143))]
+    max_prepared_transactions: Option<u32>,
     /// Memory for caches, MiB; a quarter of the machine's memory if not given.
     #[arg(long, env = "MERIDIAN_CACHE_MIB")]
     cache_mib: Option<u64>,
@@ -203,6 +208,7 @@ impl StartArgs {
             insecure: self.insecure,
             certs: self.certs,
             connections_max: self.max_connections,
+            prepared_max: self.max_prepared_transactions,
             cache_bytes: self.cache_mib.map(|mib| mib << 20),
             announce: true,
             member,

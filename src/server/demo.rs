@@ -57,6 +57,7 @@ async fn start_nodes(
         insecure,
         certs: None,
         connections_max: 10_000,
+        prepared_max: None,
         cache_bytes: None,
         announce: false,
         member: None,
