@@ -12,3 +12,4 @@ mod ranges;
 mod sessions;
 mod sql;
 mod texts;
+mod worlds;

@@ -11,7 +11,7 @@ use meridian_cluster::member::{JoinReply, JoinRequest};
 
 use crate::member::MemberOptions;
 use crate::start::NodeOptions;
-use crate::{Failure, certs, demo, failed, logging, member, shell, start};
+use crate::{Failure, certs, demo, failed, logging, member, recover, shell, start};
 
 /// A PostgreSQL wire-compatible, distributed SQL database.
 #[derive(Parser, Debug)]
@@ -35,6 +35,15 @@ enum Command {
     Node {
         #[command(subcommand)]
         action: NodeAction,
+    },
+    /// Go on with one node when a majority of the others is gone for good. The node must not be running.
+    Recover {
+        /// Its data directory.
+        #[arg(long, env = "MERIDIAN_DATA")]
+        data: PathBuf,
+        /// Do it; without this, only say what would be done.
+        #[arg(long)]
+        accept_data_loss: bool,
     },
     /// Make certificates for a cluster.
     Cert {
@@ -124,6 +133,9 @@ struct ClusterArgs {
     /// Nodes of the cluster to ask to be let in: HOST:PORT, separated by commas.
     #[arg(long, env = "MERIDIAN_JOIN", value_delimiter = ',')]
     join: Vec<String>,
+    /// Milliseconds by which the node's clock is to be wrong.
+    #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    test_clock_offset: i64,
 }
 
 /// A node to talk to, as an operator.
@@ -249,9 +261,9 @@ fn run(command: Command) -> Result<(), Failure> {
             logging::start(&args.log.log, args.log.log_format);
             start::run(args.options(None))
         }
-        Command::Start(ClusterArgs { node, peer, join }) => {
+        Command::Start(ClusterArgs { node, peer, join, test_clock_offset: clock_offset }) => {
             logging::start(&node.log.log, node.log.log_format);
-            start::run(node.options(Some(MemberOptions { peer, join })))
+            start::run(node.options(Some(MemberOptions { peer, join, clock_offset })))
         }
         Command::Init(host) => {
             let request = JoinRequest { found: true, ..JoinRequest::default() };
@@ -274,6 +286,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 let (peer, sql) = (node.address, node.sql_address);
                 println!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql}", node.id);
             }
+            Ok(())
+        }
+        Command::Recover { data, accept_data_loss } => {
+            println!("{}", recover::recover(&data, accept_data_loss)?);
             Ok(())
         }
         Command::Cert { action } => match action {
