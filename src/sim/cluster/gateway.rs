@@ -41,7 +41,8 @@ impl World {
         let deadline = Timestamp(sent.0 + life);
         let header = Header {
             txn,
-            gateway: Gateway { node: NodeId(node as u64), epoch: 0 },
+            // Nodes are numbered from one, as in a cluster.
+            gateway: Gateway { node: NodeId(node as u64 + 1), epoch: 0 },
             deadline,
             expiry: Timestamp(deadline.0 + memory),
             participants: parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into(),
