@@ -35,6 +35,8 @@ pub(crate) struct Again {
     flushes: u64,
     /// The constraints that were deferred before.
     deferred: Deferred,
+    /// The catalog by which it began.
+    catalog: u64,
     /// Since it has first failed.
     since: Option<Instant>,
     pause: Duration,
@@ -49,9 +51,9 @@ pub(crate) struct Executed {
 }
 
 impl Again {
-    fn from<C: Client>(client: &mut C, deferred: Deferred) -> Again {
+    fn from<C: Client>(client: &mut C, deferred: Deferred, catalog: u64) -> Again {
         let (start, flushes) = (client.buffer().len(), client.flushes());
-        Again { start, flushes, deferred, since: None, pause: PAUSE_MIN }
+        Again { start, flushes, deferred, catalog, since: None, pause: PAUSE_MIN }
     }
 }
 
@@ -64,7 +66,9 @@ impl Session {
             State::Idle | State::Implicit => !self.block.ran,
         };
         let alone = first && self.portals.is_empty() && self.cursors.is_empty();
-        alone.then(|| Again::from(client, self.block.deferred.lock().clone()))
+        alone.then(|| {
+            Again::from(client, self.block.deferred.lock().clone(), self.node.catalog_epoch())
+        })
     }
 
     /// Whether a statement is to be run again, which has been taken back then.
@@ -87,7 +91,8 @@ impl Session {
         again: &mut Again,
         client: &mut C,
     ) -> bool {
-        let lost = error.state() == SqlState::SERIALIZATION_FAILURE;
+        let lost = error.state() == SqlState::SERIALIZATION_FAILURE
+            || self.has_learned(error, &mut again.catalog).await;
         let timeout = match self.hot().statement_timeout_ms {
             0 => PATIENCE,
             ms => PATIENCE.min(Duration::from_millis(ms)),
@@ -114,6 +119,27 @@ impl Session {
         tokio::time::sleep(again.pause).await;
         again.pause = (again.pause * 2).min(PAUSE_MAX);
         true
+    }
+
+    /// Something that a statement names isn't known here: perhaps the others had given this node up when they
+    /// defined it ([`Session::learn`]).
+    pub fn may_lack(&self, error: &PgError) -> bool {
+        let unknown = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
+        unknown.contains(&error.state()) && self.node.store().has_peers()
+    }
+
+    /// Waits until this node knows what the others know; whether it didn't.
+    pub async fn learn(&mut self) -> bool {
+        self.node.store().catch_up().await
+    }
+
+    async fn has_learned(&mut self, error: &PgError, catalog: &mut u64) -> bool {
+        if !self.may_lack(error) {
+            return false;
+        }
+        let waited = self.learn().await;
+        let before = std::mem::replace(catalog, self.node.catalog_epoch());
+        waited || before != *catalog
     }
 
     /// A block whose first statement has failed gets another transaction, in which nothing has happened.
