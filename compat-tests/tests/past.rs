@@ -31,6 +31,47 @@ pub(crate) async fn ask(client: &Client, text: &str) -> String {
 }
 
 #[tokio::test]
+async fn read_only_transactions_follow() -> Result<()> {
+    let server = Meridian::start(Options { insecure: true, ..Options::default() })?;
+    let client = connect(&server).await?;
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t VALUES (1)").await?;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for (text, answer) in [
+        (
+            "SELECT follower_read_timestamp() BETWEEN clock_timestamp() - interval '1s' AND clock_timestamp()",
+            "t",
+        ),
+        ("SELECT count(*) FROM t AS OF SYSTEM TIME follower_read_timestamp()", "1"),
+        ("SHOW follower_reads; SET follower_reads = on; SHOW follower_read_staleness", "off 500ms"),
+        // A node that leads all ranges is never behind.
+        ("BEGIN READ ONLY; SELECT count(*) FROM t", "1"),
+        ("INSERT INTO t VALUES (2)", "25006 cannot execute INSERT in a read-only transaction"),
+        ("ROLLBACK; BEGIN; INSERT INTO t VALUES (2); COMMIT; SELECT count(*) FROM t", "2"),
+        (
+            "BEGIN READ ONLY; SET TRANSACTION READ WRITE; INSERT INTO t VALUES (3); COMMIT; SELECT count(*) FROM t",
+            "3",
+        ),
+        ("BEGIN; SET TRANSACTION READ ONLY; SELECT count(*) FROM t WHERE a > 0", "3"),
+        ("COMMIT AND CHAIN; SELECT count(*) FROM t; COMMIT", "3"),
+        ("SET default_transaction_read_only = on; SELECT a FROM t WHERE a = 3", "3"),
+        (
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT a FROM t WHERE a = 2; SHOW transaction_isolation",
+            "2 serializable",
+        ),
+        (
+            "SELECT * FROM t FOR UPDATE",
+            "25006 cannot execute SELECT FOR UPDATE in a read-only transaction",
+        ),
+        ("ROLLBACK; BEGIN AS OF SYSTEM TIME '-1ms'; SELECT count(*) FROM t; COMMIT", "3"),
+        ("RESET ALL", ""),
+        ("INSERT INTO t VALUES (4)", ""),
+    ] {
+        assert_eq!(ask(&client, text).await, answer, "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_past_is_read_as_it_was() -> Result<()> {
     let server = Meridian::start(Options { insecure: true, ..Options::default() })?;
     let client = connect(&server).await?;

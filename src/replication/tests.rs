@@ -487,3 +487,24 @@ fn entries_come_back_from_their_bytes() {
         assert!(codec::decode_entry(bytes.slice(..20)).is_none());
     }
 }
+
+/// Until redo has come as far as either keyspace had been, one of them may lack what the other has moved there.
+#[test]
+fn a_redo_is_no_state_to_read_from() {
+    use crate::state_machine::{applied_key, recover};
+    use crate::types::{LeaderId, LogId};
+    let (engine, group) = (MemEngine::new(), RangeId(3));
+    let mark = |keyspace, index| {
+        let log_id = LogId::new(LeaderId { term: 3, node_id: 7 }, index);
+        let mut batch = WriteBatch::default();
+        batch.put(keyspace, applied_key(group), codec::encode_log_id(&log_id));
+        engine.apply(batch).expect("memory");
+    };
+    let whole = || recover(&engine, group).expect("reads").whole();
+    assert_eq!(whole(), None);
+    mark(Keyspace::Cur, 7);
+    mark(Keyspace::Hist, 5);
+    assert_eq!(whole(), None);
+    mark(Keyspace::Hist, 7);
+    assert_eq!(whole(), Some(7));
+}

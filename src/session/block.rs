@@ -48,6 +48,8 @@ pub(crate) struct Block {
     pub(crate) deferrable: bool,
     /// It reads at this time.
     pub(crate) as_of: Option<Timestamp>,
+    /// That time was not said, but chosen for `follower_reads`.
+    pub(crate) follows: bool,
     /// `now()`, microseconds since 2000-01-01 UTC.
     pub(crate) started: i64,
     /// Something was read or written, so the isolation level is fixed.
@@ -69,6 +71,7 @@ impl Block {
             read_only: false,
             deferrable: false,
             as_of: None,
+            follows: false,
             started: 0,
             used: false,
             ran: false,

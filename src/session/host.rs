@@ -334,6 +334,11 @@ impl SessionInfo for SessionShared {
         self.prepared.lock().values().cloned().collect()
     }
 
+    fn follower_staleness(&self) -> Duration {
+        let settings = self.settings.lock().hot();
+        Duration::from_millis(settings.follower_read_staleness_ms)
+    }
+
     fn server_start(&self) -> i64 {
         self.peers.upgrade().map_or(0, |peers| peers.started)
     }

@@ -8,8 +8,12 @@
 //! A time is a `timestamptz`, a distance from now as an interval (`'-10s'`), or a timestamp of the store as
 //! a decimal number: nanoseconds since 1970, and behind the point the count within a microsecond, in ten
 //! digits.
+//!
+//! With `follower_reads` each read-only transaction is such a one, at a time that this node's copies of all
+//! ranges serve by themselves; so it asks no other node. `follower_read_timestamp()` is that time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_cluster::{Isolation, Timestamp, Txn, TxnOptions};
 use meridian_exec::catalog_store::same_form_then;
@@ -60,7 +64,18 @@ impl Session {
             before.rollback();
         }
         (self.block.as_of, self.block.read_only) = (Some(time), true);
+        self.block.follows = false;
         Ok(())
+    }
+
+    /// When a transaction reads that may read what this node's copies have.
+    pub(crate) fn follower_time(&mut self) -> Option<Timestamp> {
+        let settings = self.hot();
+        if !settings.follower_reads || !self.block.read_only {
+            return None;
+        }
+        let staleness = Duration::from_millis(settings.follower_read_staleness_ms);
+        Some(self.node.store().follower_timestamp(staleness))
     }
 
     fn past_txn(&mut self, time: Timestamp) -> Result<Txn> {

@@ -275,7 +275,12 @@ impl Session {
             database: self.shared.identity().database,
             system: false,
         };
-        let mut txn = self.node.store().begin(options);
+        let time = self.follower_time();
+        let store = self.node.store();
+        let past = time.and_then(|time| Some((time, store.begin_as_of(options, time).ok()?)));
+        self.block.follows = past.is_some();
+        self.block.as_of = past.as_ref().map(|(time, _)| *time);
+        let mut txn = past.map_or_else(|| store.begin(options), |(_, txn)| txn);
         txn.set_cancel(self.interrupt.token());
         txn
     }

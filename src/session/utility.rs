@@ -295,7 +295,7 @@ impl Session {
             self.begin_at(time)?;
         }
         if let Some(read_only) = modes.read_only {
-            if !read_only && self.block.as_of.is_some() {
+            if !read_only && self.block.as_of.is_some() && !self.block.follows {
                 return Err(not_writable());
             }
             if !read_only && self.block.read_only {
@@ -308,7 +308,11 @@ impl Session {
                     return Err(late("transaction read-write mode must be set before any query"));
                 }
             }
-            self.block.read_only = read_only;
+            let changes = std::mem::replace(&mut self.block.read_only, read_only) != read_only;
+            let follows = self.block.follows || self.hot().follower_reads;
+            if changes && follows && !self.block.used && self.block.depth() == 0 {
+                self.restart_txn()?;
+            }
         }
         if let Some(deferrable) = modes.deferrable {
             if self.block.used {
@@ -324,7 +328,7 @@ impl Session {
 
     /// Takes the transaction at another level; it has done nothing yet.
     fn restart_txn(&mut self) -> Result<()> {
-        if let Some(time) = self.block.as_of {
+        if let Some(time) = self.block.as_of.filter(|_| !self.block.follows) {
             return self.begin_at(time);
         }
         if let Some(mut txn) = self.block.txn.take() {

@@ -51,6 +51,12 @@ impl Slot {
         &self.record[..self.key_len as usize]
     }
 
+    /// The table's tags are short: one lookup in ten meets another slot first. Its record, which lies
+    /// elsewhere, need not be fetched to tell that.
+    fn is(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && self.key() == key
+    }
+
     fn value(&self) -> Option<Bytes> {
         self.present.then(|| self.record.slice(self.key_len as usize..))
     }
@@ -168,7 +174,7 @@ impl RecordCache {
     pub fn get(&self, key: &[u8]) -> Lookup {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
-        match shard.table.find(hash, |slot| slot.key() == key) {
+        match shard.table.find(hash, |slot| slot.is(hash, key)) {
             Some(slot) => {
                 if !slot.referenced.load(Ordering::Relaxed) {
                     slot.referenced.store(true, Ordering::Relaxed);
@@ -259,7 +265,7 @@ impl Shard {
     fn set(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>, bytes_max: usize) {
         let present = value.is_some();
         let record = record(key, value.unwrap_or_default());
-        if let Some(slot) = self.table.find_mut(hash, |slot| slot.key() == key) {
+        if let Some(slot) = self.table.find_mut(hash, |slot| slot.is(hash, key)) {
             self.bytes -= slot.size();
             (slot.record, slot.present) = (record, present);
             self.bytes += slot.size();

@@ -10,7 +10,8 @@
 //! releases always are, a commit only after its outcome has been found to be "not committed".
 //!
 //! A follower's own copy serves reads as well, once the snapshot is known and has been applied there:
-//! all commits up to an applied one are applied before it.
+//! all commits of the only range up to an applied one are applied before it. With several ranges, or in an
+//! idle one, it serves what its leaseholder has closed, of which nodes tell each other ([`tidings`]).
 
 mod advisory;
 mod ask;

@@ -1,8 +1,8 @@
 //! Transactions that read the past.
 //!
 //! Their snapshot is said, not taken: it may be older than what is applied anywhere, or newer than what the
-//! range has applied last, if nobody has written since. In the first case any copy that has come so far
-//! serves it; in the second the leaseholder does, which then gives no timestamp at or below it any more.
+//! range has applied last, if nobody has written since. A copy in which it is closed serves it
+//! ([`crate::closed`]), else the leaseholder, which then gives no timestamp at or below it any more.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What the catalog's relations and functions ask of the session that runs them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_cluster::LockInfo;
 use meridian_types::oid::Oid;
@@ -121,6 +122,11 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     /// `pg_prepared_statements`
     fn prepared_statements(&self) -> Vec<PreparedRow> {
         Vec::new()
+    }
+
+    /// How far follower reads may be behind.
+    fn follower_staleness(&self) -> Duration {
+        Duration::from_millis(500)
     }
 
     /// When the server began, microseconds since 2000-01-01 UTC.

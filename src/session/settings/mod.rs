@@ -49,6 +49,8 @@ pub(crate) struct Hot {
     pub(crate) idle_session_timeout_ms: u64,
     pub(crate) idle_in_transaction_timeout_ms: u64,
     pub(crate) work_mem_bytes: u64,
+    pub(crate) follower_reads: bool,
+    pub(crate) follower_read_staleness_ms: u64,
 }
 
 /// One line of `pg_settings`.
@@ -331,6 +333,8 @@ impl Settings {
             idle_session_timeout_ms: self.get_millis("idle_session_timeout"),
             idle_in_transaction_timeout_ms: self.get_millis("idle_in_transaction_session_timeout"),
             work_mem_bytes: self.get_bytes("work_mem"),
+            follower_reads: self.get_bool("follower_reads"),
+            follower_read_staleness_ms: self.get_millis("follower_read_staleness"),
         };
         let formatting = value::formatting(|name| self.get(name).to_owned())?;
         if formatting != *self.formatting {

@@ -140,6 +140,8 @@ settings! {
     "enable_tidscan" Kind::Bool, "on", User, false, PLANNER, "Enables the planner's use of TID scan plans.";
     "escape_string_warning" Kind::Bool, "on", User, false, COMPAT, "Warn about backslash escapes in ordinary string literals.";
     "extra_float_digits" int(-15, 3), "1", User, false, FORMAT, "Sets the number of digits displayed for floating-point values.";
+    "follower_read_staleness" MS, "500ms", User, false, CLIENT, "Sets how far follower reads may be behind.";
+    "follower_reads" Kind::Bool, "off", User, false, CLIENT, "Lets read-only transactions read what this node's copies have, a moment ago.";
     "force_parallel_mode" Kind::Enum(&["off", "on", "regress"]), "off", User, false, PLANNER, "Forces use of parallel query facilities.";
     "from_collapse_limit" int(1, INT_MAX), "8", User, false, PLANNER, "Sets the FROM-list size beyond which subqueries are not collapsed.";
     "fsync" Kind::Bool, "on", Postmaster, false, PRESET, "Forces synchronization of updates to disk.";

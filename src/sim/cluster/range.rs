@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use meridian_base::keys::txn_span;
 use meridian_base::{Rng, Span};
-use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, TxnId};
+use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
 use meridian_kv::commit::{Answer, Message, OnePhaseAnswer};
-use meridian_kv::locks::{Grant, LockTable, Owner};
+use meridian_kv::locks::{Acquire, Grant, LockTable, Owner, WaiterId};
 use meridian_kv::range::{
     Command, CommitRequest, Header, LogEntry, Outcome, OutcomeAnswer, Outcomes, PrepareAnswer,
     QueryAnswer, Refused, Sequencer, Status, Stored,
@@ -102,9 +102,7 @@ impl Range {
         for record in seq.records() {
             let owner = owner_of(record.header.txn);
             for (key, strength) in record.locks() {
-                let waiter = meridian_kv::locks::WaiterId(0);
-                let policy = meridian_kv::api::WaitPolicy::NoWait;
-                locks.acquire(key, owner, strength, policy, waiter);
+                locks.acquire(key, owner, strength, WaitPolicy::NoWait, WaiterId(0));
             }
         }
         let (tail, until, frozen) = (VecDeque::new(), Timestamp::MIN, None);
@@ -181,6 +179,40 @@ impl Leader {
         }
     }
 
+    /// Locks what a transaction has lost, with a lease or with its gateway: its message comes late. `None`:
+    /// somebody else has one of the locks.
+    fn lock_again<'a>(
+        &mut self,
+        txn: TxnId,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> Option<Vec<Key>> {
+        let (owner, mut taken) = (owner_of(txn), Vec::new());
+        if self.seq.is_open(txn) {
+            return Some(taken);
+        }
+        for key in keys {
+            let (policy, waiter) = (WaitPolicy::NoWait, WaiterId(0));
+            match self.locks.acquire(key, owner, Strength::Update, policy, waiter) {
+                Acquire::Granted { before: 0 } => taken.push(key.clone()),
+                Acquire::Granted { .. } | Acquire::Reentrant => {}
+                Acquire::Unavailable | Acquire::Queued => {
+                    self.give_back(txn, taken);
+                    return None;
+                }
+            }
+        }
+        Some(taken)
+    }
+
+    /// Nobody can wait for one of these: they were taken in this step.
+    fn give_back(&mut self, txn: TxnId, taken: Vec<Key>) {
+        let mut grants = Vec::new();
+        for key in taken {
+            self.locks.restore(&key, owner_of(txn), 0, &mut grants);
+        }
+        debug_assert!(grants.is_empty(), "a lock that was free has no queue");
+    }
+
     /// Answers a message at once (the answer is returned) or when its entry has landed.
     pub(super) fn handle(
         &mut self,
@@ -211,13 +243,22 @@ impl Leader {
     ) -> Option<Reply> {
         let refused = |refused| Some(Reply::Whole(OnePhaseAnswer::Refused(refused)));
         let Whole { isolation, read_ts, writes, reads, origin, .. } = whole;
-        let (runs, reads, origin) = (Vec::new(), reads.as_ref(), Some(origin));
-        let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
+        let (runs, reads) = (Vec::new(), reads.as_ref());
+        let request =
+            CommitRequest { isolation, read_ts, writes, runs, reads, origin: Some(origin.clone()) };
         if !request.is_within(span) {
             return refused(moved());
         }
+        let txn = origin.txn;
+        let Some(regained) = self.lock_again(txn, request.writes.iter().map(|write| &write.key))
+        else {
+            return refused(moved());
+        };
         match self.seq.sequence(now, request, &InEngine(engine)) {
-            Err(reason) => refused(reason),
+            Err(reason) => {
+                self.give_back(txn, regained);
+                refused(reason)
+            }
             Ok(command) => {
                 let ended = OnePhaseAnswer::Ended(Outcome::Committed(command.ts));
                 self.propose(LogEntry::Commit(command), Some((from, Reply::Whole(ended))));
@@ -255,9 +296,17 @@ impl Leader {
                 if !request.is_within(span) {
                     return Some(Answer::Refused(moved()));
                 }
+                let written = request.writes.iter().map(|write| &write.key);
+                let locked = request.verify.iter().map(|locked| &locked.key);
+                let Some(regained) = self.lock_again(header.txn, written.chain(locked)) else {
+                    return Some(Answer::Refused(moved()));
+                };
                 let request = (*request).clone();
                 match self.seq.prepare(now, request, &InEngine(engine)) {
-                    Err(refused) => Some(Answer::Refused(refused)),
+                    Err(refused) => {
+                        self.give_back(header.txn, regained);
+                        Some(Answer::Refused(refused))
+                    }
                     Ok(PrepareAnswer::Durable(ts)) => Some(Answer::Prepared(ts)),
                     Ok(PrepareAnswer::InFlight(_)) => None,
                     Ok(PrepareAnswer::Propose(entry)) => {

@@ -9,6 +9,9 @@ use crate::virtuals::rows;
 /// PostgreSQL's version that clients are told of.
 pub(super) const SERVER_VERSION: &str = "15.18";
 
+/// From PostgreSQL's epoch back to Unix' one.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
 fn unknown_setting(name: &str) -> PgError {
     PgError::new(
         SqlState::UNDEFINED_OBJECT,
@@ -137,6 +140,11 @@ impl CatalogHost {
             "row_security_active" | "row_security_active_name" => Datum::Bool(false),
             "pg_postmaster_start_time" | "pg_conf_load_time" => {
                 Datum::TimestampTz(self.session.server_start())
+            }
+            "follower_read_timestamp" => {
+                let staleness = self.session.follower_staleness();
+                let time = self.node.store().follower_timestamp(staleness).micros().cast_signed();
+                Datum::TimestampTz(time.saturating_sub(EPOCH_MICROS))
             }
             "pg_cancel_backend" | "pg_terminate_backend" => {
                 Datum::Bool(self.session.signal(pid_arg(args), prosrc == "pg_terminate_backend"))
