@@ -95,6 +95,7 @@ impl Block {
     /// Is it a block at READ COMMITTED in which nothing has happened yet?
     pub(crate) fn is_untouched(&self) -> bool {
         !self.used
+            && (self.as_of.is_none() || self.follows)
             && self.isolation == Isolation::ReadCommitted
             && self.savepoints.is_empty()
             && self.overlay.is_none()

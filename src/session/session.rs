@@ -267,7 +267,7 @@ impl Session {
     }
 
     /// A transaction at the block's isolation level.
-    pub(crate) fn new_txn(&self) -> Txn {
+    pub(crate) fn new_txn(&mut self) -> Txn {
         let options = TxnOptions {
             isolation: self.block.isolation,
             read_only: self.block.read_only,
