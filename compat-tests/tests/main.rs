@@ -12,4 +12,5 @@ mod ranges;
 mod sessions;
 mod sql;
 mod texts;
+mod twophase;
 mod worlds;

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::core::Core;
+use crate::load::Load;
 use crate::parts::{Ends, Parts};
 use crate::range::Range;
 
@@ -129,6 +130,8 @@ const OUTCOMES_MAX: usize = 20_000;
 pub(crate) struct CommitPipeline {
     pub(crate) ordered: Mutex<Ordered>,
     pub(crate) ring_len: usize,
+    /// What it is asked.
+    pub(crate) load: Load,
     /// Something has been queued.
     pub(crate) work: Notify,
     drained: Notify,
@@ -190,6 +193,7 @@ impl CommitPipeline {
         CommitPipeline {
             ordered: Mutex::new(ordered),
             ring_len,
+            load: Load::default(),
             work: Notify::new(),
             drained: Notify::new(),
             moved: Notify::new(),
@@ -257,6 +261,7 @@ impl CommitPipeline {
         r: Timestamp,
         whole: bool,
     ) -> Result<Blockers, CommitError> {
+        self.load.note_read(target);
         let mut ordered = self.ordered.lock();
         // A pipeline that takes no commits any more may still be read.
         if ordered.closed == Some(CommitError::Moved) {
@@ -365,6 +370,9 @@ impl CommitPipeline {
                 return Err(NotTaken { error: CommitError::Moved, submission });
             }
             let Submission { request, owner } = submission;
+            if let Some(write) = request.writes.first().filter(|_| !core.alone) {
+                self.load.note(&write.key);
+            }
             let sequenced = match self.landings() == landings {
                 true => ordered.sequencer.sequence(now, request, &Prefetched(&olds)),
                 false => ordered.sequencer.sequence(now, request, &core.read),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meridian_kv::placement::Locality;
 use meridian_storage::StorageError;
 
 /// Configuration of a store. Defaults suit a machine that runs little else.
@@ -32,6 +33,9 @@ pub struct StoreConfig {
     /// In a cluster, a range that is larger is split in two. Default 512 MiB; 0 = never. With half of it moving
     /// a range takes half as long, and there are twice as many.
     pub range_bytes_max: u64,
+    /// Where this node is, from the widest tier to the narrowest: `region=eu,zone=a`. Copies of a range
+    /// are spread over different values. Default empty.
+    pub locality: String,
     /// Numbers that a counter takes from the log at once, in units of the increment. Default 32, as
     /// PostgreSQL's sequences: a crash skips up to this many.
     pub counter_block: i64,
@@ -49,6 +53,7 @@ impl Default for StoreConfig {
             deadlock_check_delay: Duration::from_millis(50),
             counter_block: 32,
             range_bytes_max: 512 << 20,
+            locality: String::new(),
         }
     }
 }
@@ -80,7 +85,7 @@ impl StoreConfig {
         if self.deadlock_check_delay.is_zero() {
             return wrong("deadlock_check_delay must be more than 0");
         }
-        Ok(())
+        Locality::parse(&self.locality).map(drop).map_err(StoreError::Config)
     }
 }
 

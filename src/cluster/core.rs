@@ -24,6 +24,7 @@ use crate::remote::Cluster;
 use crate::replicas::Replicas;
 use crate::snapshots::ActiveSnapshots;
 use crate::stats::Counters;
+use crate::twophase;
 
 /// Where a transaction's number says which node began it.
 pub(crate) use meridian_kv::locks::NODE_SHIFT as TXN_NODE_SHIFT;
@@ -191,6 +192,7 @@ impl Core {
             if range.id == self.first().id {
                 // Other leaders may have counted on meanwhile.
                 self.counters.forget();
+                twophase::regain_tables(self)?;
             }
             let stored = self.stored_transactions(range)?;
             range.pipeline.lead(self, term, self.hlc.now(), end, stored);

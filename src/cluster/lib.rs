@@ -35,6 +35,7 @@ mod counters;
 mod directory;
 mod lease;
 pub mod liveness;
+mod load;
 mod locking;
 pub mod member;
 mod parts;
@@ -62,6 +63,7 @@ pub use meridian_kv::api::{
     Bytes, Isolation, Key, KvError, RetryReason, Span, Strength, TableLockMode, Timestamp,
     WaitPolicy,
 };
+pub use meridian_kv::placement::Zone;
 pub use meridian_kv::run::{Run, RunBuilder, Twice};
 pub use meridian_kv::txn::SavepointId;
 pub use scan::Scan;
@@ -69,7 +71,7 @@ pub use sessions::{PROCESSES_MAX, Signal, home_of_process, process_id};
 pub use split::RangeInfo;
 pub use stats::StoreStats;
 pub use store::Store;
-pub use twophase::{Claimed, NewPrepared, PrepareError, PreparedTxn};
+pub use twophase::{AdvisoryLock, Claimed, NewPrepared, PrepareError, PreparedTxn};
 pub use txn::{Locked, Spread, Txn, TxnOptions};
 
 #[cfg(test)]

@@ -55,8 +55,12 @@ impl<K: Ord + Clone, M: LockMode> Shard<K, M> {
         &self.table
     }
 
+    pub(crate) fn table_mut(&mut self) -> &mut LockTable<K, M> {
+        &mut self.table
+    }
+
     /// Wakes those that were let in. The channel holds the grant even if its task is just giving up.
-    fn wake(&mut self, grants: Vec<Grant<K>>) {
+    pub(crate) fn wake(&mut self, grants: Vec<Grant<K>>) {
         for grant in grants {
             if let Some(sleeper) = self.wakers.remove(&grant.waiter) {
                 // A receiver that is gone is a WaitGuard being dropped; it looks into the table itself.
@@ -174,11 +178,11 @@ impl LockManager {
         &self.rows
     }
 
-    fn row(&self, key: &[u8]) -> &Mutex<Shard<Key, Strength>> {
+    pub(crate) fn row(&self, key: &[u8]) -> &Mutex<Shard<Key, Strength>> {
         &self.rows[row_shard(key)]
     }
 
-    fn table(&self, table: u32) -> &Mutex<Shard<u32, TableLockMode>> {
+    pub(crate) fn table(&self, table: u32) -> &Mutex<Shard<u32, TableLockMode>> {
         &self.tables[table as usize % TABLE_SHARDS]
     }
 
@@ -275,29 +279,6 @@ impl LockManager {
 
     pub(crate) fn release_row(&self, key: &Key, owner: Owner, remains: ModeSet) {
         self.row(key).lock().restore(key, owner, remains);
-    }
-
-    /// Gives what `from` holds on a key to `to`, if it is as strong as this.
-    pub(crate) fn hand_over_row(
-        &self,
-        key: &Key,
-        from: Owner,
-        to: Owner,
-        strength: Strength,
-    ) -> bool {
-        let mut shard = self.row(key).lock();
-        self.bulk.show(key, &mut shard.table);
-        strength.covered_by(shard.table.held_by(key, from))
-            && shard.table.hand_over(key, from, to) != 0
-    }
-
-    /// Takes a row lock whoever holds the row: the range has come here, and their locks are from before.
-    pub(crate) fn seize_row(&self, key: &Key, owner: Owner, strength: Strength) {
-        let mut shard = self.row(key).lock();
-        self.bulk.show(key, &mut shard.table);
-        let mut grants = Vec::new();
-        shard.table.seize(key, owner, strength, &mut grants);
-        shard.wake(grants);
     }
 
     pub(crate) fn release_table(&self, table: u32, owner: Owner, remains: ModeSet) {
@@ -408,7 +389,7 @@ impl LockManager {
     }
 }
 
-fn numbers(key: AdvisoryKey) -> [u32; 4] {
+pub(crate) fn numbers(key: AdvisoryKey) -> [u32; 4] {
     [key.database, key.classid, key.objid, key.objsubid]
 }
 

@@ -20,13 +20,14 @@ pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) address: String,
     pub(crate) store: Option<Arc<Store>>,
+    pub(crate) locality: &'static str,
 }
 
 impl Node {
     /// A node that hasn't been started.
     pub(crate) fn new(id: u64) -> Node {
         let dir = TempDir::new().expect("a directory");
-        Node { id: NodeId(id), dir, address: free_address(), store: None }
+        Node { id: NodeId(id), dir, address: free_address(), store: None, locality: "" }
     }
 
     pub(crate) async fn start(&mut self, nodes: &[NodeRow]) {
@@ -56,7 +57,8 @@ impl Node {
             switchboard,
         };
         let opened = loop {
-            let config = StoreConfig::at(self.dir.path());
+            let locality = self.locality.to_owned();
+            let config = StoreConfig { locality, ..StoreConfig::at(self.dir.path()) };
             match Store::open_member(config, membership.clone(), nodes.to_vec()).await {
                 // What a killed node was about still ends in the background.
                 Err(StoreError::Storage(StorageError::Locked { .. })) => {

@@ -244,6 +244,9 @@ impl CommitPipeline {
                 None => return Ok(Reply::Split),
             },
         };
+        if let Some(key) = request.header.participants.get(request.own) {
+            self.load.note(key);
+        }
         let part = (request.header.txn, request.own);
         let now = core.hlc.now();
         let (wait, ts) = {
@@ -297,7 +300,7 @@ impl CommitPipeline {
             }
         }
         let part = (request.header.txn, request.own);
-        let owner = Owner::transaction(part.0.0, 0);
+        let owner = twophase::owner_of(part.0);
         let locks = match twophase::take_over(core, &mut request, holder) {
             Ok(locks) => locks,
             Err(error) => return Ok(Answer::Refused(Refused::Error(error)).into()),
@@ -523,6 +526,7 @@ impl Range {
         core: &Arc<Core>,
         key: &[u8],
     ) -> Result<Timestamp, CommitError> {
+        self.pipeline.load.note(key);
         let mut records = match self.pipeline.snapshot(key)? {
             Snapshot::At(applied) => return Ok(applied),
             Snapshot::Await(records) => records,

@@ -8,7 +8,7 @@ use meridian_storage::engine::Keyspace;
 
 use crate::member::NodeRow;
 use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
-use crate::{Isolation, Span, TxnOptions};
+use crate::{Bytes, Isolation, KvError, Span, TxnOptions, Zone};
 
 /// By range, who has a vote, as its leaseholder knows; ranges whose members change are left out.
 fn placed(nodes: &[Node]) -> BTreeMap<RangeId, BTreeSet<NodeId>> {
@@ -141,4 +141,119 @@ async fn a_snapshot_outlives_the_copy_that_it_was_read_from() {
     assert_eq!(found.len(), 4);
     old.rollback();
     end(&mut nodes).await;
+}
+
+/// Two nodes share a zone: of four, each range has copies on one of them and on the two others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_are_in_different_zones_and_every_node_knows_sizes_and_loads() {
+    let mut nodes = three().await;
+    for at in 1..8 {
+        nodes[0].store().split_at(key(at * 10)).await.expect("splits");
+    }
+    let large = Bytes::from(vec![7; 100_000]);
+    for n in 0..20 {
+        let mut txn = nodes[1].begin();
+        txn.put(key(30 + n % 10), large.clone());
+        txn.put(key(1000 + n), large.clone());
+        txn.commit().await.expect("commits");
+    }
+    let range = nodes[0].store().core().range_of(&key(30)).id;
+    let load = || async {
+        for n in 0..500 {
+            length(&nodes[2], 30 + n % 10).await;
+        }
+    };
+    let mut heard = false;
+    for _ in 0..30 {
+        load().await;
+        let first = RangeId(1);
+        heard = nodes.iter().all(|node| figures(node, range).1 > figures(node, first).1);
+        if heard {
+            break;
+        }
+    }
+    assert!(heard, "it is asked more");
+    for node in &nodes {
+        eventually("sizes are known", || {
+            let (large, small) = (figures(node, range).0, figures(node, RangeId(1)).0);
+            (700_000..1_100_000).contains(&large) && small > 0 && small < 100_000
+        })
+        .await;
+    }
+    // They are started again elsewhere, and a fourth one comes.
+    let mut fourth = Node::new(4);
+    let mut all = rows(&nodes);
+    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
+    nodes[0].store().register_node(all[3].clone()).await;
+    for (at, zone) in
+        ["region=eu,zone=a", "region=eu,zone=a", "region=eu,zone=b"].iter().enumerate()
+    {
+        nodes[at].locality = zone;
+        nodes[at].kill().await;
+        nodes[at].start(&all[..3]).await;
+        eventually("all are led", || placed(&nodes).len() == 8).await;
+    }
+    fourth.locality = "region=eu,zone=c";
+    fourth.start(&all).await;
+    nodes.push(fourth);
+    let zones = |voters: &BTreeSet<NodeId>| {
+        let zone = |node: &NodeId| nodes[usize::try_from(node.0 - 1).unwrap()].locality;
+        voters.iter().map(zone).collect::<BTreeSet<_>>().len()
+    };
+    eventually("copies are spread", || {
+        let placed = placed(&nodes);
+        placed.len() == 8 && placed.values().all(|voters| zones(voters) == 3)
+    })
+    .await;
+    for n in 0..20 {
+        assert_eq!(length(&nodes[3], 1000 + n).await, 100_000);
+    }
+    end(&mut nodes).await;
+}
+
+/// A zone begins and ends where ranges come to begin, and its copies are as many as it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_are_as_a_zone_says() {
+    let mut nodes = three().await;
+    for n in 0..40 {
+        add(&nodes[0], n).await.expect("adds");
+    }
+    let zone = |factor, placement| Zone::default().with(factor, placement).expect("a zone");
+    let set = |nodes: &[Node], zone: Zone| {
+        let zones = BTreeMap::from([(key(10), zone), (key(20), Zone::default())]);
+        nodes.iter().for_each(|node| node.store().set_zones(zones.clone()));
+    };
+    set(&nodes, zone(Some("1"), None));
+    let of = |nodes: &[Node], n| {
+        let id = nodes[0].store().core().range_of(&key(n)).id;
+        placed(nodes).remove(&id).unwrap_or_default()
+    };
+    eventually("one copy of the zone, three of the rest", || {
+        let counts = [5, 15, 25].map(|n| of(&nodes, n).len());
+        counts == [3, 1, 3] && of(&nodes, 10) == of(&nodes, 19)
+    })
+    .await;
+    set(&nodes, zone(Some("3"), None));
+    eventually("three again", || of(&nodes, 15).len() == 3 && kept(&nodes) == 9).await;
+    for n in 0..40 {
+        add(&nodes[2], n).await.expect("adds");
+        assert_eq!(value(&nodes[1], n).await, 2);
+    }
+    end(&mut nodes).await;
+}
+
+async fn length(node: &Node, n: u32) -> usize {
+    loop {
+        match node.begin().get(&key(n)).await {
+            Err(KvError::StatementRetry) => {}
+            row => return row.expect("reads").expect("it is there").len(),
+        }
+    }
+}
+
+/// Bytes and load of a range, as a node has heard.
+fn figures(node: &Node, range: RangeId) -> (u64, u64) {
+    let cluster = node.store().core().cluster().expect("it is one of several");
+    let figures = cluster.figures(range);
+    (figures.bytes, figures.load)
 }

@@ -1,8 +1,8 @@
 //! Ranges that have grown too large are split.
 //!
-//! How large a range is nobody keeps: it is measured by a walk over its keys, on the side and seldom. A store
-//! whose files are smaller than a range may be has nothing to measure; a range is measured again when its log
-//! has brought a good part of what it may still grow. The walk notes a key every so many bytes; the one in
+//! How large a range is nobody keeps: it is measured by a walk over its keys, on the side and seldom: when
+//! its leaseholder hasn't done so yet, and again when its log has brought a good part of what it had, or of what it
+//! may grow. The planner of copies goes by these sizes, too. The walk notes a key every so many bytes; the one in
 //! the middle is where the range splits.
 
 use std::sync::Arc;
@@ -19,11 +19,15 @@ use crate::replicas::Replica;
 use crate::split::FIRST_SPLIT_KEY;
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// A key is noted after so many bytes: halves differ by less than a few of these.
 const NOTE_BYTES: u64 = 1 << 20;
-/// A range is measured again when its log has brought this part of the most that it may have.
+/// A range is measured again when its log has brought this part of the most that it may have …
 const MEASURE_AGAIN: u64 = 8;
+/// … or this part of what it had, if that is less …
+const GROWN: u64 = 4;
+/// … but not for less than this.
+const GROWN_LEAST: u64 = 256 << 10;
 
 /// What a walk over a range has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,15 +60,15 @@ pub(crate) fn measure(engine: &dyn Reader, span: &Span) -> Result<Measured, Stor
 /// Measures and splits, for as long as the store lives.
 pub(crate) async fn run_splitter(core: Arc<Core>) {
     // Where there is one node, nothing is won by it.
-    let bytes_max = core.config.range_bytes_max;
-    if core.alone || bytes_max == 0 {
+    if core.alone {
         return;
     }
+    let bytes_max = match core.config.range_bytes_max {
+        0 => u64::MAX,
+        bytes => bytes,
+    };
     loop {
         tokio::time::sleep(LOOK).await;
-        if core.read.engine.disk_bytes() < bytes_max / 4 {
-            continue;
-        }
         for replica in core.replicas().map(|replicas| replicas.all()).unwrap_or_default() {
             if let Err(error) = core.perhaps_split(&replica, bytes_max).await {
                 tracing::warn!(%error, range = %replica.range.id, "a range was not split");
@@ -82,9 +86,12 @@ impl Core {
     ) -> Result<bool, KvError> {
         let written = replica.holds.written();
         let known = replica.measured.lock().clone();
-        let grown = known.as_ref().map_or(u64::MAX, |known| written - known.written);
+        let due = known.as_ref().is_none_or(|known| {
+            let part = (known.bytes / GROWN).max(GROWN_LEAST).min(bytes_max / MEASURE_AGAIN);
+            written - known.written >= part
+        });
         let led = replica.range.lease.here(&self.hlc).is_some();
-        if !led || grown < bytes_max / MEASURE_AGAIN {
+        if !led || !due {
             return Ok(false);
         }
         let (core, span) = (Arc::clone(self), replica.range.span());

@@ -55,7 +55,8 @@ pub struct RangeInfo {
     pub leaseholder: Option<NodeId>,
     /// Who has a replica, as far as this node knows.
     pub replicas: Vec<NodeId>,
-    /// Bytes of keys and newest rows when it was measured last; 0 = it wasn't, here.
+    /// Bytes of keys and newest rows when its leaseholder measured it last; 0 = it hasn't, as far as this node
+    /// has heard.
     pub bytes: u64,
 }
 
@@ -143,6 +144,8 @@ pub(crate) fn landed(core: &Core, left: &Arc<Range>, holds: &Holds, split: &Spli
         right.copy.begin(&left.copy);
     }
     holds.set(Some(Shape::of(&split.left)));
+    // What it was asked is no measure of the half.
+    left.pipeline.load.forget();
     let mut halves = vec![(Arc::clone(left), Shape::of(&split.left))];
     // The directory may know that it has split further.
     if right.shape().generation <= split.right.generation {
@@ -320,7 +323,8 @@ impl Store {
             let replicas = core.members_of(range.id);
             let replica = core.replicas().and_then(|all| all.get(range.id));
             let measured = replica.and_then(|replica| replica.measured.lock().clone());
-            let bytes = measured.map_or(0, |measured| measured.bytes);
+            let reported = || core.cluster().map_or(0, |all| all.figures(range.id).bytes);
+            let bytes = measured.map_or_else(reported, |measured| measured.bytes);
             RangeInfo { id: range.id, span, leaseholder, replicas, bytes }
         };
         core.ranges.spans().into_iter().map(info).collect()

@@ -12,6 +12,7 @@ use meridian_base::RangeId;
 use meridian_base::{Hlc, Instant, NodeId, SystemClock, limits};
 use meridian_kv::api::{Bytes, Key, KvError, Span, Timestamp};
 use meridian_kv::locks::Owner;
+use meridian_kv::placement::Zone;
 use meridian_replication::{Alone, MultiRaft, NodeRaftConfig};
 use meridian_storage::engine::{Engine, Keyspace};
 use meridian_storage::mvcc::MvccScan;
@@ -101,6 +102,14 @@ impl Store {
     /// action, from node, to node, reason.
     pub fn rebalance_plan(&self) -> Vec<[String; 5]> {
         self.among.as_ref().map_or_else(Vec::new, |among| among.register.rebalance_plan())
+    }
+
+    /// From a key on until the next one copies of ranges are to be as each zone says; before the first, as is
+    /// usual.
+    pub fn set_zones(&self, zones: BTreeMap<Key, Zone>) {
+        if let Some(among) = &self.among {
+            among.register.set_zones(zones);
+        }
     }
 
     /// This node.

@@ -17,7 +17,15 @@ use crate::txn::Try;
 use crate::{LockTarget, Locked, NewPrepared, PrepareError, Store, StoreConfig, Txn, TxnOptions};
 
 fn named(gid: &str) -> NewPrepared {
-    NewPrepared { gid: gid.into(), owner: 10, database: 5, prepared: 77, limit: 3 }
+    NewPrepared {
+        gid: gid.into(),
+        owner: 10,
+        database: 5,
+        prepared: 77,
+        limit: 3,
+        defines: false,
+        advisory: vec![],
+    }
 }
 
 fn begin(store: &Arc<Store>, isolation: Isolation) -> Txn {
@@ -46,7 +54,7 @@ async fn prepare(store: &Arc<Store>, gid: &str, keys: &[&str]) -> Result<(), Pre
 
 async fn finish(store: &Arc<Store>, gid: &str, commit: bool) -> Result<bool, KvError> {
     match store.claim_prepared(gid, TxnOptions::default()).await? {
-        Some(claimed) => claimed.finish(commit).await.map(|()| true),
+        Some(mut claimed) => claimed.finish(commit).await.map(|()| true),
         None => Ok(false),
     }
 }

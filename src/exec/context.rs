@@ -14,6 +14,7 @@ use meridian_types::{Datum, EvalContext, PgError, Result, SqlState};
 use parking_lot::Mutex;
 
 use crate::dml::Deferred;
+use crate::zones;
 
 /// One per process: the store and the catalog that new statements bind against.
 pub struct Node {
@@ -43,6 +44,7 @@ impl Node {
         let runtime = RuntimeEnvBuilder::new()
             .build_arc()
             .map_err(|e| PgError::internal(format!("no executor: {e}")))?;
+        store.set_zones(zones::zones(&catalog));
         Ok(Arc::new(Node {
             store,
             catalog: ArcSwap::new(catalog),
@@ -72,6 +74,9 @@ impl Node {
     pub fn update_catalog(&self, change: impl Fn(&Catalog) -> Catalog) {
         self.catalog.rcu(|current| change(current));
         self.epoch.fetch_add(1, Ordering::Release);
+        if self.store.has_peers() {
+            self.store.set_zones(zones::zones(&self.catalog()));
+        }
     }
 
     pub(crate) fn codecs(&self) -> &Mutex<crate::codecs::Codecs> {

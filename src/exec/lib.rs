@@ -34,6 +34,7 @@ mod shared;
 mod tests;
 pub mod values;
 pub mod virtuals;
+mod zones;
 
 pub use context::{Node, STATEMENT_MEMORY_BYTES, StatementContext};
 pub use copy::CopyInserter;

@@ -116,6 +116,11 @@ struct StartArgs {
     /// Sessions that may be open at once.
     #[arg(long, env = "MERIDIAN_MAX_CONNECTIONS", default_value_t = 10_000)]
     max_connections: usize,
+    /// Transactions that may be prepared at once (PREPARE TRANSACTION), in the whole cluster; 64 if not given,
+    /// 0 for none.
+    #[arg(long, env = "MERIDIAN_MAX_PREPARED_TRANSACTIONS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=262_143))]
+    max_prepared_transactions: Option<u32>,
     /// Memory for caches, MiB; a quarter of the machine's memory if not given.
     #[arg(long, env = "MERIDIAN_CACHE_MIB")]
     cache_mib: Option<u64>,
@@ -133,6 +138,9 @@ struct ClusterArgs {
     /// Nodes of the cluster to ask to be let in: HOST:PORT, separated by commas.
     #[arg(long, env = "MERIDIAN_JOIN", value_delimiter = ',')]
     join: Vec<String>,
+    /// Where this node is, from the widest tier to the narrowest: region=eu,zone=a. Copies are spread.
+    #[arg(long, env = "MERIDIAN_LOCALITY", default_value = "")]
+    locality: String,
     /// Milliseconds by which the node's clock is to be wrong.
     #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
     test_clock_offset: i64,
@@ -212,6 +220,7 @@ impl StartArgs {
             insecure: self.insecure,
             certs: self.certs,
             connections_max: self.max_connections,
+            prepared_max: self.max_prepared_transactions,
             cache_bytes: self.cache_mib.map(|mib| mib << 20),
             announce: true,
             member,
@@ -261,9 +270,11 @@ fn run(command: Command) -> Result<(), Failure> {
             logging::start(&args.log.log, args.log.log_format);
             start::run(args.options(None))
         }
-        Command::Start(ClusterArgs { node, peer, join, test_clock_offset: clock_offset }) => {
+        Command::Start(ClusterArgs { node, peer, join, locality, test_clock_offset }) => {
             logging::start(&node.log.log, node.log.log_format);
-            start::run(node.options(Some(MemberOptions { peer, join, clock_offset })))
+            let clock_offset = test_clock_offset;
+            let member = MemberOptions { peer, join, locality, clock_offset };
+            start::run(node.options(Some(member)))
         }
         Command::Init(host) => {
             let request = JoinRequest { found: true, ..JoinRequest::default() };
@@ -278,13 +289,21 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let action = action.to_owned();
             let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
-            println!("{:>4}  {:<5}  {:<12}  {:<22}  sql", "id", "live", "role", "peer");
+            println!(
+                "{:>4}  {:<5}  {:<12}  {:<22}  {:<22}  locality",
+                "id", "live", "role", "peer", "sql"
+            );
             for node in answer.nodes {
                 let live = if node.live { "yes" } else { "no" };
                 let role =
                     if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
                 let (peer, sql) = (node.address, node.sql_address);
-                println!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql}", node.id);
+                let place = node.locality;
+                let line = format!(
+                    "{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql:<22}  {place}",
+                    node.id
+                );
+                println!("{}", line.trim_end());
             }
             Ok(())
         }

@@ -32,6 +32,8 @@ pub struct MemberOptions {
     pub peer: String,
     /// Nodes to ask to be let in.
     pub join: Vec<String>,
+    /// Where this node is.
+    pub locality: String,
     /// Milliseconds by which its clock is wrong, for tests.
     pub clock_offset: i64,
 }
@@ -222,6 +224,7 @@ async fn ask(
     let request = JoinRequest {
         address: options.peer.clone(),
         sql_address: sql_address.to_owned(),
+        locality: options.locality.clone(),
         ..JoinRequest::default()
     };
     match rpc.call_address(address, service::JOIN, request.encode_to_vec().into()).await {

@@ -36,6 +36,8 @@ pub struct NodeOptions {
     pub certs: Option<PathBuf>,
     /// Sessions at once.
     pub connections_max: usize,
+    /// Transactions that may be prepared at once, in the cluster; 64 if not given.
+    pub prepared_max: Option<u32>,
     /// Memory for caches, bytes; a quarter of the machine's when not given.
     pub cache_bytes: Option<u64>,
     /// Print the first password and the address.
@@ -126,6 +128,8 @@ impl RunningNode {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
         }
+        config.locality =
+            options.member.as_ref().map_or_else(String::new, |it| it.locality.clone());
         let certs = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
         let (store, founder) = open_store(config, &options, address, &certs).await?;
         let tls = match (options.insecure, &options.member) {
@@ -136,7 +140,7 @@ impl RunningNode {
         };
         let node =
             open_node(Arc::clone(&store)).await.map_err(failed("cannot load the catalog"))?;
-        let sessions = Sessions::new(node);
+        let sessions = Sessions::new(node, options.prepared_max);
         sessions.drop_left_over().await.map_err(failed("cannot drop temporary tables"))?;
         let password = match options.insecure || !founder {
             true => None,

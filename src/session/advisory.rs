@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use meridian_cluster::{SavepointId, Store, Txn, TxnOptions};
+use meridian_cluster::{AdvisoryLock, SavepointId, Store, Txn, TxnOptions};
 
 /// The small transaction, once it is needed.
 #[derive(Default)]
@@ -28,6 +28,11 @@ impl AdvisoryLocks {
         self.txn.get_or_insert_with(|| {
             store.begin(TxnOptions { backend, database, ..TxnOptions::default() })
         })
+    }
+
+    /// What the transaction holds.
+    pub(crate) fn held(&self) -> Vec<AdvisoryLock> {
+        self.txn.as_ref().map_or_else(Vec::new, Txn::advisory_locks)
     }
 
     /// SAVEPOINT

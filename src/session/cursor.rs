@@ -52,6 +52,11 @@ impl SqlCursor {
         Arc::clone(&self.columns)
     }
 
+    /// Is it to outlive the transaction that is still open?
+    pub(crate) fn is_to_be_held(&self) -> bool {
+        self.hold && !self.held
+    }
+
     /// The row at a place from 1, as a batch of one.
     fn row(&self, place: usize) -> Option<RecordBatch> {
         let mut left = place.checked_sub(1)?;
@@ -85,6 +90,7 @@ impl Session {
         let view = self.view();
         let query = (&*declare.query, declare.as_of.as_deref());
         let plan = Arc::new(self.bind_query(view, &outer.text, query, &[], false)?);
+        self.limit_locks();
         if let Some(txn) = &mut self.block.txn {
             for (table, lock) in &plan.query().tables {
                 let locked = txn.lock_table(table.oid, run::lock_mode(*lock), false).await;

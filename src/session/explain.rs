@@ -154,6 +154,7 @@ impl Session {
         if options.analyze {
             let started = Instant::now();
             self.refuse_writes(plan.query())?;
+            self.limit_locks();
             if let Some(txn) = &mut self.block.txn {
                 for (table, lock) in &plan.query().tables {
                     let locked = txn.lock_table(table.oid, lock_mode(*lock), false).await;

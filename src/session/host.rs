@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meridian_catalog::{DatabaseDesc, RoleDesc};
-use meridian_cluster::{LockInfo, Signal, Store};
+use meridian_cluster::{LockInfo, PreparedTxn, Signal, Store};
 use meridian_exec::Node;
 use meridian_exec::catalog_store::SessionIdentity;
 use meridian_exec::ddl::SequenceState;
@@ -368,6 +368,10 @@ impl SessionInfo for SessionShared {
     fn locks(&self) -> Option<Vec<LockInfo>> {
         let store = self.store().ok().filter(|store| store.has_peers())?;
         Some(wait_for(store.lock_view_everywhere()))
+    }
+
+    fn prepared_transactions(&self) -> Result<Vec<PreparedTxn>> {
+        wait_for(self.store()?.prepared()).map_err(meridian_exec::from_kv)
     }
 
     fn advisory_lock(

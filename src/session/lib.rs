@@ -39,6 +39,7 @@ mod short;
 mod simple;
 mod split;
 mod statements;
+mod twophase;
 mod utility;
 
 pub use extended::BindRequest;

@@ -118,6 +118,7 @@ impl Session {
                 _ => self.plan(&portal.statement)?,
             };
             self.refuse_writes(plan.query())?;
+            self.limit_locks();
             if let Some(txn) = &mut self.block.txn {
                 for (table, lock) in &plan.query().tables {
                     txn.lock_table(table.oid, lock_mode(*lock), false).await.map_err(from_kv)?;

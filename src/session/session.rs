@@ -287,13 +287,20 @@ impl Session {
 
     /// Takes the statement's snapshot and its lock time-out.
     pub(crate) fn begin_statement(&mut self) {
+        self.limit_locks();
+        if let Some(txn) = &mut self.block.txn {
+            txn.begin_statement();
+        }
+        self.block.used = true;
+    }
+
+    /// Takes the lock time-out, before the statement has its tables.
+    pub(crate) fn limit_locks(&mut self) {
         let lock_timeout = self.hot().lock_timeout_ms;
         if let Some(txn) = &mut self.block.txn {
             let limit = std::time::Duration::from_millis(lock_timeout);
             txn.set_lock_timeout((lock_timeout > 0).then_some(limit));
-            txn.begin_statement();
         }
-        self.block.used = true;
     }
 
     /// Commits: deferred constraints, the catalog's changes, the transaction, the new catalog.

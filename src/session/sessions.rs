@@ -19,6 +19,8 @@ use crate::settings::Settings;
 pub struct Sessions {
     node: Arc<Node>,
     peers: Arc<Peers>,
+    /// `max_prepared_transactions`, if it isn't the default.
+    prepared_max: Option<u32>,
 }
 
 /// A client that has been let in and asks for a session.
@@ -37,11 +39,11 @@ pub struct Opening<'a> {
 }
 
 impl Sessions {
-    /// Sessions on this node.
-    pub fn new(node: Arc<Node>) -> Arc<Sessions> {
+    /// Sessions on this node, which may prepare so many transactions (PREPARE TRANSACTION).
+    pub fn new(node: Arc<Node>, prepared_max: Option<u32>) -> Arc<Sessions> {
         let started = crate::session::now_micros();
         let peers = Arc::new(Peers { started, node: Some(Arc::clone(&node)), ..Peers::default() });
-        Arc::new(Sessions { node, peers })
+        Arc::new(Sessions { node, peers, prepared_max })
     }
 
     /// The node.
@@ -128,6 +130,9 @@ impl Sessions {
                 }
                 name => settings.set_default(name, value)?,
             }
+        }
+        if let Some(prepared_max) = self.prepared_max {
+            settings.set_internal("max_prepared_transactions", &prepared_max.to_string());
         }
         settings.set_internal("session_authorization", user);
         settings.set_internal("is_superuser", if role.superuser { "on" } else { "off" });

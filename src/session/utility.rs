@@ -35,7 +35,7 @@ impl Session {
         client: &mut C,
     ) -> Result<(), Fault> {
         if let Statement::Transaction(transaction) = statement {
-            let tag = self.transaction(transaction, &prepared.text).await?;
+            let tag = self.transaction(transaction, &prepared.text, several).await?;
             client.command_complete(&tag);
             return Ok(());
         }
@@ -156,7 +156,12 @@ impl Session {
     }
 
     /// BEGIN, COMMIT and so on: the command tag.
-    async fn transaction(&mut self, transaction: &Transaction, text: &Arc<str>) -> Result<String> {
+    async fn transaction(
+        &mut self,
+        transaction: &Transaction,
+        text: &Arc<str>,
+        several: bool,
+    ) -> Result<String> {
         match transaction {
             Transaction::Begin { modes, start } => {
                 self.begin(modes, text)?;
@@ -203,10 +208,12 @@ impl Session {
             Transaction::Snapshot(_) => {
                 Err(PgError::unsupported("importing a snapshot is not supported yet"))
             }
-            Transaction::Prepare(_)
-            | Transaction::CommitPrepared(_)
-            | Transaction::RollbackPrepared(_) => {
-                Err(PgError::unsupported("two-phase commit is not supported yet"))
+            Transaction::Prepare(gid) => Box::pin(self.prepare_transaction(gid)).await,
+            Transaction::CommitPrepared(gid) => {
+                Box::pin(self.finish_prepared(gid, true, several)).await
+            }
+            Transaction::RollbackPrepared(gid) => {
+                Box::pin(self.finish_prepared(gid, false, several)).await
             }
         }
     }
@@ -237,7 +244,7 @@ impl Session {
         }
     }
 
-    async fn end_block(&mut self, commit: bool, chain: bool) -> Result<String> {
+    pub(crate) async fn end_block(&mut self, commit: bool, chain: bool) -> Result<String> {
         if chain && !self.block.is_explicit() {
             let what = if commit { "COMMIT AND CHAIN" } else { "ROLLBACK AND CHAIN" };
             return Err(needs_block(what));

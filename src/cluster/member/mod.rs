@@ -10,6 +10,7 @@
 //! The keeper turns a raft leader with a quorum's support into a leaseholder, and campaigns when the
 //! leader is gone. The register is read by every node from its own copy.
 
+mod figures;
 mod fresh;
 mod keeper;
 mod network;

@@ -38,6 +38,7 @@ impl Store {
         let Some(dir) = config.data_dir.clone() else {
             return Err(StoreError::Config("a member of a cluster has a data directory".into()));
         };
+        let locality = config.locality.clone();
         let (node, hlc) = (membership.node, Arc::clone(&membership.hlc));
         let opening =
             tokio::task::spawn_blocking(move || open_dir(config, &dir, (node, false), hlc));
@@ -80,6 +81,7 @@ impl Store {
                 id: node.0,
                 address: membership.address.clone(),
                 sql_address: membership.sql_address.clone(),
+                locality,
                 ..NodeRow::default()
             };
             register.put(row).await.map_err(StoreError::Config)?;

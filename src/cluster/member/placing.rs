@@ -9,19 +9,23 @@
 //! ```text
 //! plan ─▶ targets: range → voters      survey ─▶ next_step: learners ─ counted by the lease ─▶ voters
 //! ```
-//! A target stands until it is reached, or for [`TARGET_MAX`]. Left out: sizes and load, which nobody
-//! reports yet, so that every range weighs the same and none is split or merged; cells, which are not kept
-//! in the register yet.
+//! A target stands until it is reached, or for [`TARGET_MAX`]. Sizes and loads are reported by leaseholders
+//! (`remote/reports.rs`). Left out: merges, which the shell cannot do; sizes of disks, which nobody reports; cells,
+//! which are not kept in the register yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meridian_base::{Instant, NodeId, RangeId};
-use meridian_kv::placement::{self, Act, Action, Cause, Node, Range, Running, Settings, View};
+use meridian_kv::api::Key;
+use meridian_kv::placement::{
+    self, Act, Action, Cause, Locality, Node, Range, Running, Settings, View, Zone,
+};
 use meridian_replication::Members;
 use parking_lot::Mutex;
 
 use super::NodeRow;
+use crate::split::FIRST_SPLIT_KEY;
 
 /// How long a change is tried before it is planned anew.
 const TARGET_MAX: Duration = Duration::from_secs(300);
@@ -41,7 +45,7 @@ struct Target {
 
 /// This node's part in placing copies.
 pub(crate) struct Placing {
-    settings: Settings,
+    settings: Mutex<Settings>,
     targets: Mutex<BTreeMap<RangeId, Target>>,
     planned: Mutex<Option<Instant>>,
     lease_moved: Mutex<Instant>,
@@ -52,6 +56,14 @@ pub(crate) struct Placing {
 pub(crate) struct Handover {
     pub(crate) range: RangeId,
     pub(crate) to: NodeId,
+}
+
+/// What is to be done at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) moves: Vec<Handover>,
+    /// Keys at which ranges are to begin.
+    pub(crate) splits: Vec<Key>,
 }
 
 /// The nodes as the planner takes them, at `now`, in microseconds of any clock.
@@ -68,19 +80,32 @@ pub(crate) fn nodes(
         id: *id,
         away_since: since(id),
         leaving: row.leaving,
+        // What can't be read is nowhere.
+        locality: Locality::parse(&row.locality).unwrap_or_default(),
         ..Node::default()
     };
     known.iter().map(node).collect()
 }
 
 impl Placing {
-    pub(crate) fn new() -> Placing {
+    /// `range_bytes_max`: 0 = a range may be as large as it likes.
+    pub(crate) fn new(range_bytes_max: u64) -> Placing {
+        let range_bytes_max = if range_bytes_max == 0 { u64::MAX } else { range_bytes_max };
         Placing {
-            settings: Settings { cell_max: usize::MAX, ..Settings::default() },
+            settings: Mutex::new(Settings {
+                cell_max: usize::MAX,
+                range_bytes_max,
+                ..Settings::default()
+            }),
             targets: Mutex::default(),
             planned: Mutex::default(),
             lease_moved: Mutex::new(Instant::now()),
         }
+    }
+
+    /// From these keys on other rules hold.
+    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, Zone>) {
+        self.settings.lock().zones = zones;
     }
 
     /// What is to be done for all ranges, and not being done yet; nothing of it is begun.
@@ -97,23 +122,24 @@ impl Placing {
             ranges.iter().filter_map(change).collect()
         };
         let view = View { nodes, ranges, running };
-        placement::plan(&view, &self.settings, now).actions
+        let settings = self.settings.lock().clone();
+        placement::plan(&view, &settings, now).actions
     }
 
-    /// Plans, if it is time, and takes on what concerns the ranges that this node leads: the `led`. The
-    /// leases that are to be handed over now.
+    /// Plans, if it is time, and takes on what concerns the ranges that this node leads: the `led`. What is to
+    /// be done now.
     pub(crate) fn take_on(
         &self,
         nodes: Vec<Node>,
         ranges: Vec<Range>,
         led: &BTreeSet<RangeId>,
         now: u64,
-    ) -> Vec<Handover> {
+    ) -> Begun {
         let pause = if ranges.len() > FEW_RANGES { PLAN_EVERY } else { Duration::ZERO };
         {
             let mut planned = self.planned.lock();
             if planned.is_some_and(|last| last.elapsed() < pause) {
-                return Vec::new();
+                return Begun::default();
             }
             *planned = Some(Instant::now());
         }
@@ -125,7 +151,7 @@ impl Placing {
             .filter(|range| led.contains(&range.id))
             .map(|range| (range.id, range.voters.iter().copied().collect()))
             .collect();
-        let mut handovers = Vec::new();
+        let mut begun = Begun::default();
         for action in self.plan(nodes, ranges, now) {
             let Some(voters) = voters.get(&action.range) else { continue };
             match &action.act {
@@ -139,13 +165,17 @@ impl Placing {
                 }
                 Act::MoveLease { to, .. } if self.may_move_lease(action.cause) => {
                     tracing::info!(range = %action.range, %to, "the lease moves: {}", action.reason);
-                    handovers.push(Handover { range: action.range, to: *to });
+                    begun.moves.push(Handover { range: action.range, to: *to });
                 }
-                // The shell has no sizes to split by, and cannot merge.
+                Act::Split { key: Some(key) } if key[..] >= FIRST_SPLIT_KEY[..] => {
+                    tracing::info!(range = %action.range, "the range is split: {}", action.reason);
+                    begun.splits.push(key.clone());
+                }
+                // Who has measured a range splits it by size; ranges cannot merge.
                 Act::MoveLease { .. } | Act::Split { .. } | Act::Merge { .. } => {}
             }
         }
-        handovers
+        begun
     }
 
     /// Leases move for evenness one at a time, and rarely; for a reason at once.
@@ -214,14 +244,14 @@ mod tests {
     fn a_copy_is_learner_then_voter_and_a_lease_goes_before_its_node_does() {
         let rows = (1..=4).map(|id| (NodeId(id), NodeRow { id, ..NodeRow::default() }));
         let mut rows: BTreeMap<NodeId, NodeRow> = rows.collect();
-        let (placing, away) = (Placing::new(), BTreeMap::new());
+        let (placing, away) = (Placing::new(0), BTreeMap::new());
         let led = BTreeSet::from([RangeId(1)]);
         let live: Vec<NodeId> = (1..=4).map(NodeId).collect();
         let none = BTreeSet::new();
         let take_on = |rows: &BTreeMap<NodeId, NodeRow>, range: Range| {
             placing.take_on(nodes(rows, &away, 1), vec![range], &led, 1)
         };
-        assert!(take_on(&rows, range(&[1], 1)).is_empty());
+        assert_eq!(take_on(&rows, range(&[1], 1)), Begun::default());
         let next = |members: &Members, counted: &BTreeSet<NodeId>| {
             placing.next_step(RangeId(1), members, &live, counted)
         };
@@ -235,8 +265,8 @@ mod tests {
         assert_eq!(next(&members(&[1, 2, 3], &[]), &none), None);
         rows.insert(NodeId(1), NodeRow { id: 1, leaving: true, ..NodeRow::default() });
         let moved = take_on(&rows, range(&[1, 2, 3], 1));
-        assert_eq!(moved, [Handover { range: RangeId(1), to: NodeId(2) }]);
-        assert!(take_on(&rows, range(&[1, 2, 3], 2)).is_empty());
+        assert_eq!(moved.moves, [Handover { range: RangeId(1), to: NodeId(2) }]);
+        assert_eq!(take_on(&rows, range(&[1, 2, 3], 2)), Begun::default());
         let next = next(&members(&[1, 2, 3], &[]), &none);
         assert_eq!(next, Some((ids(&[1, 2, 3]), ids(&[4]))));
     }

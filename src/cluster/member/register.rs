@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
-use meridian_kv::api::{Bytes, Key, KvError, Span};
+use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span};
 use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
 use meridian_replication::{ChangeError, RaftGroup};
@@ -21,7 +21,7 @@ use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
-use super::placing::{self, Handover, Placing};
+use super::placing::{self, Begun, Handover, Placing};
 use super::retire::Retiring;
 use crate::apply::FIRST;
 use crate::core::Core;
@@ -64,6 +64,9 @@ pub struct JoinRequest {
     /// The node that it is about.
     #[prost(uint64, tag = "5")]
     pub node: u64,
+    /// Where the new node is.
+    #[prost(string, tag = "6")]
+    pub locality: String,
 }
 
 /// A node of the cluster.
@@ -87,6 +90,9 @@ pub struct NodeRow {
     /// In answers: what it is to the range.
     #[prost(string, tag = "6")]
     pub role: String,
+    /// Where it is.
+    #[prost(string, tag = "7")]
+    pub locality: String,
 }
 
 /// What a new member must know.
@@ -145,6 +151,7 @@ pub(crate) struct Register {
     pub(super) retiring: Retiring,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
+    pub(super) reported: Mutex<Option<Instant>>,
 }
 
 /// All nodes that are registered, as this node's copy of the first range has it.
@@ -166,7 +173,8 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (placing, retiring) = (Placing::new(), Retiring::default());
+        let placing = Placing::new(core.config.range_bytes_max);
+        let retiring = Retiring::default();
         Arc::new(Register {
             core,
             cluster,
@@ -179,6 +187,7 @@ impl Register {
             placing,
             retiring,
             followed,
+            reported: Mutex::default(),
         })
     }
 
@@ -187,6 +196,23 @@ impl Register {
         let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
         txn.put(row_key(NodeId(row.id)), row.encode_to_vec().into());
         txn.commit().await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Changes a node's row.
+    pub(super) async fn amend(
+        &self,
+        node: NodeId,
+        change: impl FnOnce(&mut NodeRow),
+    ) -> Result<(), String> {
+        let text = |error: KvError| error.to_string();
+        let options = TxnOptions { isolation: Isolation::RepeatableRead, ..TxnOptions::default() };
+        let mut txn = Txn::begin(Arc::clone(&self.core), options);
+        let row = txn.get(&row_key(node)).await.map_err(text)?;
+        let row = row.and_then(|row| NodeRow::decode(row).ok());
+        let mut row = row.ok_or_else(|| format!("there is no node {}", node.0))?;
+        change(&mut row);
+        txn.put(row_key(node), row.encode_to_vec().into());
+        txn.commit().await.map(drop).map_err(text)
     }
 
     /// Reads all rows.
@@ -247,6 +273,7 @@ impl Register {
             id,
             address: request.address.clone(),
             sql_address: request.sql_address.clone(),
+            locality: request.locality.clone(),
             ..NodeRow::default()
         };
         self.put(row.clone()).await?;
@@ -286,6 +313,7 @@ impl Register {
             self.known.lock().remove(&node);
             self.rpc.remove_address(node);
         }
+        self.perhaps_relocate(rows.get(&self.core.node)).await;
         self.learn(rows.into_values());
         // What can't be read now is read in a second.
         let _ = tokio::time::timeout(PATIENCE, self.read_ranges()).await;
@@ -318,6 +346,7 @@ impl Register {
         self.protect_snapshots(&live);
         let mut led = self.replicas.all();
         led.retain(|replica| replica.range.lease.here(&self.core.hlc).is_some());
+        self.report(&led);
         self.plan(&led);
         for replica in led {
             let none = BTreeSet::new();
@@ -386,7 +415,16 @@ impl Register {
         let now = self.core.hlc.reading();
         let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
         let ids = led.iter().map(|replica| replica.range.id).collect();
-        let moves = self.placing.take_on(nodes, self.ranges(), &ids, now);
+        let begun = self.placing.take_on(nodes, self.ranges(), &ids, now);
+        let Begun { moves, splits } = begun;
+        for key in splits {
+            let core = Arc::clone(&self.core);
+            tokio::spawn(async move {
+                if let Err(error) = core.split_here(&key).await {
+                    tracing::debug!(?error, "a range was not split");
+                }
+            });
+        }
         for Handover { range, to } in moves {
             let replica = led.iter().find(|replica| replica.range.id == range);
             let Some(group) = replica.and_then(|replica| replica.group.clone()) else { continue };
@@ -410,8 +448,17 @@ impl Register {
             let members = replica.and_then(|it| it.group.clone()).map(|group| group.members());
             let leaseholder = if led { Some(core.node) } else { range.lease.leader() };
             let id = range.id;
-            let pinned = true;
-            let known = placement::Range { id, span, leaseholder, pinned, ..Default::default() };
+            let figures = self.cluster.figures(id);
+            let known = placement::Range {
+                id,
+                span,
+                leaseholder,
+                bytes: figures.bytes,
+                load: figures.load,
+                keys: if led { range.pipeline.load.keys() } else { Vec::new() },
+                pinned: true,
+                ..Default::default()
+            };
             match members {
                 Some(members) if members.is_joint() => known,
                 Some(members) => placement::Range {
@@ -423,6 +470,11 @@ impl Register {
             }
         };
         core.ranges.spans().into_iter().map(range).collect()
+    }
+
+    /// How copies of ranges are to be placed, by keys.
+    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, placement::Zone>) {
+        self.placing.set_zones(zones);
     }
 
     /// What is to be done for all ranges, and isn't being done here yet: rows of `SHOW REBALANCE PLAN`.
@@ -475,10 +527,7 @@ impl Register {
         match request.action.as_str() {
             "status" => self.status().await,
             "decommission" => {
-                let mut rows = self.read().await?;
-                let row = rows.remove(&NodeId(request.node));
-                let row = row.ok_or_else(|| format!("there is no node {}", request.node))?;
-                self.put(NodeRow { leaving: true, ..row }).await?;
+                self.amend(NodeId(request.node), |row| row.leaving = true).await?;
                 self.status().await
             }
             other => Err(format!("there is no action {other:?}")),

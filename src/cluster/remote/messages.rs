@@ -8,6 +8,7 @@ use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
 use super::parts::{PartMessage, PartReply};
+use super::reports::Report;
 use super::tidings::WireTidings;
 use super::watch::{Watch, Watched};
 
@@ -16,7 +17,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 36, 40"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -79,6 +80,9 @@ pub(crate) enum Op {
     /// Has a node a replica of a range, by the range's leaseholder?
     #[prost(message, tag = "35")]
     Belongs(Belongs),
+    /// Sizes and loads of the sender's ranges.
+    #[prost(message, tag = "36")]
+    Report(Report),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),

@@ -19,6 +19,7 @@ mod guests;
 mod messages;
 mod parts;
 mod ranges;
+mod reports;
 mod serve;
 mod tables;
 mod tidings;
@@ -48,6 +49,7 @@ use waits::Waits;
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
 pub(crate) use messages::{Answer, At, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use reports::Figures;
 pub(crate) use txn::locked_in;
 
 /// The service number of requests about keys.
@@ -91,6 +93,7 @@ pub(crate) struct Cluster {
     pub(crate) waits: Waits,
     roll: Roll,
     tidings: tidings::Told,
+    reports: reports::Reports,
     on_signal: OnceLock<waits::OnSignal>,
     /// The leases are about to go elsewhere.
     closing: AtomicBool,
@@ -118,6 +121,7 @@ impl Cluster {
             waits: Waits::default(),
             roll: Roll::new(start),
             tidings: tidings::Told::new(start),
+            reports: reports::Reports::default(),
             on_signal: OnceLock::new(),
             closing: AtomicBool::new(false),
             reading: AtomicBool::new(false),

@@ -145,6 +145,10 @@ impl Cluster {
             Op::Clock(_) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Adopt(of) => self.serve_adopt(of.bytes).await,
             Op::Belongs(asked) => self.serve_belongs(asked),
+            Op::Report(report) => {
+                self.take_report(&report);
+                Ok(Answer::Done(At::default()))
+            }
             Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));

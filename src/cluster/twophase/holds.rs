@@ -8,10 +8,11 @@ use futures::future::{join_all, try_join_all};
 use meridian_base::Instant;
 use meridian_kv::api::{KvError, Strength, WaitPolicy};
 use meridian_kv::commit::{Answer, Message};
-use meridian_kv::locks::{LockMode, Owner};
+use meridian_kv::locks::LockMode;
 use meridian_kv::range::{Header, Outcome as Decided, PrepareRequest, Refused, Verify};
 use meridian_kv::txn::LockedKey;
 
+use super::owner_of;
 use super::rows::id_key;
 use crate::commit::Locks;
 use crate::coordinator::{Coordinators, Given, send};
@@ -35,11 +36,6 @@ pub(crate) enum Made {
     Split,
 }
 
-/// Who has the locks of a hold.
-fn owner_of(header: &Header) -> Owner {
-    Owner::transaction(header.txn.0, 0)
-}
-
 /// Gives the locks of a new hold, at the leaseholder, to an owner without a session: those that the session
 /// holds here never come free; others, which were lost with a lease, are taken if nobody has them, and then
 /// the row must be as it was seen.
@@ -48,7 +44,7 @@ pub(crate) fn take_over(
     request: &mut PrepareRequest,
     holder: Option<&dyn Holder>,
 ) -> Result<Locks, KvError> {
-    let to = owner_of(&request.header);
+    let to = owner_of(request.header.txn);
     let (mut rows, runs) = (BTreeMap::new(), Vec::new());
     for locked in &mut request.verify {
         let from = holder.filter(|holder| holder.holds(&locked.key)).map(|holder| holder.owner());

@@ -18,9 +18,13 @@
 //! Why nobody gets in between, whatever dies or moves:
 //! * *Row locks.* A hold is in its range's log: the next leaseholder has its locks before it serves anybody
 //!   (as those of any record), and the range refuses what would write over it all the same.
-//! * *Table locks* that queries and DML take. Who takes one that conflicts (a definition, LOCK TABLE) has it
-//!   on every node first, and then reads the heads ([`Txn::await_prepared`]). A session keeps its own
-//!   locks until its head is committed, so either it is waited for, or its head is seen.
+//! * *Table locks* that queries and DML take, and *advisory locks*. Who takes one that conflicts (of a table: a
+//!   definition, LOCK TABLE) gets it in the usual way, a table's on every node, and then reads the heads
+//!   ([`Txn::await_prepared`]). A session keeps its own locks until its head is committed, so either it is
+//!   waited for, or its head is seen.
+//! * *Table locks of definitions* conflict with what queries take, who can't read heads each time. A node that is
+//!   alone has all table locks of prepared transactions in its table, from its start on. In a cluster there
+//!   are none: what has changed definitions is not prepared.
 //! * *Half of a PREPARE.* The head's commit has a deadline, and whoever finds a hold without rows writes the
 //!   row of its name first, of which the head's commit expects that it isn't there: one of the two fails.
 //! * *Half of an end.* Rows and writes change in one commit. Holds that stay behind have no rows any more.
@@ -29,19 +33,25 @@
 //! a session, so that the same session waits for them as any other does.
 
 mod holds;
+mod locks;
 mod rows;
 
 use std::sync::Arc;
 
-use meridian_kv::api::{Isolation, KvError, Strength, TableLockMode, TxnId, WaitPolicy};
+use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, Owner};
 use meridian_kv::range::{Gateway, Header};
 use meridian_kv::txn::Write;
+use meridian_storage::StorageError;
 
-use crate::locking::{LockInfo, LockTarget};
+use crate::core::Core;
+use crate::locking::LockInfo;
 use crate::{Locked, Store, Txn, TxnOptions};
 
 pub(crate) use holds::{Made, end_hold, make_holds, sweep, take_over};
-pub(crate) use rows::{Head, TableHeld, WRITES_BYTES_MAX, encode_pieces, heads};
+pub(crate) use rows::{
+    AdvisoryHeld, Head, TableHeld, WRITES_BYTES_MAX, encode_pieces, heads, is_free_of_heads,
+};
 
 use rows::{head_key, id_key, piece_key};
 
@@ -58,7 +68,18 @@ pub struct NewPrepared {
     pub prepared: i64,
     /// How many there may be.
     pub limit: usize,
+    /// It has changed definitions: whoever commits it has to read the catalog again.
+    pub defines: bool,
+    /// Its advisory locks, those of the transaction.
+    pub advisory: Vec<AdvisoryLock>,
 }
+
+/// An advisory lock: what is locked, and how.
+pub(crate) type Advisory = (AdvisoryKey, AdvisoryMode);
+
+/// An advisory lock of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdvisoryLock(pub(crate) Advisory);
 
 /// A transaction that is prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +94,8 @@ pub struct PreparedTxn {
     pub database: u32,
     /// When, in microseconds since 2000.
     pub prepared: i64,
-    /// The tables that it has locked.
-    pub tables: Vec<(u32, TableLockMode)>,
+    /// What it has locked beside rows.
+    locks: Vec<LockInfo>,
 }
 
 /// Why a transaction could not be prepared.
@@ -84,6 +105,8 @@ pub enum PrepareError {
     InUse,
     /// There are as many as there may be.
     Full,
+    /// It holds an advisory lock that its session holds, too.
+    BothLevels,
     /// It holds something that can't be kept.
     Unsupported(&'static str),
     /// As at a commit.
@@ -100,6 +123,7 @@ impl From<KvError> for PrepareError {
 pub struct Claimed {
     txn: Txn,
     head: Head,
+    ended: bool,
 }
 
 impl Store {
@@ -107,7 +131,8 @@ impl Store {
     pub async fn prepared(self: &Arc<Self>) -> Result<Vec<PreparedTxn>, KvError> {
         let mut txn = self.begin(TxnOptions::default());
         txn.begin_statement();
-        Ok(heads(&mut txn).await?.iter().map(Head::shown).collect())
+        let alone = self.core().alone;
+        Ok(heads(&mut txn).await?.iter().map(|head| head.shown(alone)).collect())
     }
 
     /// Claims a prepared transaction, to end it; `None` when there is none of this name.
@@ -125,18 +150,24 @@ impl Store {
         let locked = txn.lock(&head_key(gid), Strength::Update, WaitPolicy::NoWait).await?;
         let Locked::Held { newest: Some((_, row)), .. } = locked else { return Ok(None) };
         let head = Head::decode_row(&row)?;
-        Ok(Some(Claimed { txn, head }))
+        Ok(Some(Claimed { txn, head, ended: false }))
     }
 }
 
 impl Claimed {
     /// Which one it is.
     pub fn info(&self) -> PreparedTxn {
-        self.head.shown()
+        self.head.shown(true)
     }
 
-    /// Commits it or rolls it back, and ends its locks.
-    pub async fn finish(mut self, commit: bool) -> Result<(), KvError> {
+    /// Has it changed definitions?
+    pub fn defines(&self) -> bool {
+        self.head.defines
+    }
+
+    /// Commits it or rolls it back, and ends its row locks. Those of tables end when this is dropped: definitions
+    /// that it has changed are to be known by then.
+    pub async fn finish(&mut self, commit: bool) -> Result<(), KvError> {
         let id = TxnId(self.head.txn);
         let mut writes = Vec::new();
         // Locked with the head; only the head's owner touches the rest.
@@ -156,31 +187,55 @@ impl Claimed {
             self.txn.set_behalf(id, writes);
         }
         self.txn.commit().await?;
+        self.ended = true;
         end_hold(&self.txn.core, &self.head.header()).await;
         Ok(())
     }
 }
 
-impl PreparedTxn {
-    /// Its table locks, as lines of the lock view.
-    pub fn locks(&self) -> impl Iterator<Item = LockInfo> {
-        self.tables.iter().map(|(table, mode)| LockInfo {
-            target: LockTarget::Table(*table),
-            mode: mode.name(),
-            transaction: self.id,
-            process: 0,
-            granted: true,
-        })
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if self.ended && self.txn.core.alone {
+            let owner = owner_of(TxnId(self.head.txn));
+            for (table, _) in self.head.tables() {
+                self.txn.core.locks.release_table(table, owner, 0);
+            }
+        }
     }
 }
 
+impl PreparedTxn {
+    /// What it has locked beside rows, as lines of the lock view, unless that has them anyhow.
+    pub fn locks(&self) -> impl Iterator<Item = &LockInfo> {
+        self.locks.iter()
+    }
+}
+
+/// Who has the locks of what is prepared under this number.
+pub(crate) fn owner_of(txn: TxnId) -> Owner {
+    Owner::transaction(txn.0, 0)
+}
+
+/// A node that is alone begins: table locks of prepared transactions are taken before there is anybody else.
+pub(crate) fn regain_tables(core: &Core) -> Result<(), StorageError> {
+    if !core.alone {
+        return Ok(());
+    }
+    for head in rows::stored_heads(core)? {
+        for (table, mode) in head.tables() {
+            core.locks.seize_table(table, owner_of(TxnId(head.txn)), mode);
+        }
+    }
+    Ok(())
+}
+
 /// The header of holds that are ended by who knows of them only from the head.
-fn header_of(txn: TxnId, times: (u64, u64), participants: &[meridian_kv::api::Key]) -> Header {
+fn header_of(txn: TxnId, times: (u64, u64), participants: &[Key]) -> Header {
     Header {
         txn,
         gateway: Gateway::OWNER,
-        deadline: meridian_kv::api::Timestamp(times.0),
-        expiry: meridian_kv::api::Timestamp(times.1),
+        deadline: Timestamp(times.0),
+        expiry: Timestamp(times.1),
         participants: Arc::from(participants),
     }
 }

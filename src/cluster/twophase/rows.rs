@@ -1,13 +1,19 @@
 //! The rows of prepared transactions.
 
 use meridian_base::keys::PREPARED;
-use meridian_kv::api::{Bytes, Key, KvError, Row, Span, TableLockMode, TxnId};
+use meridian_kv::api::{Bytes, Key, KvError, Row, Span, TableLockMode, Timestamp, TxnId};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode};
 use meridian_kv::range::Header;
 use meridian_kv::txn::Write;
+use meridian_storage::StorageError;
+use meridian_storage::engine::Keyspace;
+use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
-use super::{PreparedTxn, header_of};
+use super::{Advisory, PreparedTxn, header_of};
 use crate::Txn;
+use crate::core::Core;
+use crate::locking::{LockInfo, LockTarget, numbers};
 use crate::remote::{Coded, Put};
 
 const HEAD: u8 = 1;
@@ -42,6 +48,34 @@ pub(crate) struct TableHeld {
     pub(crate) mode: u32,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct AdvisoryHeld {
+    #[prost(uint32, tag = "1")]
+    database: u32,
+    #[prost(uint32, tag = "2")]
+    classid: u32,
+    #[prost(uint32, tag = "3")]
+    objid: u32,
+    #[prost(uint32, tag = "4")]
+    objsubid: u32,
+    #[prost(bool, tag = "5")]
+    shared: bool,
+}
+
+impl AdvisoryHeld {
+    pub(crate) fn new((key, mode): Advisory) -> AdvisoryHeld {
+        let AdvisoryKey { database, classid, objid, objsubid } = key;
+        let shared = mode == AdvisoryMode::Shared;
+        AdvisoryHeld { database, classid, objid, objsubid, shared }
+    }
+
+    fn lock(&self) -> Advisory {
+        let AdvisoryHeld { database, classid, objid, objsubid, shared } = *self;
+        let mode = if shared { AdvisoryMode::Shared } else { AdvisoryMode::Exclusive };
+        (AdvisoryKey { database, classid, objid, objsubid }, mode)
+    }
+}
+
 /// What is known of a prepared transaction without its writes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Head {
@@ -67,6 +101,10 @@ pub(crate) struct Head {
     pub(crate) deadline: u64,
     #[prost(fixed64, tag = "10")]
     pub(crate) expiry: u64,
+    #[prost(bool, tag = "11")]
+    pub(crate) defines: bool,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) advisory: Vec<AdvisoryHeld>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -84,15 +122,33 @@ impl Head {
         Head::decode(&row[..]).map_err(|_| damaged())
     }
 
-    pub(super) fn shown(&self) -> PreparedTxn {
+    /// `alone`: the lock view has its table locks.
+    pub(super) fn shown(&self, alone: bool) -> PreparedTxn {
+        let line = |target, mode| LockInfo {
+            target,
+            mode,
+            transaction: self.txn,
+            process: 0,
+            granted: true,
+        };
+        let tables = self.tables().filter(|_| !alone);
+        let tables = tables.map(|(table, mode)| line(LockTarget::Table(table), mode.name()));
+        let advisory = self.advisory();
+        let advisory =
+            advisory.map(|(key, mode)| line(LockTarget::Advisory(numbers(key)), mode.name()));
         PreparedTxn {
             id: self.txn,
             gid: self.gid.clone(),
             owner: self.owner,
             database: self.database,
             prepared: self.prepared,
-            tables: self.tables().collect(),
+            locks: tables.chain(advisory).collect(),
         }
+    }
+
+    /// Its advisory locks.
+    pub(crate) fn advisory(&self) -> impl Iterator<Item = Advisory> {
+        self.advisory.iter().map(AdvisoryHeld::lock)
     }
 
     /// The tables that it has locked.
@@ -142,6 +198,25 @@ pub(super) fn decode_piece(row: &Row, writes: &mut Vec<Write>) -> Result<(), KvE
     let piece = Piece::decode(&row[..]).map_err(|_| damaged())?;
     writes.extend(piece.puts.into_iter().map(Write::from));
     Ok(())
+}
+
+/// The heads of all as this node's engine has them.
+pub(super) fn stored_heads(core: &Core) -> Result<Vec<Head>, StorageError> {
+    let span = Span::prefix(&[PREPARED, HEAD]);
+    let snapshot = core.read.engine.snapshot();
+    let mut scan = MvccScan::new(snapshot, &span, false, Timestamp::MAX);
+    let mut rows = Vec::new();
+    while scan.next_batch(256, &mut rows)? {}
+    let damaged = |error: KvError| StorageError::Corruption(error.to_string());
+    rows.iter().map(|(_, row)| Head::decode_row(row).map_err(damaged)).collect()
+}
+
+/// Is there certainly none, as this node, the leaseholder, knows without asking?
+pub(crate) fn is_free_of_heads(core: &Core) -> bool {
+    let span = Span::prefix(&[PREPARED, HEAD]).physical();
+    let none = core.read.engine.range(Keyspace::Cur, &span, false).next().is_none();
+    // The lease second: while it lasts, what others were told of is here.
+    none && core.first().lease.here(&core.hlc).is_some()
 }
 
 /// The heads of all, at the transaction's snapshot.

@@ -14,6 +14,7 @@ use meridian_kv::range::Newest;
 use super::{HeldTable, Locked, LockedIn, Snapshot, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
+use crate::twophase::AdvisoryLock;
 
 /// Does this mode conflict with none of the modes that queries and DML take?
 pub(crate) fn is_weak(mode: TableLockMode) -> bool {
@@ -156,7 +157,7 @@ impl Txn {
             true => self.lock_table_here(table, mode, policy).await?,
             false => Box::pin(self.lock_table_everywhere(table, mode, policy)).await?,
         }
-        Box::pin(self.await_prepared(table, mode, nowait)).await
+        Box::pin(self.await_prepared_table(table, mode, nowait)).await
     }
 
     pub(crate) async fn lock_table_here(
@@ -240,10 +241,20 @@ impl Txn {
                 true
             }
         };
-        if held && !session {
+        if !held {
+            return Ok(false);
+        }
+        match Box::pin(self.await_prepared_advisory((key, mode), !wait)).await {
+            Ok(()) => {}
+            Err(error) => {
+                self.core.give_back_advisory(owner, key, mode, level);
+                return if error == KvError::LockNotAvailable { Ok(false) } else { Err(error) };
+            }
+        }
+        if !session {
             self.advisory.push((key, mode));
         }
-        Ok(held)
+        Ok(true)
     }
 
     /// Gives back one session-level advisory lock; false when the session doesn't hold it.
@@ -251,6 +262,11 @@ impl Txn {
         let (key, mode) = advisory(self.limits.database, key, shared);
         let owner = self.state.owner().session_level();
         self.core.give_back_advisory(owner, key, mode, Level::Session)
+    }
+
+    /// The advisory locks of this transaction.
+    pub fn advisory_locks(&self) -> Vec<AdvisoryLock> {
+        self.advisory.iter().copied().map(AdvisoryLock).collect()
     }
 
     pub(super) fn release_advisory(&mut self, keep: usize) {

@@ -252,6 +252,11 @@ impl Txn {
         self.state.is_read_only()
     }
 
+    /// The tables that it has locked.
+    pub fn locked_tables(&self) -> impl Iterator<Item = u32> {
+        self.tables.iter().map(|held| held.table)
+    }
+
     /// Its number, as in lock views and deadlock reports (`txid_current()`).
     pub fn id(&self) -> u64 {
         self.state.owner().id

@@ -16,8 +16,8 @@ use crate::Locked;
 use crate::coordinator::{Coordinators, Given};
 use crate::remote::Coded;
 use crate::twophase::{
-    Behalf, Head, Made, NewPrepared, PrepareError, TableHeld, WRITES_BYTES_MAX, encode_pieces,
-    end_hold, heads, make_holds,
+    Advisory, AdvisoryHeld, AdvisoryLock, Behalf, Head, Made, NewPrepared, PrepareError, TableHeld,
+    WRITES_BYTES_MAX, encode_pieces, end_hold, heads, is_free_of_heads, make_holds, owner_of,
 };
 
 /// So often the holds are planned anew when ranges split meanwhile.
@@ -44,13 +44,10 @@ impl Txn {
     }
 
     async fn try_prepare(&mut self, new: &NewPrepared) -> Result<(), PrepareError> {
-        if self.tables.iter().any(|held| !is_weak(held.mode)) {
+        if !self.core.alone && self.tables.iter().any(|held| !is_weak(held.mode)) {
             return Err(PrepareError::Unsupported(
-                "PREPARE TRANSACTION with an explicit table lock stronger than ROW EXCLUSIVE",
+                "PREPARE TRANSACTION in a cluster, with a table lock stronger than ROW EXCLUSIVE,",
             ));
-        }
-        if !self.advisory.is_empty() {
-            return Err(PrepareError::Unsupported("PREPARE TRANSACTION with advisory locks"));
         }
         let options = TxnOptions {
             backend: self.state.owner().process_of_session(),
@@ -60,6 +57,7 @@ impl Txn {
         let mut head = Txn::begin(Arc::clone(&self.core), options);
         head.limits = self.limits.clone();
         head.check_name(new).await?;
+        self.check_levels(new)?;
         self.check_not_refused()?;
         let left = self.leave().await?;
         let given = self.give_locks();
@@ -83,6 +81,16 @@ impl Txn {
         self.begin_statement();
         let all = heads(self).await?;
         if all.len() >= new.limit { Err(PrepareError::Full) } else { Ok(()) }
+    }
+
+    /// A lock that the session has for itself, too, can't be given away.
+    fn check_levels(&self, new: &NewPrepared) -> Result<(), PrepareError> {
+        let session = self.core.advisory.of_session(self.state.owner().session_level());
+        let both = |key| session.iter().any(|(own, _, times)| *own == key && *times > 0);
+        match new.advisory.iter().any(|AdvisoryLock((key, _))| both(*key)) {
+            true => Err(PrepareError::BothLevels),
+            false => Ok(()),
+        }
     }
 
     /// Locks what isn't locked yet and takes everything out of the transaction.
@@ -163,11 +171,20 @@ impl Txn {
             pieces: u32::try_from(pieces.len()).expect("a transaction is bounded in bytes"),
             deadline: header.deadline.0,
             expiry: header.expiry.0,
+            defines: new.defines,
+            advisory: new.advisory.iter().map(|lock| AdvisoryHeld::new(lock.0)).collect(),
         };
         row.put_into(head, pieces);
         head.commit_before = header.deadline;
         self.check_not_refused()?;
-        head.commit().await.map(|_| Made::All)
+        head.commit().await?;
+        if self.core.alone {
+            let (from, to) = (self.state.owner(), owner_of(header.txn));
+            for held in &self.tables {
+                self.core.locks.hand_over_table(held.table, from, to);
+            }
+        }
+        Ok(Made::All)
     }
 
     /// These writes, too, are committed, in the name of a hold that has their locks.
@@ -177,22 +194,49 @@ impl Txn {
 
     /// Waits until no prepared transaction has a lock on the table that conflicts. The table is locked for
     /// this one everywhere, so no new one comes.
-    pub(super) async fn await_prepared(
+    pub(super) async fn await_prepared_table(
         &mut self,
         table: u32,
         mode: TableLockMode,
         nowait: bool,
     ) -> Result<(), KvError> {
+        if self.core.alone {
+            return Ok(());
+        }
         let conflicts = |(other, held): (u32, TableLockMode)| {
             other == table && held.bit() & mode.conflicts() != 0
         };
+        self.await_prepared(|head| head.tables().any(conflicts), nowait).await
+    }
+
+    /// As [`Txn::await_prepared_table`], for an advisory lock that this session holds.
+    pub(super) async fn await_prepared_advisory(
+        &mut self,
+        (key, mode): Advisory,
+        nowait: bool,
+    ) -> Result<(), KvError> {
+        let conflicts =
+            |(other, held): Advisory| other == key && held.bit() & mode.conflicts() != 0;
+        self.await_prepared(|head| head.advisory().any(conflicts), nowait).await
+    }
+
+    /// Waits until no prepared transaction stands in the way. Such a one waits for nothing: that makes no
+    /// deadlock.
+    async fn await_prepared(
+        &mut self,
+        conflicts: impl Fn(&Head) -> bool,
+        nowait: bool,
+    ) -> Result<(), KvError> {
+        if is_free_of_heads(&self.core) {
+            return Ok(());
+        }
         let (started, mut pause) = (Instant::now(), LOOK_MIN);
         loop {
             let options = TxnOptions { system: self.system, ..TxnOptions::default() };
             let mut txn = Txn::begin(Arc::clone(&self.core), options);
             txn.limits = self.limits.clone();
             txn.begin_statement();
-            if !heads(&mut txn).await?.iter().any(|head| head.tables().any(conflicts)) {
+            if !heads(&mut txn).await?.iter().any(&conflicts) {
                 return Ok(());
             }
             drop(txn);

@@ -15,6 +15,7 @@ use super::internal::Item;
 use super::names::undefined_column;
 use super::rename::column_is_free;
 use crate::error::ExecError;
+use crate::zones;
 
 impl DdlContext<'_> {
     pub(super) async fn alter_table(
@@ -37,7 +38,11 @@ impl DdlContext<'_> {
                 self.own_relation(&relation, role);
                 return Ok("ALTER TABLE");
             }
-            if actions.iter().all(|a| matches!(a, AlterAction::Nothing)) {
+            let only_words = |action: &AlterAction| {
+                use AlterAction::{Nothing, ResetOptions, SetOptions};
+                matches!(action, Nothing | SetOptions(_) | ResetOptions(_))
+            };
+            if actions.iter().all(only_words) {
                 return Ok("ALTER TABLE");
             }
             let text = format!("\"{}\" is not a table", name.name);
@@ -96,11 +101,25 @@ impl DdlContext<'_> {
                 self.own_relation(&Relation::Table(Arc::clone(table)), role);
                 Ok(())
             }
+            AlterAction::SetOptions(options) => Ok(self.set_options(table, options, &[])?),
+            AlterAction::ResetOptions(names) => Ok(self.set_options(table, &[], names)?),
             AlterAction::Nothing => Ok(()),
             AlterAction::Unsupported(what) => {
                 Err(PgError::unsupported(format!("{what} is not supported yet")).into())
             }
         }
+    }
+
+    fn set_options(
+        &mut self,
+        table: &Arc<TableDesc>,
+        set: &[(String, String)],
+        reset: &[String],
+    ) -> Result<(), PgError> {
+        let options = zones::changed(table, set, reset)?;
+        let relation = Relation::Table(Arc::clone(table));
+        self.change_relation(&relation, |table| table.options = options, |_| (), |_| ());
+        Ok(())
     }
 
     async fn alter_add_column(

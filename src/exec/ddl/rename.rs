@@ -25,7 +25,7 @@ fn alter_tag(kind: ObjectKind) -> &'static str {
 
 impl DdlContext<'_> {
     /// Puts a relation back after a change to its name, schema or owner.
-    fn change_relation(
+    pub(super) fn change_relation(
         &mut self,
         relation: &Relation,
         table: impl FnOnce(&mut TableDesc),

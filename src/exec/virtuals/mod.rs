@@ -142,6 +142,7 @@ pub(crate) fn rows(
         "pg_auth_members" => roles::pg_auth_members(&source),
         "pg_db_role_setting" => roles::pg_db_role_setting(&source),
         "meridian_ranges" => ranges::rows(&source)?,
+        "meridian_rebalance_plan" => ranges::plan(&source),
         _ => views::rows(&source)?,
     });
     Ok(out)

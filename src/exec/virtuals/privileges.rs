@@ -106,7 +106,9 @@ pub(crate) fn relation_privilege(
         let hidden = match v.name {
             "pg_authid" | "pg_shadow" | "pg_statistic" => true,
             // Keys at which ranges begin are values of rows.
-            "meridian_ranges" => !catalog.is_member(role, PG_READ_ALL_STATS),
+            "meridian_ranges" | "meridian_rebalance_plan" => {
+                !catalog.is_member(role, PG_READ_ALL_STATS)
+            }
             _ => false,
         };
         return letter == 'r' && !hidden;

@@ -85,6 +85,18 @@ pub(super) fn rows(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
     Ok(rows.finish())
 }
 
+/// The rows of `meridian_rebalance_plan`: what this node would have done now, the most urgent first.
+pub(super) fn plan(source: &Source<'_>) -> Vec<Vec<Datum>> {
+    let columns = ["range_id", "action", "from_nodes", "to_nodes", "reason"];
+    let mut rows = Rows::new(source.desc, &columns);
+    for [range, action, from, to, reason] in source.ctx.node.store().rebalance_plan() {
+        let nodes = |list: String| if list.is_empty() { Datum::Null } else { text(list) };
+        let range = range.parse().map_or(Datum::Null, Datum::Int8);
+        rows.push(vec![range, text(action), nodes(from), nodes(to), text(reason)]);
+    }
+    rows.finish()
+}
+
 /// The number of a range, what of it is in a row, and the rest.
 fn row(part: Vec<Datum>, about: &[Datum]) -> Vec<Datum> {
     let (id, rest) = about.split_at(1);
@@ -111,14 +123,16 @@ fn about(range: &RangeInfo, names: &KeyNames<'_>, size: Option<u64>) -> Vec<Datu
     ]
 }
 
-/// Bytes of the keys and rows of a range, if this node has a copy and they are few enough to be counted.
+/// Bytes of the keys and rows of a range: as they are, if this node has a copy and they are few enough to be
+/// counted, else as its leaseholder has said.
 fn size(store: &Store, range: &RangeInfo, left: &mut usize) -> Result<Option<u64>> {
+    let said = Some(range.bytes).filter(|bytes| *bytes > 0);
     if *left == 0 || !range.replicas.contains(&store.node()) {
-        return Ok(None);
+        return Ok(said);
     }
     let (rows, bytes, whole) = store.sample(&range.span, SAMPLE_ROWS).map_err(kv)?;
     *left = left.saturating_sub(rows);
-    Ok(whole.then_some(bytes))
+    Ok(if whole { Some(bytes) } else { said })
 }
 
 /// The hidden primary index has no name.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_cluster::LockInfo;
+use meridian_cluster::{LockInfo, PreparedTxn};
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
 
@@ -149,6 +149,11 @@ pub trait SessionInfo: Send + Sync + std::fmt::Debug {
     /// The locks of all nodes; `None` if those of this one are all.
     fn locks(&self) -> Option<Vec<LockInfo>> {
         None
+    }
+
+    /// The transactions that wait for COMMIT PREPARED.
+    fn prepared_transactions(&self) -> Result<Vec<PreparedTxn>> {
+        Ok(Vec::new())
     }
 
     /// `pg_advisory_lock` and its kin: (class, object, 1 or 2 for one or two keys).

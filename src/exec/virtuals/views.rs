@@ -21,7 +21,8 @@ pub(crate) fn rows(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
         "pg_stat_wal" => pg_stat_wal(source),
         "pg_stat_user_tables" | "pg_stat_all_tables" => pg_stat_tables(source),
         "pg_stat_user_indexes" | "pg_stat_all_indexes" => pg_stat_indexes(source),
-        "pg_locks" => pg_locks(source),
+        "pg_locks" => pg_locks(source)?,
+        "pg_prepared_xacts" => pg_prepared_xacts(source)?,
         "pg_cursors" => named(source, "creation_time", &source.ctx.session.cursors()),
         "pg_prepared_statements" => pg_prepared_statements(source),
         "pg_extension" => {
@@ -304,7 +305,7 @@ fn pg_stat_indexes(source: &Source<'_>) -> Vec<Vec<Datum>> {
     rows.finish()
 }
 
-fn pg_locks(source: &Source<'_>) -> Vec<Vec<Datum>> {
+fn pg_locks(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
     let mut rows = Rows::new(
         source.desc,
         &[
@@ -323,7 +324,14 @@ fn pg_locks(source: &Source<'_>) -> Vec<Vec<Datum>> {
     );
     let database = oid(source.identity().database);
     let everywhere = source.ctx.session.locks();
-    for lock in everywhere.unwrap_or_else(|| source.ctx.node.store().lock_view()) {
+    let mut locks = everywhere.unwrap_or_else(|| source.ctx.node.store().lock_view());
+    // Table locks of those that have no session are nowhere but in their own rows.
+    for prepared in source.ctx.session.prepared_transactions()? {
+        if prepared.database == source.identity().database {
+            locks.extend(prepared.locks().cloned());
+        }
+    }
+    for lock in locks {
         let null = Datum::Null;
         let (kind, database, relation, class, object, sub) = match lock.target {
             // Locks of names that are being given have no relation yet.
@@ -346,14 +354,38 @@ fn pg_locks(source: &Source<'_>) -> Vec<Vec<Datum>> {
             class,
             object,
             sub,
-            text(format!("{}/{}", lock.process, lock.transaction)),
-            int4(i32::try_from(lock.process).unwrap_or(0)),
+            match lock.process {
+                0 => text(format!("-1/{}", lock.transaction)),
+                process => text(format!("{process}/{}", lock.transaction)),
+            },
+            match lock.process {
+                0 => Datum::Null,
+                process => int4(i32::try_from(process).unwrap_or(0)),
+            },
             text(lock.mode),
             flag(lock.granted),
             flag(false),
         ]);
     }
-    rows.finish()
+    Ok(rows.finish())
+}
+
+fn pg_prepared_xacts(source: &Source<'_>) -> Result<Vec<Vec<Datum>>> {
+    let names = &["transaction", "gid", "prepared", "owner", "database"];
+    let mut rows = Rows::new(source.desc, names);
+    let catalog = source.catalog();
+    for made in source.ctx.session.prepared_transactions()? {
+        let owner = catalog.role(made.owner).map(|role| role.name.clone());
+        let database = catalog.database(made.database).map(|database| database.name.clone());
+        rows.push(vec![
+            oid(u32::try_from(made.id & u64::from(u32::MAX)).unwrap_or(0)),
+            text(&made.gid),
+            Datum::TimestampTz(made.prepared),
+            opt_text(owner.as_deref()),
+            opt_text(database.as_deref()),
+        ]);
+    }
+    Ok(rows.finish())
 }
 
 fn pg_prepared_statements(source: &Source<'_>) -> Vec<Vec<Datum>> {

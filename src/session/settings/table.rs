@@ -177,7 +177,7 @@ settings! {
     "max_index_keys" int(32, 32), "32", Internal, false, PRESET, "Shows the maximum number of index keys.";
     "max_parallel_workers" int(0, 1024), "8", User, false, RESOURCE, "Sets the maximum number of parallel workers that can be active at one time.";
     "max_parallel_workers_per_gather" int(0, 1024), "2", User, false, RESOURCE, "Sets the maximum number of parallel processes per executor node.";
-    "max_prepared_transactions" int(0, 0), "0", Postmaster, false, RESOURCE, "Sets the maximum number of simultaneously prepared transactions.";
+    "max_prepared_transactions" int(0, 262_143), "64", Postmaster, false, RESOURCE, "Sets the maximum number of simultaneously prepared transactions.";
     "min_parallel_index_scan_size" BLOCKS, "512kB", User, false, COST, "Sets the minimum amount of index data for a parallel scan.";
     "min_parallel_table_scan_size" BLOCKS, "8MB", User, false, COST, "Sets the minimum amount of table data for a parallel scan.";
     "parallel_leader_participation" Kind::Bool, "on", User, false, PLANNER, "Controls whether Gather and Gather Merge also run subplans.";

@@ -123,7 +123,7 @@ impl Meridian {
             }
             "set" => {
                 if matches!(p.peek_token_ref().token, Token::LParen) {
-                    self.storage_options(p)?;
+                    return self.storage_options(p).map(AlterAction::SetOptions);
                 } else if !(take_word(p, "logged")
                     || take_word(p, "unlogged")
                     || take_words(p, &["without", "cluster"]))
@@ -133,10 +133,7 @@ impl Meridian {
                 }
                 Ok(AlterAction::Nothing)
             }
-            "reset" => {
-                self.ident_list(p)?;
-                Ok(AlterAction::Nothing)
-            }
+            "reset" => self.ident_list(p).map(AlterAction::ResetOptions),
             "cluster" => {
                 expect_word(p, "on")?;
                 self.ident(p)?;

@@ -253,7 +253,9 @@ impl AlterAction {
     /// The lock under which it runs.
     pub fn lock(&self) -> AlterLock {
         match self {
-            AlterAction::ValidateConstraint(_) => AlterLock::ShareUpdateExclusive,
+            AlterAction::ValidateConstraint(_)
+            | AlterAction::SetOptions(_)
+            | AlterAction::ResetOptions(_) => AlterLock::ShareUpdateExclusive,
             AlterAction::AddConstraint(Constraint {
                 kind: ConstraintRule::ForeignKey { .. },
                 ..
@@ -352,7 +354,11 @@ pub enum AlterAction {
     ValidateConstraint(String),
     /// OWNER TO
     Owner(String),
-    /// SET (…), SET STATISTICS, SET STORAGE, CLUSTER ON and others without an effect here
+    /// SET (name = value, …)
+    SetOptions(Vec<(String, String)>),
+    /// RESET (name, …)
+    ResetOptions(Vec<String>),
+    /// SET STATISTICS, SET STORAGE, CLUSTER ON and others without an effect here
     Nothing,
     /// What isn't built yet
     Unsupported(&'static str),

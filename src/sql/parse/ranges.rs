@@ -1,4 +1,4 @@
-//! SHOW RANGES, which is a query of `pg_catalog.meridian_ranges`, and ALTER … SPLIT AT.
+//! SHOW RANGES and SHOW REBALANCE PLAN, which are queries of views of `pg_catalog`, and ALTER … SPLIT AT.
 
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart};
 use sqlparser::parser::Parser;
@@ -24,13 +24,20 @@ const ALL: &str = "SELECT range_id, \
 const SOME: &str = "SELECT range_id, table_name AS \"table\", index_name AS \"index\", \
      start_key, end_key, leaseholder, replicas, size FROM pg_catalog.meridian_ranges";
 
+/// What is to be done so that copies and leases are where they should be.
+const PLAN: &str = "SELECT range_id, action, from_nodes AS \"from\", to_nodes AS \"to\", reason \
+     FROM pg_catalog.meridian_rebalance_plan";
+
 impl Meridian {
-    /// SHOW RANGES [FROM { TABLE | INDEX } name], if this is it.
+    /// SHOW REBALANCE PLAN, or SHOW RANGES [FROM { TABLE | INDEX } name], if this is it.
     pub(super) fn show_ranges(&self, p: &mut Parser) -> Parse<Option<Statement>> {
+        let span = p.peek_nth_token_ref(1).span;
+        if take_words(p, &["show", "rebalance", "plan"]) {
+            return self.written(PLAN, span).map(Some);
+        }
         if word_at(p, 1) != Some("ranges") {
             return Ok(None);
         }
-        let span = p.peek_nth_token_ref(1).span;
         take_words(p, &["show", "ranges"]);
         if !take_word(p, "from") {
             return self.written(ALL, span).map(Some);
@@ -119,6 +126,7 @@ mod tests {
     fn the_forms_are_taken_and_others_refused_where_they_go_wrong() {
         for text in [
             "SHOW RANGES",
+            "SHOW REBALANCE PLAN",
             "show ranges from table a.\"B\";",
             "SHOW RANGES FROM INDEX i",
             "SHOW RANGES FROM INDEX s.t@i",
