@@ -13,3 +13,4 @@ mod sessions;
 mod sql;
 mod texts;
 mod twophase;
+mod worlds;

@@ -5,13 +5,11 @@
 //!
 //! While it sleeps, a waiter looks for a deadlock: after a delay, then ever more rarely, and at once
 //! when a holder of its key waits itself. (If none does, there is no cycle through this wait: all who
-//! stand ahead in the queue wait for the same holders.) Whoever closes a cycle is the last to wait,
-//! and sees the others, since a session is entered among the waiting before it looks. The search
-//! holds all shards for a moment, which is rare enough to be simple. Where there are other nodes, a
-//! waiter that has looked in vain has them asked as well ([`LockManager::on_suspicion`]).
-//!
-//! A wait may end in many ways (grant, cancel, timeout, deadlock, a dropped future); [`WaitGuard`]
-//! makes all of them leave the table clean, also when the grant arrives while the task gives up.
+//! stand ahead in the queue wait for the same holders.) Whoever closes a cycle is the last to wait, and sees the
+//! others, since a session is entered among the waiting before it looks. The search holds all shards for a moment,
+//! which is rare enough. Where there are other nodes, who has looked in vain has them asked as well
+//! ([`LockManager::on_suspicion`]). A wait may end in many ways; [`WaitGuard`] makes all of them leave the table
+//! clean, also when the grant arrives while the task gives up.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -135,7 +135,10 @@ impl Connection {
                 *skip_to_sync = false;
                 return Some(Next::Go);
             }
-            b'P' => self.parse(body, session),
+            b'P' => match self.parse(body, session) {
+                Err(Fault::Error(error)) if session.may_lack(&error) => return None,
+                outcome => outcome,
+            },
             b'C' => self.close(body, session),
             b'Q' => {
                 let done = query_text(body).is_ok_and(|text| session.simple_short(text, self));
@@ -164,6 +167,10 @@ impl Connection {
     ) -> Result<Next, Disconnected> {
         let outcome = match frame.tag {
             b'E' => self.execute(&frame.body, session).await,
+            b'P' => {
+                session.learn().await;
+                self.parse(&frame.body, session)
+            }
             b'S' => {
                 *skip_to_sync = false;
                 return Ok(self.sync(session).await);

@@ -68,7 +68,10 @@ pub(crate) async fn connect(
     expected: Option<NodeId>,
 ) -> Result<(FrameIo, Greeting), String> {
     let attempt = async {
-        let mut io = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let mut io = TcpStream::connect(address).await.map_err(|e| {
+            shared.note_refusal(address, None);
+            e.to_string()
+        })?;
         stream::tune(&io).map_err(|e| e.to_string())?;
         stream::open(&mut io, class, shared.tls.is_some()).await?;
         let io = match &shared.tls {
@@ -76,11 +79,12 @@ pub(crate) async fn connect(
             None => Stream::Plain(io),
         };
         let mut io = FrameIo::new(io);
-        let theirs = greet(shared, &mut io).await?;
-        if let Err(why) = judge(shared, &theirs, expected) {
+        let theirs = greet(shared, address, &mut io).await?;
+        if let Err(why) = judge(shared, address, &theirs, expected) {
             io.say_goodbye(&why, &shared.hlc).await;
             return Err(why);
         }
+        shared.note_refusal(address, None);
         io.trust();
         Ok((io, theirs.greeting))
     };
@@ -94,7 +98,7 @@ struct Heard {
     written: std::ops::RangeInclusive<u64>,
 }
 
-async fn greet(shared: &Shared, io: &mut FrameIo) -> Result<Heard, String> {
+async fn greet(shared: &Shared, address: &str, io: &mut FrameIo) -> Result<Heard, String> {
     let mine = shared.greeting();
     io.push(Kind::Greeting, 0, 0, shared.hlc.last(), &[&mine.encode()]);
     io.write().await.map_err(|e| e.to_string())?;
@@ -104,17 +108,26 @@ async fn greet(shared: &Shared, io: &mut FrameIo) -> Result<Heard, String> {
     })?;
     let greeting = match frame.kind {
         Kind::Greeting => Greeting::decode(frame.body),
-        Kind::Goodbye => return Err(String::from_utf8_lossy(&frame.body).into_owned()),
+        Kind::Goodbye => {
+            let why = String::from_utf8_lossy(&frame.body).into_owned();
+            shared.note_refusal(address, Some(&why));
+            return Err(why);
+        }
         _ => None,
     };
     let greeting = greeting.ok_or("the other side does not keep to the protocol")?;
     Ok(Heard { greeting, written: mine.wall..=shared.hlc.clock().now_micros() })
 }
 
-fn judge(shared: &Shared, heard: &Heard, expected: Option<NodeId>) -> Result<(), String> {
+fn judge(
+    shared: &Shared,
+    address: &str,
+    heard: &Heard,
+    expected: Option<NodeId>,
+) -> Result<(), String> {
     let (mine, theirs) = (shared.greeting(), &heard.greeting);
-    shared.note_clock(theirs.node, greeting::apart(theirs, &heard.written));
-    greeting::check(&mine, theirs, heard.written.clone(), shared.hlc.max_offset())?;
+    greeting::check(&mine, theirs, heard.written.clone(), shared.hlc.max_offset())
+        .inspect_err(|why| shared.note_refusal(address, Some(why)))?;
     match expected {
         Some(node) if node != theirs.node && theirs.node == NOBODY => {
             Err(format!("the node there is not a member of the cluster yet, it should be {node}"))

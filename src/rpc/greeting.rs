@@ -76,13 +76,6 @@ impl Greeting {
     }
 }
 
-/// How far the clocks are apart at least.
-pub(crate) fn apart(theirs: &Greeting, written: &std::ops::RangeInclusive<u64>) -> Duration {
-    let ahead = theirs.wall.saturating_sub(*written.end());
-    let behind = written.start().saturating_sub(theirs.wall);
-    Duration::from_micros(ahead.max(behind))
-}
-
 /// Whether two nodes may talk. `sent..=now` is when the other's greeting was written, by this
 /// node's clock: a slow network makes the interval wide, and never a good clock bad.
 pub(crate) fn check(
@@ -108,7 +101,9 @@ pub(crate) fn check(
             mine.cluster, theirs.cluster
         ));
     }
-    let apart = apart(theirs, &written);
+    let ahead = theirs.wall.saturating_sub(*written.end());
+    let behind = written.start().saturating_sub(theirs.wall);
+    let apart = Duration::from_micros(ahead.max(behind));
     if apart > max_offset {
         return Err(format!(
             "the clocks of {me} and {you} differ by {} ms, at most {} ms are allowed: synchronise \

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -63,8 +62,8 @@ pub(crate) struct Shared {
     links: RwLock<HashMap<(NodeId, Class), Arc<Link>>>,
     runtime: Handle,
     class_runtimes: Mutex<HashMap<Class, Handle>>,
-    /// The nodes whose clocks were too far off when they were last greeted, and by how much.
-    apart: Mutex<BTreeMap<NodeId, Duration>>,
+    /// Why there is no talking to whom, by address: clocks, clusters, versions, a number that is taken.
+    refusals: Mutex<BTreeMap<String, String>>,
     /// What was last complained about, by whom it was about.
     warnings: Mutex<HashMap<String, String>>,
     closed: AtomicBool,
@@ -101,12 +100,12 @@ impl Shared {
         tracing::warn!("{what}");
     }
 
-    /// Notes how far a node's clock is off, if that is too far.
-    pub(crate) fn note_clock(&self, node: NodeId, apart: Duration) {
-        let mut all = self.apart.lock();
-        match apart > self.hlc.max_offset() && node != NOBODY {
-            true => _ = all.insert(node, apart),
-            false => _ = all.remove(&node),
+    /// Notes that there is no talking to whoever is at an address, or that there may be.
+    pub(crate) fn note_refusal(&self, address: &str, why: Option<&str>) {
+        let mut all = self.refusals.lock();
+        match why {
+            Some(why) => _ = all.insert(address.to_owned(), why.to_owned()),
+            None => _ = all.remove(address),
         }
     }
 
@@ -189,7 +188,7 @@ impl Rpc {
             links: RwLock::default(),
             runtime: Handle::current(),
             class_runtimes: Mutex::default(),
-            apart: Mutex::default(),
+            refusals: Mutex::default(),
             warnings: Mutex::default(),
             closed: AtomicBool::new(false),
         });
@@ -257,9 +256,10 @@ impl Rpc {
         .boxed()
     }
 
-    /// The nodes whose clocks were too far off when this node last greeted them, and by how much.
-    pub fn clocks_apart(&self) -> BTreeMap<NodeId, Duration> {
-        self.shared.apart.lock().clone()
+    /// Why there is no talking to other nodes, by address, in spite of connections: what only an operator can
+    /// mend.
+    pub fn refusals(&self) -> BTreeMap<String, String> {
+        self.shared.refusals.lock().clone()
     }
 
     /// Ends all connections; calls end as [`CallError`] tells.

@@ -11,7 +11,7 @@ use meridian_cluster::member::{JoinReply, JoinRequest};
 
 use crate::member::MemberOptions;
 use crate::start::NodeOptions;
-use crate::{Failure, certs, demo, failed, logging, member, shell, start};
+use crate::{Failure, certs, demo, failed, logging, member, recover, shell, start};
 
 /// A PostgreSQL wire-compatible, distributed SQL database.
 #[derive(Parser, Debug)]
@@ -35,6 +35,15 @@ enum Command {
     Node {
         #[command(subcommand)]
         action: NodeAction,
+    },
+    /// Go on with one node when a majority of the others is gone for good. The node must not be running.
+    Recover {
+        /// Its data directory.
+        #[arg(long, env = "MERIDIAN_DATA")]
+        data: PathBuf,
+        /// Do it; without this, only say what would be done.
+        #[arg(long)]
+        accept_data_loss: bool,
     },
     /// Make certificates for a cluster.
     Cert {
@@ -132,6 +141,9 @@ struct ClusterArgs {
     /// Where this node is, from the widest tier to the narrowest: region=eu,zone=a. Copies are spread.
     #[arg(long, env = "MERIDIAN_LOCALITY", default_value = "")]
     locality: String,
+    /// Milliseconds by which the node's clock is to be wrong.
+    #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    test_clock_offset: i64,
 }
 
 /// A node to talk to, as an operator.
@@ -258,9 +270,11 @@ fn run(command: Command) -> Result<(), Failure> {
             logging::start(&args.log.log, args.log.log_format);
             start::run(args.options(None))
         }
-        Command::Start(ClusterArgs { node, peer, join, locality }) => {
+        Command::Start(ClusterArgs { node, peer, join, locality, test_clock_offset }) => {
             logging::start(&node.log.log, node.log.log_format);
-            start::run(node.options(Some(MemberOptions { peer, join, locality })))
+            let clock_offset = test_clock_offset;
+            let member = MemberOptions { peer, join, locality, clock_offset };
+            start::run(node.options(Some(member)))
         }
         Command::Init(host) => {
             let request = JoinRequest { found: true, ..JoinRequest::default() };
@@ -291,6 +305,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 );
                 println!("{}", line.trim_end());
             }
+            Ok(())
+        }
+        Command::Recover { data, accept_data_loss } => {
+            println!("{}", recover::recover(&data, accept_data_loss)?);
             Ok(())
         }
         Command::Cert { action } => match action {

@@ -81,7 +81,8 @@ async fn start_nodes(
         let at = SocketAddr::new(listen.ip(), port.unwrap_or(0));
         let mut node = options(number, free_address(at).await);
         node.certs = (!insecure).then(|| certs.clone());
-        node.member = Some(MemberOptions { peer, join, locality: String::new() });
+        let locality = String::new();
+        node.member = Some(MemberOptions { peer, join, locality, clock_offset: 0 });
         starting.push(tokio::spawn(RunningNode::start(node)));
         if number == 1 {
             found(&first_peer, tls.clone()).await?;

@@ -17,6 +17,7 @@ mod demo;
 mod http;
 mod logging;
 mod member;
+mod recover;
 mod shell;
 mod start;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian_base::{Hlc, NodeId, SystemClock, limits};
+use meridian_base::{Hlc, NodeId, WrongClock, limits};
 use meridian_cluster::Store;
 use meridian_cluster::member::{
     CallError, Founding, JoinReply, JoinRequest, Membership, NOBODY, NodeRow, REFUSED, Rpc,
@@ -34,6 +34,8 @@ pub struct MemberOptions {
     pub join: Vec<String>,
     /// Where this node is.
     pub locality: String,
+    /// Milliseconds by which its clock is wrong, for tests.
+    pub clock_offset: i64,
 }
 
 /// What a node remembers of its cluster.
@@ -97,9 +99,26 @@ pub(crate) fn is_member(data: &Path) -> bool {
     identity_path(data).exists()
 }
 
-fn new_clock() -> Arc<Hlc> {
+/// The number of the node whose data directory this is.
+pub(crate) fn node_of(data: &Path) -> Result<Option<u64>, Failure> {
+    Ok(load(data)?.map(|identity| identity.node))
+}
+
+/// The node of this data directory belongs to a cluster of its own from now on.
+pub(crate) fn leave_cluster(data: &Path) -> Result<(), Failure> {
+    let Some(identity) = load(data)? else { return Ok(()) };
+    save(data, &Identity { cluster: new_cluster(), nodes: Vec::new(), ..identity })
+}
+
+fn new_cluster() -> String {
+    let mut bytes = [0; 16];
+    meridian_base::rng::os_bytes(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn new_clock(wrong_by: i64) -> Arc<Hlc> {
     let offset = Duration::from_millis(limits::CLOCK_OFFSET_MS_MAX);
-    Arc::new(Hlc::new(Arc::new(SystemClock), offset))
+    Arc::new(Hlc::new(Arc::new(WrongClock(wrong_by)), offset))
 }
 
 /// Starts the transport, and waits until this node is a member. The nodes known so far come with it.
@@ -113,7 +132,7 @@ pub(crate) async fn take_part(
     let identity = load(data)?;
     let cannot_listen = || failed(format!("cannot listen on {} (--peer)", options.peer));
     let listener = std::net::TcpListener::bind(&options.peer).map_err(cannot_listen())?;
-    let (hlc, switchboard) = (new_clock(), Switchboard::new());
+    let (hlc, switchboard) = (new_clock(options.clock_offset), Switchboard::new());
     let parsed = identity.as_ref().map(|identity| cluster_of(identity, data)).transpose()?;
     let config = RpcConfig {
         node: identity.as_ref().map_or(NOBODY, |identity| NodeId(identity.node)),
@@ -219,6 +238,9 @@ async fn ask(
         }
         Err(error) => {
             let why = error.to_string();
+            if rpc.refusals().len() * 2 > options.join.len() {
+                return Err(Failure(format!("{address} does not let this node in: {why}")));
+            }
             if said.insert(why.clone()) {
                 tracing::warn!(why, address, "not let in yet");
             }
@@ -255,7 +277,7 @@ pub(crate) async fn operate(
         listener: None,
         advertise: String::new(),
         tls,
-        hlc: new_clock(),
+        hlc: new_clock(0),
         version: Version::THIS,
     };
     let rpc = Rpc::start(config, Switchboard::new() as _).map_err(failed("cannot start"))?;

@@ -72,7 +72,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub(crate) fn run(options: NodeOptions) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let node = RunningNode::start(options).await?;
-        termination().await;
+        let fault = tokio::select! {
+            () = termination() => None,
+            fault = node.store.refused() => Some(fault),
+        };
+        if let Some(fault) = fault {
+            // Nobody listens to it any more: there is nothing that could be handed over.
+            tracing::error!("{fault}");
+            return Err(Failure(fault));
+        }
         tracing::info!("shutting down");
         node.stop().await;
         Ok(())
@@ -241,7 +249,10 @@ async fn open_store(
     let (membership, nodes) = member::take_part(&options.data, member, sql, tls).await?;
     let founder = membership.founder;
     let store = Store::open_member(config, membership, nodes).await.map_err(cannot())?;
-    store.await_leaseholder(LEADER_LIMIT).await.map_err(cannot())?;
+    tokio::select! {
+        found = store.await_leaseholder(LEADER_LIMIT) => found.map_err(cannot())?,
+        fault = store.refused() => return Err(Failure(fault)),
+    }
     Ok((store, founder))
 }
 

@@ -6,11 +6,14 @@
 //! all there is to its transaction, so nothing else has to be remembered to run it again: what has to hold is
 //! that none of its answer has been sent yet.
 //!
+//! The same goes for the first statement of a block at READ COMMITTED: nothing has happened in it before.
+//!
 //! That is looked for in two places: when the statement fails, and when its transaction's commit does, which
 //! in the extended protocol comes with a later message (Sync).
 
 use std::time::Duration;
 
+use meridian_exec::Deferred;
 use meridian_types::{PgError, SqlState};
 use tokio::time::Instant;
 
@@ -30,6 +33,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct Again {
     start: usize,
     flushes: u64,
+    /// The constraints that were deferred before.
+    deferred: Deferred,
+    /// The catalog by which it began.
+    catalog: u64,
     /// Since it has first failed.
     since: Option<Instant>,
     pause: Duration,
@@ -44,18 +51,24 @@ pub(crate) struct Executed {
 }
 
 impl Again {
-    fn from<C: Client>(client: &mut C) -> Again {
+    fn from<C: Client>(client: &mut C, deferred: Deferred, catalog: u64) -> Again {
         let (start, flushes) = (client.buffer().len(), client.flushes());
-        Again { start, flushes, since: None, pause: PAUSE_MIN }
+        Again { start, flushes, deferred, catalog, since: None, pause: PAUSE_MIN }
     }
 }
 
 impl Session {
     /// What is run next, if that is the first and maybe only statement of its transaction.
     pub(crate) fn may_run_again<C: Client>(&self, client: &mut C) -> Option<Again> {
-        let first = !self.block.is_explicit() && !self.block.ran;
+        let first = match self.block.state {
+            State::Explicit => self.block.is_untouched(),
+            State::Failed => false,
+            State::Idle | State::Implicit => !self.block.ran,
+        };
         let alone = first && self.portals.is_empty() && self.cursors.is_empty();
-        alone.then(|| Again::from(client))
+        alone.then(|| {
+            Again::from(client, self.block.deferred.lock().clone(), self.node.catalog_epoch())
+        })
     }
 
     /// Whether a statement is to be run again, which has been taken back then.
@@ -78,12 +91,14 @@ impl Session {
         again: &mut Again,
         client: &mut C,
     ) -> bool {
-        let lost = error.state() == SqlState::SERIALIZATION_FAILURE;
+        let lost = error.state() == SqlState::SERIALIZATION_FAILURE
+            || self.has_learned(error, &mut again.catalog).await;
         let timeout = match self.hot().statement_timeout_ms {
             0 => PATIENCE,
             ms => PATIENCE.min(Duration::from_millis(ms)),
         };
-        let ended = matches!(self.block.state, State::Implicit | State::Idle);
+        let explicit = self.block.state == State::Explicit;
+        let ended = explicit || matches!(self.block.state, State::Implicit | State::Idle);
         let unsent = client.flushes() == again.flushes;
         if !lost || !ended || !unsent {
             return false;
@@ -93,13 +108,48 @@ impl Session {
             return false;
         }
         tracing::debug!(%error, "a statement is run again");
-        self.fail();
+        if explicit {
+            self.begin_anew(again.deferred.clone())
+        } else {
+            self.fail()
+        }
         // Notices about what has not happened.
         self.tell(client);
         client.buffer().truncate(again.start);
         tokio::time::sleep(again.pause).await;
         again.pause = (again.pause * 2).min(PAUSE_MAX);
         true
+    }
+
+    /// Something that a statement names isn't known here: perhaps the others had given this node up when they
+    /// defined it ([`Session::learn`]).
+    pub fn may_lack(&self, error: &PgError) -> bool {
+        let unknown = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
+        unknown.contains(&error.state()) && self.node.store().has_peers()
+    }
+
+    /// Waits until this node knows what the others know; whether it didn't.
+    pub async fn learn(&mut self) -> bool {
+        self.node.store().catch_up().await
+    }
+
+    async fn has_learned(&mut self, error: &PgError, catalog: &mut u64) -> bool {
+        if !self.may_lack(error) {
+            return false;
+        }
+        let waited = self.learn().await;
+        let before = std::mem::replace(catalog, self.node.catalog_epoch());
+        waited || before != *catalog
+    }
+
+    /// A block whose first statement has failed gets another transaction, in which nothing has happened.
+    fn begin_anew(&mut self, deferred: Deferred) {
+        if let Some(mut txn) = self.block.txn.take() {
+            txn.rollback();
+        }
+        self.shared.advisory.lock().end();
+        self.block.forget(deferred);
+        self.block.txn = Some(self.new_txn());
     }
 
     /// Execute has ended: whether that portal is all of its transaction so far.

@@ -92,6 +92,22 @@ impl Block {
         }
     }
 
+    /// Is it a block at READ COMMITTED in which nothing has happened yet?
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.used
+            && (self.as_of.is_none() || self.follows)
+            && self.isolation == Isolation::ReadCommitted
+            && self.savepoints.is_empty()
+            && self.overlay.is_none()
+            && self.deferred.lock().is_empty()
+    }
+
+    /// What has happened in it has not; only constraints may have been deferred before.
+    pub(crate) fn forget(&mut self, deferred: Deferred) {
+        (self.used, self.overlay) = (false, None);
+        *self.deferred.lock() = deferred;
+    }
+
     /// The byte of ReadyForQuery.
     pub(crate) fn status(&self) -> u8 {
         match self.state {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use meridian_base::clock::{Clock, SystemClock};
 use meridian_catalog::{Catalog, DatabaseDesc, RoleDesc};
-use meridian_cluster::{Isolation, KvError, TxnOptions};
+use meridian_cluster::{Isolation, KvError, Txn, TxnOptions};
 use meridian_exec::virtuals::{CatalogHost, SessionInfo};
 use meridian_exec::{Node, StatementContext, catalog_store, from_kv};
 use meridian_types::context::Settings as Formatting;
@@ -262,6 +262,12 @@ impl Session {
 
     /// Begins the transaction itself, at the block's isolation level.
     pub(crate) fn begin_txn(&mut self) {
+        self.block.txn = Some(self.new_txn());
+        self.shared.settings.lock().push(0);
+    }
+
+    /// A transaction at the block's isolation level.
+    pub(crate) fn new_txn(&mut self) -> Txn {
         let options = TxnOptions {
             isolation: self.block.isolation,
             read_only: self.block.read_only,
@@ -276,8 +282,7 @@ impl Session {
         self.block.as_of = past.as_ref().map(|(time, _)| *time);
         let mut txn = past.map_or_else(|| store.begin(options), |(_, txn)| txn);
         txn.set_cancel(self.interrupt.token());
-        self.block.txn = Some(txn);
-        self.shared.settings.lock().push(0);
+        txn
     }
 
     /// Takes the statement's snapshot and its lock time-out.

@@ -228,6 +228,16 @@ impl Fleet {
         Some(format!("{status}\n{}", self.log(node)))
     }
 
+    /// A node's data directory.
+    pub fn data(&self, node: usize) -> &Path {
+        &self.nodes[node].data
+    }
+
+    /// The program, with these arguments.
+    pub fn program(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        Ok(Command::new(&self.shape.binary).args(arguments).output()?)
+    }
+
     /// A node's process id.
     pub fn pid(&self, node: usize) -> Result<u32> {
         Ok(self.nodes[node].child.as_ref().context("the node is down")?.id())
@@ -260,6 +270,19 @@ impl Fleet {
             self.spawn(node)?;
         }
         self.wait(node)
+    }
+
+    /// Starts a node that is to end by itself, and to say why.
+    pub fn start_to_fail(&mut self, node: usize, why: &str) -> Result<()> {
+        self.spawn(node)?;
+        for _ in 0..START_LIMIT {
+            match self.ended(node) {
+                Some(how) if how.contains(why) => return Ok(()),
+                Some(how) => bail!("node {node} has not said anything of {why}: {how}"),
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        bail!("node {node} goes on in spite of {why}")
     }
 
     /// Makes sure that every node runs and serves, whatever has happened to it.
@@ -309,8 +332,9 @@ impl Fleet {
     /// Does the program know this argument?
     pub fn knows(&self, argument: &str) -> bool {
         let verb = if self.shape.nodes == 1 { "start-single-node" } else { "start" };
-        let help = Command::new(&self.shape.binary).args([verb, "--help"]).output();
-        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(argument))
+        // It may be hidden from the help.
+        let known = Command::new(&self.shape.binary).args([verb, argument, "--help"]).output();
+        known.is_ok_and(|known| known.status.success())
     }
 }
 

@@ -101,6 +101,7 @@ pub async fn measure(fleet: &mut Fleet, kills: usize, seed: u64) -> Result<Gaps>
             around.windows(2).map(|pair| pair[1].1 - pair[0].1).max().unwrap_or_default()
         };
         gaps.gaps.push(longest);
+        said(longest);
         fleet.restart(node)?;
     }
     writer.stop.store(true, Ordering::Relaxed);
@@ -114,6 +115,11 @@ pub async fn measure(fleet: &mut Fleet, kills: usize, seed: u64) -> Result<Gaps>
     gaps.acknowledged = acks.len();
     gaps.lost = acks.iter().filter(|(id, _)| !there.contains(&i64::from(*id))).count();
     Ok(gaps)
+}
+
+#[expect(clippy::print_stderr, reason = "the run may be cut off")]
+fn said(gap: Duration) {
+    eprintln!("gap {} ms", gap.as_millis());
 }
 
 /// Keeps every core busy for so long and counts how often the leaseholder changes: nothing has failed,

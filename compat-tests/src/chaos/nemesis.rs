@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
 use super::client::{Session, Trouble};
 use super::fleet::Fleet;
@@ -75,14 +75,18 @@ impl Nemesis {
                 (true, Kind::Loopback) => Some("network namespaces are not permitted".to_owned()),
                 (true, Kind::Namespaces) => None,
             },
-            Nemesis::ClockOffset => (!fleet.knows(CLOCK_ARGUMENT))
+            Nemesis::ClockOffset => (!fleet.knows(&format!("{CLOCK_ARGUMENT}=0")))
                 .then(|| format!("the program has no {CLOCK_ARGUMENT}")),
             Nemesis::DiskFull => (!fleet.has_own_disk(0)).then(|| {
                 "the node has no disk of its own (not asked for, or mount is not permitted)"
                     .to_owned()
             }),
-            Nemesis::SplitStorm => refused(session, &split(1)).await,
-            Nemesis::LeaseShuffle => refused(session, &relocate(1)).await,
+            Nemesis::SplitStorm => {
+                refused(session, &split("pg_class", &mut StdRng::seed_from_u64(1))).await
+            }
+            Nemesis::LeaseShuffle => {
+                refused(session, &relocate("pg_class", &mut StdRng::seed_from_u64(1))).await
+            }
         }
     }
 
@@ -122,12 +126,7 @@ impl Nemesis {
                 hold().await;
                 cut_off(fleet, node, both, false)?;
             }
-            Nemesis::ClockOffset => {
-                let offset: i32 = rng.random_range(-240..=240);
-                fleet.set_extra(node, &[CLOCK_ARGUMENT, &format!("{offset}ms")]);
-                fleet.terminate(node)?;
-                fleet.restart(node)?;
-            }
+            Nemesis::ClockOffset => wrong_clock(fleet, node, rng)?,
             Nemesis::DiskFull => {
                 fleet.fill(node, true)?;
                 hold().await;
@@ -149,16 +148,39 @@ impl Nemesis {
             }
             Nemesis::SplitStorm | Nemesis::LeaseShuffle => {
                 let statement = if self == Nemesis::SplitStorm { split } else { relocate };
-                for _ in 0..20 {
-                    // What a workload's table doesn't exist for, or comes too early, is no failure.
-                    if session.connect(rng).await.is_ok() {
-                        let _ = session.texts(&statement(rng.random_range(0..250))).await;
+                for _ in 0..SPLITS {
+                    if session.connect(rng).await.is_err() {
+                        continue;
+                    }
+                    // That a key lies at a border already is no failure, nor that nobody leads now.
+                    if let Some(table) = tables(session).await.choose(rng) {
+                        let _ = session.texts(&statement(table, rng)).await;
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A node's clock is off: within the bound it serves, beyond it stops by itself.
+fn wrong_clock(fleet: &mut Fleet, node: usize, rng: &mut StdRng) -> Result<()> {
+    let sign = if rng.random() { 1 } else { -1 };
+    if fleet.len() == 1 || rng.random_ratio(2, 3) {
+        // Two nodes may be off in opposite directions.
+        let offset = sign * rng.random_range(0..=110);
+        fleet.set_extra(node, &[&format!("{CLOCK_ARGUMENT}={offset}")]);
+        fleet.terminate(node)?;
+        return fleet.restart(node);
+    }
+    let offset = sign * rng.random_range(600..=5000);
+    fleet.set_extra(node, &[&format!("{CLOCK_ARGUMENT}={offset}")]);
+    fleet.terminate(node)?;
+    let stopped = fleet.start_to_fail(node, "the clock");
+    fleet.set_extra(node, &[]);
+    fleet.kill(node)?;
+    fleet.restart(node)?;
+    stopped
 }
 
 /// Does the fleet take a write, at once or after a while?
@@ -175,21 +197,24 @@ async fn writes_again(session: &mut Session, rng: &mut StdRng) -> bool {
     false
 }
 
-/// Tables of workloads that have whole numbers for keys.
-const TABLES: [&str; 4] = ["chaos_append_0", "chaos_bank", "chaos_set", "chaos_register"];
+/// How many ranges a storm of splits makes at most.
+const SPLITS: usize = 6;
 
-fn table(n: u32) -> &'static str {
-    TABLES
-        .choose(&mut <StdRng as rand::SeedableRng>::seed_from_u64(u64::from(n)))
-        .unwrap_or(&TABLES[0])
+/// The workloads' tables, all of which have whole numbers for keys.
+async fn tables(session: &mut Session) -> Vec<String> {
+    let find = "SELECT relname FROM pg_class WHERE relname LIKE 'chaos\\_%' AND relkind = 'r'";
+    let rows = session.texts(find).await.unwrap_or_default();
+    rows.into_iter().flatten().collect()
 }
 
-fn split(n: u32) -> String {
-    format!("ALTER TABLE {} SPLIT AT VALUES ({n})", table(n))
+fn split(table: &str, rng: &mut StdRng) -> String {
+    // Most workloads count from 0 or 1, some of them far.
+    let at = if rng.random() { rng.random_range(0..12) } else { rng.random_range(0..3000) };
+    format!("ALTER TABLE {table} SPLIT AT VALUES ({at})")
 }
 
-fn relocate(n: u32) -> String {
-    format!("ALTER TABLE {} RELOCATE LEASE VALUES ({n})", table(n))
+fn relocate(table: &str, rng: &mut StdRng) -> String {
+    format!("ALTER TABLE {table} RELOCATE LEASE VALUES ({})", rng.random_range(0..250))
 }
 
 /// The text of a refusal for good: unknown syntax, or not supported.

@@ -9,7 +9,7 @@ use meridian_kv::range::Target;
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response, STALE};
+use super::messages::{Answer, AskSnapshot, Counter, Op, Opaque, Read, Request, Response, STALE};
 use super::{Cluster, SERVICE};
 use crate::commit::CommitError;
 use crate::core::Core;
@@ -120,6 +120,14 @@ impl Cluster {
         }
     }
 
+    /// Does the leaseholder refuse this node until it has read the catalog? It is told to, then.
+    pub(crate) async fn is_turned_away(&self) -> bool {
+        let key = Bytes::from_static(FIRST_KEY);
+        let read = Op::Read(Read { key, ts: 0, partial: false, narrow: true });
+        let asked = self.ask(FIRST_KEY, read, &WaitLimits::default()).await;
+        matches!(asked, Err(KvError::Retry { .. }))
+    }
+
     /// Asks for a counter; `None` when this node is the leaseholder now.
     pub(crate) async fn counter(
         &self,
@@ -136,24 +144,31 @@ impl Cluster {
     }
 
     /// The largest of this node's clock and those of all others that live, and whether all others do.
-    async fn ask_clocks(&self, limits: &WaitLimits) -> Result<(Timestamp, bool), KvError> {
-        let body = encode(Op::Clock(Empty {}));
+    async fn ask_clocks(
+        &self,
+        limits: &WaitLimits,
+        system: bool,
+    ) -> Result<(Timestamp, bool), KvError> {
+        let body = encode(Op::Clock(AskSnapshot { system }));
         let others = self.live().into_iter().filter(|node| *node != self.core.node);
         let asking = others.map(|node| {
             let body = body.clone();
             async move {
                 while self.live().contains(&node) {
                     let tried = self.try_at(node, body.clone(), Class::Kv).await;
-                    if let Tried::Answer(Answer::Done(at)) = tried {
-                        return Some(Timestamp(at.ts));
+                    match tried {
+                        Tried::Answer(Answer::Done(at)) => return Ok(Some(Timestamp(at.ts))),
+                        Tried::Answer(Answer::NotHere(STALE)) if self.is_refused(node) => {
+                            return Err(KvError::CONCURRENT_UPDATE);
+                        }
+                        _ => tokio::time::sleep(PAUSE).await,
                     }
-                    tokio::time::sleep(PAUSE).await;
                 }
-                None
+                Ok(None)
             }
         });
-        let asking = futures::future::join_all(asking);
-        let answers = Search::new(limits).unless_cancelled(asking).await?;
+        let asking = futures::future::try_join_all(asking);
+        let answers = Search::new(limits).unless_cancelled(asking).await??;
         let whole = !self.has_absent() && answers.iter().all(Option::is_some);
         let newest = answers.into_iter().flatten().max().unwrap_or(Timestamp::MIN);
         self.core.hlc.raise(newest);
@@ -221,9 +236,10 @@ impl Core {
     pub(crate) async fn ask_clocks(
         &self,
         limits: &WaitLimits,
+        system: bool,
     ) -> Result<(Timestamp, bool), KvError> {
         match self.cluster() {
-            Some(cluster) => cluster.ask_clocks(limits).await,
+            Some(cluster) => cluster.ask_clocks(limits, system).await,
             None => Ok((self.hlc.now(), true)),
         }
     }

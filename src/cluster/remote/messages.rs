@@ -64,7 +64,7 @@ pub(crate) enum Op {
     Refreshed(Epoch),
     /// What time is it there?
     #[prost(message, tag = "17")]
-    Clock(Empty),
+    Clock(AskSnapshot),
     /// About a part of a commit over several ranges.
     #[prost(message, tag = "30")]
     Part(PartMessage),

@@ -58,6 +58,9 @@ pub(crate) const SERVICE: u8 = 2;
 /// How long another node's word on its snapshots counts. It is repeated every few seconds.
 const PROTECTION: Duration = Duration::from_secs(30);
 
+/// Between two readings of the catalog because this node was refused: reading and telling takes some of it.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
 /// Called with the catalog's changes that another node has committed; the answer ends when they are known
 /// here.
 pub(crate) type OnCatalogChange = Box<dyn Fn(Bytes) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -94,6 +97,8 @@ pub(crate) struct Cluster {
     on_signal: OnceLock<waits::OnSignal>,
     /// The leases are about to go elsewhere.
     closing: AtomicBool,
+    /// The catalog is being read since this node was refused.
+    reading: AtomicBool,
 }
 
 impl Cluster {
@@ -119,6 +124,7 @@ impl Cluster {
             reports: reports::Reports::default(),
             on_signal: OnceLock::new(),
             closing: AtomicBool::new(false),
+            reading: AtomicBool::new(false),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
@@ -256,8 +262,27 @@ impl Cluster {
         let known = self.told.lock().contains_key(&by);
         if known {
             self.core.refused.fetch_add(1, Ordering::Relaxed);
+            self.read_catalog_soon();
         }
         known
+    }
+
+    /// Reads the catalog now, and not when absences are looked for next.
+    fn read_catalog_soon(&self) {
+        if self.reading.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (core, read) = (Arc::downgrade(&self.core), self.catalog_changed(Bytes::new()));
+        tokio::spawn(async move {
+            if let Some(read) = read {
+                read.await;
+            }
+            // What was told may take a moment to be heard.
+            tokio::time::sleep(READ_AGAIN).await;
+            if let Some(cluster) = core.upgrade().and_then(|core| core.cluster()) {
+                cluster.reading.store(false, Ordering::Release);
+            }
+        });
     }
 
     /// The range that lies there is led elsewhere.

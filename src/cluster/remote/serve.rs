@@ -18,9 +18,9 @@ use prost::Message;
 
 use super::guests::Guest;
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Empty, Epoch, LockRow, LockTable,
-    Name, Op, Pair, Patience, Read, Request, Response, RowAt, Rows, STALE, ScanPage, SendRun,
-    Unlock, UnlockTable, Who, WireLocked,
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Epoch, LockRow, LockTable, Name, Op,
+    Pair, Patience, Read, Request, Response, RowAt, Rows, STALE, ScanPage, SendRun, Unlock,
+    UnlockTable, Who, WireLocked,
 };
 use super::txn::{ABSENT, modes};
 use super::{Cluster, FIRST_KEY};
@@ -92,7 +92,7 @@ impl Cluster {
     fn refusal(&self, from: NodeId, op: &Op) -> Option<u64> {
         let instead = match op {
             Op::Lock(_) | Op::Run(_) | Op::Commit(_) => STALE,
-            Op::Snapshot(ask) if !ask.system => STALE,
+            Op::Snapshot(ask) | Op::Clock(ask) if !ask.system => STALE,
             Op::Read(read) if read.ts == 0 => STALE,
             Op::LockTable(_) => 0,
             Op::Part(part) if part.prepares() => 0,
@@ -142,7 +142,7 @@ impl Cluster {
                 self.refreshed(from, epoch);
                 Ok(Answer::Done(At::default()))
             }
-            Op::Clock(Empty {}) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
+            Op::Clock(_) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Adopt(of) => self.serve_adopt(of.bytes).await,
             Op::Belongs(asked) => self.serve_belongs(asked),
             Op::Report(report) => {

@@ -153,7 +153,7 @@ impl Txn {
     /// The snapshot over several ranges, which is asked for when it isn't known.
     pub(crate) async fn asked_snapshot(&mut self) -> Result<Timestamp, KvError> {
         if matches!(self.snapshot, Snapshot::Away(None)) {
-            let (ts, whole) = self.core.ask_clocks(&self.limits).await?;
+            let (ts, whole) = self.core.ask_clocks(&self.limits, self.system).await?;
             self.whole = whole;
             self.fix_snapshot(ts);
         }
