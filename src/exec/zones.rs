@@ -101,7 +101,9 @@ mod tests {
             (five.replicas, five.placement.to_string()),
             (5, "+region=eu, -disk=hdd".into())
         );
-        let wrong = |name: &str, value: &str| zone(&[(name, value)]).expect_err("wrong").message;
+        let wrong = |name: &str, value: &str| {
+            zone(&[(name, value)]).expect_err("wrong").fields().message.clone()
+        };
         let bounds = "value 8 out of bounds for option \"replication_factor\"";
         assert_eq!(wrong(FACTOR, "8"), bounds);
         let number = "invalid value for integer option \"replication_factor\": many";

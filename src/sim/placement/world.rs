@@ -57,7 +57,8 @@ impl World {
         let mut world = World {
             options,
             rng: Rng::seeded(options.seed),
-            settings: Settings::default(),
+            // Its loads are smaller than real ones.
+            settings: Settings { split_load: 2_500, ..Settings::default() },
             now: 3_600_000_000,
             nodes: Vec::new(),
             ranges: Vec::new(),
