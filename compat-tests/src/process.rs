@@ -82,7 +82,15 @@ impl Meridian {
             http_port: free_port()?,
             password: None,
         };
-        meridian.restart()?;
+        while let Err(error) = meridian.restart() {
+            // Somebody else may have got one of the ports meanwhile.
+            let taken = |port| TcpListener::bind(("127.0.0.1", port)).is_err();
+            if !taken(meridian.port) && !taken(meridian.http_port) {
+                return Err(error);
+            }
+            (meridian.port, meridian.http_port) = (free_port()?, free_port()?);
+            meridian.dir = TempDir::make("meridian")?;
+        }
         Ok(meridian)
     }
 

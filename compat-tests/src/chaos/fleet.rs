@@ -83,7 +83,23 @@ impl Fleet {
         for node in 0..fleet.shape.nodes {
             fleet.wait(node)?;
         }
+        if fleet.shape.nodes > 1 {
+            fleet.await_copies()?;
+        }
         Ok(fleet)
+    }
+
+    /// Waits until the first range has its copies: before that the founder alone has everything.
+    fn await_copies(&self) -> Result<()> {
+        for _ in 0..START_LIMIT {
+            let roles = self.roles()?;
+            let voters = roles.iter().filter(|(_, role)| role == "voter" || role == "leaseholder");
+            if voters.count() >= self.len().min(3) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the nodes have not got their copies")
     }
 
     /// How many nodes there are.
