@@ -282,31 +282,7 @@ fn run(command: Command) -> Result<(), Failure> {
             println!("Founded cluster {:032x}.", founded.cluster());
             Ok(())
         }
-        Command::Node { action } => {
-            let (host, action, node) = match action {
-                NodeAction::Status(host) => (host, "status", 0),
-                NodeAction::Decommission { node, host } => (host, "decommission", node),
-            };
-            let action = action.to_owned();
-            let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
-            println!(
-                "{:>4}  {:<5}  {:<12}  {:<22}  {:<22}  locality",
-                "id", "live", "role", "peer", "sql"
-            );
-            for node in answer.nodes {
-                let live = if node.live { "yes" } else { "no" };
-                let role =
-                    if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
-                let (peer, sql) = (node.address, node.sql_address);
-                let place = node.locality;
-                let line = format!(
-                    "{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql:<22}  {place}",
-                    node.id
-                );
-                println!("{}", line.trim_end());
-            }
-            Ok(())
-        }
+        Command::Node { action } => nodes(action),
         Command::Recover { data, accept_data_loss } => {
             println!("{}", recover::recover(&data, accept_data_loss)?);
             Ok(())
@@ -332,6 +308,27 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Asks about nodes, or for one to leave, and shows them.
+#[expect(clippy::print_stdout, reason = "what the command was asked for")]
+fn nodes(action: NodeAction) -> Result<(), Failure> {
+    let (host, action, node) = match action {
+        NodeAction::Status(host) => (host, "status", 0),
+        NodeAction::Decommission { node, host } => (host, "decommission", node),
+    };
+    let action = action.to_owned();
+    let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
+    println!("{:>4}  {:<5}  {:<12}  {:<22}  {:<22}  locality", "id", "live", "role", "peer", "sql");
+    for node in answer.nodes {
+        let live = if node.live { "yes" } else { "no" };
+        let role = if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
+        let (peer, sql) = (node.address, node.sql_address);
+        let place = node.locality;
+        let line = format!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql:<22}  {place}", node.id);
+        println!("{}", line.trim_end());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
