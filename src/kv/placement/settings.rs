@@ -129,8 +129,8 @@ pub struct Settings {
     pub replace_after: u64,
     /// A range that is larger is split.
     pub range_bytes_max: u64,
-    /// A range with more requests per second is split, if there is another node to go to: about half of what
-    /// one core serves. Less, and transactions that one range would have served have to do with several.
+    /// A range with more requests per second is split, if there is another node to go to: more than two cores
+    /// serve. Less, and transactions that one range would have served have to do with several.
     pub split_load: u64,
     /// Neither half of a split is merged again for so long (µs).
     pub merge_after: u64,
@@ -156,7 +156,7 @@ impl Default for Settings {
             zones: BTreeMap::new(),
             replace_after: 300 * 1_000_000,
             range_bytes_max: 512 << 20,
-            split_load: 20_000,
+            split_load: 100_000,
             merge_after: 600 * 1_000_000,
             hysteresis: 50,
             snapshots_max: 2,

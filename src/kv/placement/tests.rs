@@ -189,17 +189,17 @@ fn ranges_split_where_their_load_is_halved_and_merge_when_nothing_is_left_of_it(
     let settings = Settings::default();
     let mut meter = Meter::default();
     meter.close(1);
-    for i in 0..40_000u64 {
+    for i in 0..160_000u64 {
         meter.note(&key((1 << 32) + (i * 2_654_435_761) % 1_000), i * 40_503);
     }
     meter.close(1 + 10_000_000);
-    assert_eq!(meter.rate(), 32_000, "half of 16 × 40000 in 10 s, as it was idle before");
+    assert_eq!(meter.rate(), 128_000, "half of 16 × 160000 in 10 s, as it was idle before");
     (view.ranges[1].load, view.ranges[1].keys) = (meter.rate(), meter.keys().to_vec());
     let hot = plan(&view, &settings, 0);
     let Act::Split { key: Some(at) } = &hot.actions[0].act else { panic!("{hot:?}") };
     let at = u64::from_be_bytes(at[..].try_into().expect("eight bytes")) - (1 << 32);
     assert!((250..750).contains(&at), "{at}");
-    assert_eq!(hot.actions[0].reason, "it gets 32000 requests per second");
+    assert_eq!(hot.actions[0].reason, "it gets 128000 requests per second");
     view.ranges[1].keys = vec![key(9); 32];
     let stuck = plan(&view, &settings, 0);
     assert!(stuck.actions.iter().all(|action| action.cause != Cause::SplitByLoad), "one hot key");
