@@ -69,16 +69,12 @@ fn who_does_not_belong_stops_with_a_sentence() -> Result<()> {
     fleet.set_extra(2, &[]);
 
     // Another node's directory, while that one runs.
-    let (own, kept) = (fleet.data(2).to_owned(), fleet.data(2).with_extension("kept"));
-    copy(&own, &kept)?;
-    std::fs::remove_dir_all(&own)?;
+    let own = fleet.data(2).to_owned();
     copy(fleet.data(1), &own)?;
     fleet.start_to_fail(2, "was a data directory copied?")?;
 
-    // Nobody else minded, and the true directory is still good.
-    copy(&kept, &own)?;
-    fleet.restart(2)?;
-    for url in &urls {
+    // Nobody else minded.
+    for url in &urls[..2] {
         assert_eq!(pgbench::psql(url, "SELECT count(*) FROM t")?, "100");
     }
     Ok(())
