@@ -1,8 +1,8 @@
 //! Receiving a snapshot and putting it in the place of what a replica had.
 //!
 //! Blocks are written to the node's own keyspace as they come, so that nothing of the replica changes until
-//! all of them are there. Then a flag is made durable, the old content is removed, the new one written, and
-//! at last, in one batch, the applied markers are set and the flag is removed:
+//! all of them are there. Then a flag is made durable, the old content is removed, the new one written with
+//! the applied markers, and when that is durable the flag is removed:
 //!
 //! ```text
 //! cur    R ‖ range ‖ "installing"   → stage:u8 │ log id │ parts      1 announced, 2 begun
@@ -350,8 +350,10 @@ impl StateMachine {
         let marker = codec::encode_log_id(&last);
         let membership = meta.last_membership.clone();
         state_machine::put_markers(self.group, marker.clone(), Some(&membership), &mut batch);
-        batch.delete(Keyspace::Cur, flag_key(self.group));
         engine.apply(batch)?;
+        persist(&engine).await?;
+        // Not before both keyspaces have it all, and gone for good before the log grows over it.
+        drop_flag(engine.as_ref(), self.group)?;
         persist(&engine).await?;
         *self.shared.applied.lock() = Applied::new(last, membership);
         *self.shared.durable.lock() = Some(last);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::group::{Followers, Group, RaftGroup};
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, last_log_id};
 use crate::network::Connect;
 use crate::node::Node;
 use crate::pieces::Pieces;
@@ -57,6 +57,29 @@ fn cross_check(
         ))),
         _ => Ok(durable),
     }
+}
+
+/// What is applied may be ahead of the log: a snapshot has been installed, or entries applied that were
+/// durable on others, and a crash took what the log was to say of it. openraft then purges the log up to
+/// there, and wants a snapshot that reaches as far: the engine is made one. What is durable then.
+async fn catch_up(
+    node: &Node,
+    group: RangeId,
+    applied: Option<LogId>,
+    durable: Option<LogId>,
+) -> Result<Option<LogId>, StorageError> {
+    let log = node.log.as_ref();
+    let damaged = || StorageError::Corruption(format!("the raft log of {group} is damaged"));
+    let last = last_log_id(log, group).ok_or_else(damaged)?;
+    let Some(ahead) = applied.filter(|id| last < Some(*id) && durable < Some(*id)) else {
+        return Ok(durable);
+    };
+    let engine = Arc::clone(&node.engine);
+    let persisted = node.runtime.spawn_blocking(move || engine.persist()).await;
+    persisted.map_err(|e| StorageError::Stopped(e.to_string()))??;
+    let slot = LogWrite::Slot(Slot::DurableApplied, codec::encode_log_id(&ahead));
+    write_through(log, group, vec![slot]).await?;
+    Ok(Some(ahead))
 }
 
 /// Writes to the log and waits until that is durable.
@@ -141,6 +164,7 @@ async fn begin(
     let applied = state_machine::recover(node.engine.as_ref(), id)?;
     let last_id = applied.log_id.as_ref().map(LogId::index);
     let durable = cross_check(node.log.as_ref(), id, last_id)?;
+    let durable = catch_up(node, id, applied.log_id, durable).await?;
     let is_new = applied.log_id.is_none() && node.log.bounds(id).is_none();
     match first {
         First::Members(_) if !is_new => return Err(exists("exists already")),

@@ -135,20 +135,31 @@ impl Engine for Breaking {
     }
 }
 
-/// A node that dies at any step of an installation comes back, blank if need be, and is filled; what it
-/// had before is replaced, not mixed.
-#[test]
-fn a_crash_at_any_step_of_an_installation_is_survived() {
-    let mut world = shipped();
-    world.open(n(4), GROUP);
-    add_fourth(&world);
-    world.agree(&[4], 0..ROWS);
-    for (round, steps) in [14, 15, 16, 17, 18, 19, 22, 28, 31, 32, 33].into_iter().enumerate() {
+/// A fourth node that dies while it installs a snapshot, again and again.
+struct Dying {
+    world: World,
+    /// Rows that are written.
+    rows: u64,
+}
+
+impl Dying {
+    fn new() -> Self {
+        let world = shipped();
+        world.open(n(4), GROUP);
+        add_fourth(&world);
+        world.agree(&[4], 0..ROWS);
+        Self { world, rows: ROWS }
+    }
+
+    /// The engine breaks after so many batches; of those that were not persisted so many are kept. The node
+    /// comes back, blank if need be, and is filled; what it had before is replaced, not mixed.
+    fn dies_after(&mut self, steps: u64, kept: [usize; 3]) {
+        let world = &mut self.world;
         // While it is away, what it lacks is purged.
         world.crash(n(4), [usize::MAX; 3]);
-        let next = ROWS + round as u64;
-        world.propose(n(1), next..next + 1).expect("acknowledged");
-        world.agree(&[1, 2, 3], 0..next + 1);
+        world.propose(n(1), self.rows..self.rows + 1).expect("acknowledged");
+        self.rows += 1;
+        world.agree(&[1, 2, 3], 0..self.rows);
         until("the log is purged", || {
             world.running[&n(1)].raft.checkpoint().expect("memory");
             world.running[&n(1)].log_end().is_none().then_some(())
@@ -159,18 +170,35 @@ fn a_crash_at_any_step_of_an_installation_is_survived() {
         world.wrap.insert(n(4), Arc::new(wrap));
         world.restart(n(4));
         until("it breaks, or is done", || {
-            let done = world.rows(n(4), GROUP).len() as u64 == next + 1;
+            let done = world.rows(n(4), GROUP).len() as u64 == self.rows;
             (done || left.load(Ordering::SeqCst) == 0).then_some(())
         });
         world.wrap.remove(&n(4));
-        world.crash(n(4), [round % 3 * 4, round % 2 * 9, usize::MAX]);
+        world.crash(n(4), kept);
         world.restart(n(4));
         if world.running[&n(4)].raft.group(GROUP).is_none() {
             world.open(n(4), GROUP);
         }
         world.running[&n(1)].raft.peer_reachable(n(4));
-        world.agree(&[4], 0..next + 1);
+        world.agree(&[4], 0..self.rows);
     }
-    let group = world.running[&n(4)].raft.group(GROUP).expect("open");
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_installation_is_survived() {
+    let mut dying = Dying::new();
+    for (round, steps) in [14, 15, 16, 17, 18, 19, 22, 28, 31, 32, 33, 34].into_iter().enumerate() {
+        dying.dies_after(steps, [round % 3 * 4, round % 2 * 9, usize::MAX]);
+    }
+    let group = dying.world.running[&n(4)].raft.group(GROUP).expect("open");
     assert!(group.members().is_voter(n(4)));
+}
+
+/// A process that is killed leaves every batch to the kernel: the engine may be ahead of the log then.
+#[test]
+fn a_kill_at_any_step_of_an_installation_is_survived() {
+    let mut dying = Dying::new();
+    for steps in 26..40 {
+        dying.dies_after(steps, [usize::MAX; 3]);
+    }
 }
