@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use meridian_base::keys::txn_span;
 use meridian_base::{Hlc, NodeId};
-use meridian_kv::api::Timestamp;
+use meridian_kv::api::{KvError, Timestamp};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner};
 use meridian_kv::range::Stored;
 use meridian_storage::engine::Keyspace;
@@ -139,6 +139,12 @@ impl Core {
     /// The other nodes; `None` when there are none, or the store is being closed.
     pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
         self.cluster.get()?.upgrade()
+    }
+
+    /// The same, for who can't do without.
+    pub(crate) fn among_others(&self) -> Result<Arc<Cluster>, KvError> {
+        let closed = || KvError::Unavailable { reason: "the store is shutting down".into() };
+        self.cluster().ok_or_else(closed)
     }
 
     /// The replicas of this node; `None` before the store is open, and when it is being closed.

@@ -13,7 +13,6 @@ use meridian_kv::range::Newest;
 use parking_lot::Mutex;
 
 use crate::core::Core;
-use crate::remote::Cluster;
 use crate::txn::{Txn, TxnOptions};
 
 /// Counters in use, by name.
@@ -81,37 +80,41 @@ async fn log(core: &Arc<Core>, name: &[u8], value: i64) -> Result<(), KvError> {
     txn.commit().await.map(drop)
 }
 
-/// As [`increment_here`], wherever the counters are.
+/// Adds `by` and answers the new value, wherever the counters are; 0 reads it.
 pub(crate) async fn increment(core: &Arc<Core>, name: &[u8], by: i64) -> Result<i64, KvError> {
+    count(core, name, by, None).await
+}
+
+/// Sets a counter, wherever it is; the next increment starts from `value`.
+pub(crate) async fn set(core: &Arc<Core>, name: &[u8], value: i64) -> Result<(), KvError> {
+    count(core, name, 0, Some(value)).await.map(drop)
+}
+
+async fn count(core: &Arc<Core>, name: &[u8], by: i64, set: Option<i64>) -> Result<i64, KvError> {
     loop {
         if core.first().lease.here(&core.hlc).is_some() {
-            return increment_here(core, name, by).await;
+            return count_here(core, name, by, set).await;
         }
-        if let Some(number) = asked(core)?.counter(name, by, None).await? {
+        if let Some(number) = core.among_others()?.counter(name, by, set).await? {
             return Ok(number);
         }
     }
 }
 
-/// As [`set_here`], wherever the counters are.
-pub(crate) async fn set(core: &Arc<Core>, name: &[u8], value: i64) -> Result<(), KvError> {
-    loop {
-        if core.first().lease.here(&core.hlc).is_some() {
-            return set_here(core, name, value).await;
-        }
-        if asked(core)?.counter(name, 0, Some(value)).await?.is_some() {
-            return Ok(());
-        }
+/// Sets a counter, or adds `by` to it, and answers the new value. This node leads the range of the counters.
+pub(crate) async fn count_here(
+    core: &Arc<Core>,
+    name: &[u8],
+    by: i64,
+    set: Option<i64>,
+) -> Result<i64, KvError> {
+    match set {
+        Some(value) => set_here(core, name, value).await.map(|()| value),
+        None => increment_here(core, name, by).await,
     }
 }
 
-fn asked(core: &Core) -> Result<Arc<Cluster>, KvError> {
-    core.cluster()
-        .ok_or_else(|| KvError::Unavailable { reason: "the store is shutting down".into() })
-}
-
-/// Adds `by` and answers the new value; 0 reads it. This node leads the range of the counters.
-pub(crate) async fn increment_here(core: &Arc<Core>, name: &[u8], by: i64) -> Result<i64, KvError> {
+async fn increment_here(core: &Arc<Core>, name: &[u8], by: i64) -> Result<i64, KvError> {
     let counter = core.counters.counter(name);
     let mut counter = counter.lock().await;
     load(core, name, &mut counter)?;
@@ -131,8 +134,7 @@ pub(crate) async fn increment_here(core: &Arc<Core>, name: &[u8], by: i64) -> Re
     Ok(next)
 }
 
-/// Sets a counter; the next increment starts from `value`. This node leads the range of the counters.
-pub(crate) async fn set_here(core: &Arc<Core>, name: &[u8], value: i64) -> Result<(), KvError> {
+async fn set_here(core: &Arc<Core>, name: &[u8], value: i64) -> Result<(), KvError> {
     let counter = core.counters.counter(name);
     let mut counter = counter.lock().await;
     log(core, name, value).await?;

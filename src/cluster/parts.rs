@@ -86,7 +86,7 @@ impl Parts {
         for stored in stored {
             let Stored::Record(record) = stored else { continue };
             let txn = record.header.txn;
-            let owner = Owner::transaction(txn.0, 0);
+            let owner = owner_of(txn);
             let mut locks = Locks::default();
             for (key, strength) in record.locks() {
                 if record.header.is_hold() {
@@ -186,8 +186,22 @@ impl Ordered {
 }
 
 /// What came of waiting for an entry.
+/// Who has the locks of what is prepared under this number, when that is no session.
+pub(crate) fn owner_of(txn: TxnId) -> Owner {
+    Owner::transaction(txn.0, 0)
+}
+
 async fn landed(wait: oneshot::Receiver<Told>) -> Told {
     wait.await.unwrap_or_else(|_| Err(CommitError::Unknown("cut off".into())))
+}
+
+/// What a prepare is told whose entry is on its way.
+async fn prepared(wait: oneshot::Receiver<Told>, ts: Timestamp) -> Replied {
+    match landed(wait).await {
+        Ok(()) => Ok(Answer::Prepared(ts).into()),
+        Err(CommitError::Refused(error)) => Ok(Answer::Refused(Refused::Error(error)).into()),
+        Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
+    }
 }
 
 impl CommitPipeline {
@@ -278,11 +292,7 @@ impl CommitPipeline {
             }
         };
         self.work.notify_one();
-        match landed(wait).await {
-            Ok(()) => Ok(Answer::Prepared(ts).into()),
-            Err(CommitError::Refused(error)) => Ok(Answer::Refused(Refused::Error(error)).into()),
-            Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
-        }
+        prepared(wait, ts).await
     }
 
     /// Makes a hold: its locks are its own from here on. Answers when it is durable.
@@ -300,7 +310,7 @@ impl CommitPipeline {
             }
         }
         let part = (request.header.txn, request.own);
-        let owner = twophase::owner_of(part.0);
+        let owner = owner_of(part.0);
         let locks = match twophase::take_over(core, &mut request, holder) {
             Ok(locks) => locks,
             Err(error) => return Ok(Answer::Refused(Refused::Error(error)).into()),
@@ -340,13 +350,7 @@ impl CommitPipeline {
         self.work.notify_one();
         match wait {
             None => Ok(Answer::Prepared(ts).into()),
-            Some(wait) => match landed(wait).await {
-                Ok(()) => Ok(Answer::Prepared(ts).into()),
-                Err(CommitError::Refused(error)) => {
-                    Ok(Answer::Refused(Refused::Error(error)).into())
-                }
-                Err(CommitError::Moved | CommitError::Unknown(_)) => Ok(Reply::Later),
-            },
+            Some(wait) => prepared(wait, ts).await,
         }
     }
 

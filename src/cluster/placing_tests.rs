@@ -10,6 +10,17 @@ use crate::member::NodeRow;
 use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
 use crate::{Bytes, Isolation, KvError, Span, TxnOptions, Zone};
 
+/// A fourth node comes. Answers the rows of all.
+async fn a_fourth_joins(nodes: &mut Vec<Node>) -> Vec<NodeRow> {
+    let mut fourth = Node::new(4);
+    let mut all = rows(nodes);
+    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
+    nodes[0].store().register_node(all[3].clone()).await;
+    fourth.start(&all).await;
+    nodes.push(fourth);
+    all
+}
+
 /// By range, who has a vote, as its leaseholder knows; ranges whose members change are left out.
 fn placed(nodes: &[Node]) -> BTreeMap<RangeId, BTreeSet<NodeId>> {
     let mut placed = BTreeMap::new();
@@ -56,12 +67,7 @@ async fn a_fourth_node_gets_its_share_and_one_that_leaves_is_emptied() {
         add(&nodes[0], n * 10).await.expect("adds");
     }
     assert!(nodes[0].store().rebalance_plan().len() < 8, "leases at most");
-    let mut fourth = Node::new(4);
-    let mut all = rows(&nodes);
-    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
-    nodes[0].store().register_node(all[3].clone()).await;
-    fourth.start(&all).await;
-    nodes.push(fourth);
+    let all = a_fourth_joins(&mut nodes).await;
     // Of 24 copies, within a twentieth and half a copy.
     settled(&nodes, 4, 5..=7).await;
     // Who was not asked to keep its copies has removed them, and nothing else.
@@ -121,12 +127,7 @@ async fn a_snapshot_outlives_the_copy_that_it_was_read_from() {
     eventually("the copy is there", || nodes[2].store().applied() >= nodes[0].store().applied())
         .await;
     assert!(old.get(&key(0)).await.expect("reads").is_some() && old.reads_here());
-    let mut fourth = Node::new(4);
-    let mut all = rows(&nodes);
-    all.push(NodeRow { id: 4, address: fourth.address.clone(), ..NodeRow::default() });
-    nodes[0].store().register_node(all[3].clone()).await;
-    fourth.start(&all).await;
-    nodes.push(fourth);
+    let all = a_fourth_joins(&mut nodes).await;
     nodes[0].store().register_node(NodeRow { leaving: true, ..all[2].clone() }).await;
     eventually("the copy is gone", || keys_of(&nodes[2]) == 0).await;
     for n in 0..4 {

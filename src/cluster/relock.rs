@@ -10,7 +10,7 @@ use meridian_kv::txn::{LockedKey, VersionTag};
 use crate::commit::{CommitPipeline, Locks};
 use crate::core::Core;
 use crate::locking::Acquired;
-use crate::parts::Holder;
+use crate::parts::{Holder, owner_of};
 
 /// Locks that a part has taken again; they go with this, unless the part is prepared.
 pub(crate) struct Regained<'a> {
@@ -41,7 +41,7 @@ impl CommitPipeline {
         holder: Option<&dyn Holder>,
     ) -> Option<Regained<'a>> {
         let txn = request.header.txn;
-        let owner = holder.map_or(Owner::transaction(txn.0, 0), Holder::owner);
+        let owner = holder.map_or(owner_of(txn), Holder::owner);
         let mut regained = Regained { core, owner, locks: Locks::default() };
         if request.behalf.is_some() || self.ordered.lock().sequencer.is_open(txn) {
             // A hold has the locks; or it is a copy of a prepare, and the record has them.

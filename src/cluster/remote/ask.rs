@@ -251,11 +251,8 @@ impl Core {
         op: Op,
         limits: &WaitLimits,
     ) -> Result<Asked, KvError> {
-        if let Some(cluster) = self.cluster() {
-            return cluster.ask(key, op, limits).await;
-        }
         if !self.alone {
-            return Err(KvError::Unavailable { reason: "the store is shutting down".into() });
+            return self.among_others()?.ask(key, op, limits).await;
         }
         let mut search = Search::new(limits);
         while self.range_of(key).lease.here(&self.hlc).is_none() {

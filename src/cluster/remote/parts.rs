@@ -21,7 +21,7 @@ use super::txn::ABSENT;
 use super::{Cluster, serve};
 use crate::commit::{CommitError, Locks};
 use crate::coordinator::Given;
-use crate::parts::{Holder, Reply};
+use crate::parts::{Holder, Reply, owner_of};
 
 /// A message to one part of a transaction.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -209,7 +209,7 @@ impl WirePrepare {
         let spans = request.reads.spans();
         let spans = spans.map(|(start, end)| Span { start: start.clone(), end: end.clone() });
         let nodes = given.into_iter().flat_map(|given| &given.locked_nodes);
-        let owner = given.map_or(Owner::transaction(request.header.txn.0, 0), Given::owner);
+        let owner = given.map_or(owner_of(request.header.txn), Given::owner);
         WirePrepare {
             who: Who { txn: owner.id, session: owner.session },
             isolation: request.isolation.code(),
@@ -343,7 +343,7 @@ impl Cluster {
         let (header, own) = (asked.header(), asked.own as usize);
         let key = header.participants.get(own).ok_or_else(|| serve::unknown("part"))?;
         let range = self.here(key)?.range;
-        let (mut guest, mut stranger) = (None, Stranger(Owner::transaction(header.txn.0, 0)));
+        let (mut guest, mut stranger) = (None, Stranger(owner_of(header.txn)));
         let message = match asked.saying {
             Some(Saying::Prepare(prepare)) => {
                 let nodes: Vec<NodeId> = prepare.locked_nodes.iter().copied().map(NodeId).collect();

@@ -479,16 +479,8 @@ impl Cluster {
     async fn serve_counter(&self, counter: Counter) -> Served {
         self.here(FIRST_KEY)?;
         let core = Arc::clone(&self.core);
-        match counter.set {
-            Some(value) => {
-                counters::set_here(&core, &counter.name, value).await?;
-                Ok(Answer::Number(value))
-            }
-            None => {
-                let value = counters::increment_here(&core, &counter.name, counter.by).await?;
-                Ok(Answer::Number(value))
-            }
-        }
+        let Counter { name, by, set } = counter;
+        Ok(Answer::Number(counters::count_here(&core, &name, by, set).await?))
     }
 
     async fn serve_advisory_lock(self: &Arc<Self>, from: NodeId, asked: Advisory) -> Served {

@@ -12,12 +12,12 @@ use meridian_kv::locks::LockMode;
 use meridian_kv::range::{Header, Outcome as Decided, PrepareRequest, Refused, Verify};
 use meridian_kv::txn::LockedKey;
 
-use super::owner_of;
 use super::rows::id_key;
 use crate::commit::Locks;
 use crate::coordinator::{Coordinators, Given, send};
 use crate::core::Core;
 use crate::locking::Acquired;
+use crate::parts::owner_of;
 use crate::parts::{Holder, Reply};
 use crate::range::Range;
 use crate::{Locked, Txn, TxnOptions};

@@ -38,14 +38,14 @@ mod rows;
 
 use std::sync::Arc;
 
-use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, TxnId, WaitPolicy};
-use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, Owner};
-use meridian_kv::range::{Gateway, Header};
+use meridian_kv::api::{Isolation, KvError, Strength, TxnId, WaitPolicy};
+use meridian_kv::locks::{AdvisoryKey, AdvisoryMode};
 use meridian_kv::txn::Write;
 use meridian_storage::StorageError;
 
 use crate::core::Core;
 use crate::locking::LockInfo;
+use crate::parts::owner_of;
 use crate::{Locked, Store, Txn, TxnOptions};
 
 pub(crate) use holds::{Made, end_hold, make_holds, sweep, take_over};
@@ -211,11 +211,6 @@ impl PreparedTxn {
     }
 }
 
-/// Who has the locks of what is prepared under this number.
-pub(crate) fn owner_of(txn: TxnId) -> Owner {
-    Owner::transaction(txn.0, 0)
-}
-
 /// A node that is alone begins: table locks of prepared transactions are taken before there is anybody else.
 pub(crate) fn regain_tables(core: &Core) -> Result<(), StorageError> {
     if !core.alone {
@@ -227,17 +222,6 @@ pub(crate) fn regain_tables(core: &Core) -> Result<(), StorageError> {
         }
     }
     Ok(())
-}
-
-/// The header of holds that are ended by who knows of them only from the head.
-fn header_of(txn: TxnId, times: (u64, u64), participants: &[Key]) -> Header {
-    Header {
-        txn,
-        gateway: Gateway::OWNER,
-        deadline: Timestamp(times.0),
-        expiry: Timestamp(times.1),
-        participants: Arc::from(participants),
-    }
 }
 
 /// What is to be committed in the name of a hold: its writes are covered by its locks.

@@ -1,16 +1,18 @@
 //! The rows of prepared transactions.
 
+use std::sync::Arc;
+
 use meridian_base::keys::PREPARED;
 use meridian_kv::api::{Bytes, Key, KvError, Row, Span, TableLockMode, Timestamp, TxnId};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode};
-use meridian_kv::range::Header;
+use meridian_kv::range::{Gateway, Header};
 use meridian_kv::txn::Write;
 use meridian_storage::StorageError;
 use meridian_storage::engine::Keyspace;
 use meridian_storage::mvcc::MvccScan;
 use prost::Message;
 
-use super::{Advisory, PreparedTxn, header_of};
+use super::{Advisory, PreparedTxn};
 use crate::Txn;
 use crate::core::Core;
 use crate::locking::{LockInfo, LockTarget, numbers};
@@ -157,8 +159,15 @@ impl Head {
         self.tables.iter().filter_map(mode)
     }
 
+    /// The header of its holds, for who ends them and knows of them only from here.
     pub(super) fn header(&self) -> Header {
-        header_of(TxnId(self.txn), (self.deadline, self.expiry), &self.participants)
+        Header {
+            txn: TxnId(self.txn),
+            gateway: Gateway::OWNER,
+            deadline: Timestamp(self.deadline),
+            expiry: Timestamp(self.expiry),
+            participants: Arc::from(&self.participants[..]),
+        }
     }
 
     /// Buffers the rows of a transaction with these pieces of writes.

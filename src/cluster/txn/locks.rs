@@ -278,9 +278,7 @@ impl Txn {
 
     /// Every node's cluster, if there is one.
     pub(crate) fn cluster(&self) -> Result<Arc<crate::remote::Cluster>, KvError> {
-        self.core
-            .cluster()
-            .ok_or_else(|| KvError::Unavailable { reason: "the store is shutting down".into() })
+        self.core.among_others()
     }
 }
 

@@ -14,10 +14,11 @@ use meridian_kv::txn::{ReadSet, Write};
 use super::{Changes, Try, Txn, TxnOptions, is_weak};
 use crate::Locked;
 use crate::coordinator::{Coordinators, Given};
+use crate::parts::owner_of;
 use crate::remote::Coded;
 use crate::twophase::{
     Advisory, AdvisoryHeld, AdvisoryLock, Behalf, Head, Made, NewPrepared, PrepareError, TableHeld,
-    WRITES_BYTES_MAX, encode_pieces, end_hold, heads, is_free_of_heads, make_holds, owner_of,
+    WRITES_BYTES_MAX, encode_pieces, end_hold, heads, is_free_of_heads, make_holds,
 };
 
 /// So often the holds are planned anew when ranges split meanwhile.
