@@ -33,6 +33,7 @@ mod coordinator;
 mod core;
 mod counters;
 mod directory;
+mod fence;
 mod lease;
 pub mod liveness;
 mod load;
@@ -82,6 +83,8 @@ mod bulk_tests;
 mod deadlock_tests;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod figures;
 #[cfg(test)]
