@@ -81,6 +81,8 @@ mod bulk_tests;
 #[cfg(test)]
 mod deadlock_tests;
 #[cfg(test)]
+mod drain_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod figures;

@@ -80,6 +80,7 @@ pub(crate) fn nodes(
         id: *id,
         away_since: since(id),
         leaving: row.leaving,
+        draining: row.draining,
         // What can't be read is nowhere.
         locality: Locality::parse(&row.locality).unwrap_or_default(),
         ..Node::default()
@@ -126,6 +127,22 @@ impl Placing {
         placement::plan(&view, &settings, now).actions
     }
 
+    /// Who is to lead the ranges instead of nodes that are to be stopped.
+    pub(crate) fn heirs(
+        &self,
+        nodes: Vec<Node>,
+        ranges: Vec<Range>,
+        now: u64,
+    ) -> BTreeMap<RangeId, NodeId> {
+        let heir = |action: Action| match action.act {
+            Act::MoveLease { to, .. } if action.cause == Cause::DrainLease => {
+                Some((action.range, to))
+            }
+            _ => None,
+        };
+        self.plan(nodes, ranges, now).into_iter().filter_map(heir).collect()
+    }
+
     /// Plans, if it is time, and takes on what concerns the ranges that this node leads: the `led`. What is to
     /// be done now.
     pub(crate) fn take_on(
@@ -163,6 +180,8 @@ impl Placing {
                     let target = Target { voters, since: Instant::now() };
                     self.targets.lock().insert(action.range, target);
                 }
+                // Its node hands it over when transactions have ended ([`super::drain`]).
+                Act::MoveLease { .. } if action.cause == Cause::DrainLease => {}
                 Act::MoveLease { to, .. } if self.may_move_lease(action.cause) => {
                     tracing::info!(range = %action.range, %to, "the lease moves: {}", action.reason);
                     begun.moves.push(Handover { range: action.range, to: *to });

@@ -256,6 +256,11 @@ impl Cluster {
         }
     }
 
+    /// The leases have gone, or stay.
+    pub(crate) fn take_guests(&self) {
+        self.closing.store(false, Ordering::Relaxed);
+    }
+
     /// This node was refused as one that may know old forms of tables. What its sessions have begun is over,
     /// unless it has only just started, and what they know is what it has just read.
     fn is_refused(&self, by: NodeId) -> bool {
