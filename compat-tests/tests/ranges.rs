@@ -84,7 +84,17 @@ async fn refusals(client: &tokio_postgres::Client) -> Result<()> {
         ("ROLLBACK", ""),
         ("SHOW RANGES FROM TABLE nothing", "42P01 relation \"nothing\" does not exist"),
         ("SHOW RANGES FROM nowhere", "42601 syntax error at or near \"nowhere\""),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 1", ""),
+        ("ALTER RANGE 99 RELOCATE LEASE TO 1", "22023 range 99 does not exist"),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 2", "22023 node 2 does not exist"),
+        ("ALTER RANGE 1 RELOCATE TO 2", "42601 syntax error at or near \"TO\""),
+        (
+            "BEGIN; ALTER RANGE 1 RELOCATE LEASE TO 1",
+            "25001 ALTER RANGE RELOCATE LEASE cannot run inside a transaction block",
+        ),
+        ("ROLLBACK", ""),
         ("CREATE ROLE clerk; SET ROLE clerk", ""),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 1", "42501 must be superuser to relocate leases"),
         ("SHOW RANGES", "42501 permission denied for view meridian_ranges"),
         ("ALTER TABLE t SPLIT AT VALUES (1)", "42501 must be owner of table t"),
     ] {
