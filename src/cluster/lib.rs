@@ -43,6 +43,7 @@ mod proposer;
 mod range;
 mod read;
 pub mod recover;
+mod relocate;
 mod relock;
 mod remote;
 mod replicas;
