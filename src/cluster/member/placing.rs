@@ -89,13 +89,14 @@ pub(crate) fn nodes(
 }
 
 impl Placing {
-    /// `range_bytes_max`: 0 = a range may be as large as it likes.
-    pub(crate) fn new(range_bytes_max: u64) -> Placing {
+    /// `range_bytes_max`: 0 = a range may be as large as it likes; `split_load`: requests per second of a range.
+    pub(crate) fn new(range_bytes_max: u64, split_load: u64) -> Placing {
         let range_bytes_max = if range_bytes_max == 0 { u64::MAX } else { range_bytes_max };
         Placing {
             settings: Mutex::new(Settings {
                 cell_max: usize::MAX,
                 range_bytes_max,
+                split_load,
                 ..Settings::default()
             }),
             targets: Mutex::default(),
@@ -104,9 +105,10 @@ impl Placing {
         }
     }
 
-    /// From these keys on other rules hold.
-    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, Zone>) {
-        self.settings.lock().zones = zones;
+    /// What holds for all keys, and from which keys on something else does.
+    pub(crate) fn set_zones(&self, usual: Zone, zones: BTreeMap<Key, Zone>) {
+        let mut settings = self.settings.lock();
+        (settings.default_zone, settings.zones) = (usual, zones);
     }
 
     /// What is to be done for all ranges, and not being done yet; nothing of it is begun.
@@ -263,7 +265,7 @@ mod tests {
     fn a_copy_is_learner_then_voter_and_a_lease_goes_before_its_node_does() {
         let rows = (1..=4).map(|id| (NodeId(id), NodeRow { id, ..NodeRow::default() }));
         let mut rows: BTreeMap<NodeId, NodeRow> = rows.collect();
-        let (placing, away) = (Placing::new(0), BTreeMap::new());
+        let (placing, away) = (Placing::new(0, 100_000), BTreeMap::new());
         let led = BTreeSet::from([RangeId(1)]);
         let live: Vec<NodeId> = (1..=4).map(NodeId).collect();
         let none = BTreeSet::new();

@@ -183,7 +183,7 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let placing = Placing::new(core.config.range_bytes_max);
+        let placing = Placing::new(core.config.range_bytes_max, core.config.range_load_max);
         let retiring = Retiring::default();
         Arc::new(Register {
             core,
@@ -494,8 +494,8 @@ impl Register {
     }
 
     /// How copies of ranges are to be placed, by keys.
-    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, placement::Zone>) {
-        self.placing.set_zones(zones);
+    pub(crate) fn set_zones(&self, usual: placement::Zone, zones: BTreeMap<Key, placement::Zone>) {
+        self.placing.set_zones(usual, zones);
     }
 
     /// What is to be done for all ranges, and isn't being done here yet: rows of `SHOW REBALANCE PLAN`.

@@ -1,4 +1,4 @@
-//! SHOW RANGES and SHOW REBALANCE PLAN, which are queries of views of `pg_catalog`, ALTER … SPLIT AT
+//! SHOW RANGES, SHOW PLACEMENT and SHOW REBALANCE PLAN, which are queries of views of `pg_catalog`, ALTER … SPLIT AT
 //! and ALTER RANGE … RELOCATE LEASE TO ….
 
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart};
@@ -29,6 +29,11 @@ const SOME: &str = "SELECT range_id, table_name AS \"table\", index_name AS \"in
 const PLAN: &str = "SELECT range_id, action, from_nodes AS \"from\", to_nodes AS \"to\", reason \
      FROM pg_catalog.meridian_rebalance_plan";
 
+/// Who says how many copies there are, and where.
+const PLACEMENT: &str = "SELECT kind, CASE kind WHEN 'table' THEN table_oid::pg_catalog.regclass::text \
+     ELSE database_name END AS name, replication_factor, factor_from, placement, placement_from \
+     FROM pg_catalog.meridian_placement";
+
 /// What follows ALTER RANGE: n RELOCATE LEASE TO m.
 pub(super) fn relocate_lease(p: &mut Parser) -> Parse<Statement> {
     let number = |p: &mut Parser| match &p.peek_token_ref().token {
@@ -55,6 +60,9 @@ impl Meridian {
         if take_words(p, &["show", "rebalance", "plan"]) {
             return self.written(PLAN, span).map(Some);
         }
+        if take_words(p, &["show", "placement"]) {
+            return self.show_placement(p, span).map(Some);
+        }
         if word_at(p, 1) != Some("ranges") {
             return Ok(None);
         }
@@ -74,6 +82,20 @@ impl Meridian {
             "{SOME} WHERE {column} = {name}::pg_catalog.regclass ORDER BY index_oid, start_raw"
         );
         self.written(&text, span).map(Some)
+    }
+
+    /// What follows SHOW PLACEMENT: all that is said, or [FROM TABLE name] what holds for a table.
+    fn show_placement(&self, p: &mut Parser, span: Span) -> Parse<Statement> {
+        if !take_word(p, "from") {
+            let rest = "WHERE kind <> 'table' OR 'table' IN (factor_from, placement_from) \
+                        ORDER BY CASE kind WHEN 'cluster' THEN 1 WHEN 'database' THEN 2 ELSE 3 END, 2";
+            return self.written(&format!("{PLACEMENT} {rest}"), span);
+        }
+        expect_word(p, "table")?;
+        let span = p.peek_token_ref().span;
+        let name = self.literal_name(p, false)?;
+        let text = format!("{PLACEMENT} WHERE table_oid = {name}::pg_catalog.regclass");
+        self.written(&text, span)
     }
 
     /// A relation's name as a literal.
@@ -152,6 +174,8 @@ mod tests {
         for text in [
             "SHOW RANGES",
             "SHOW REBALANCE PLAN",
+            "SHOW PLACEMENT",
+            "SHOW PLACEMENT FROM TABLE s.t",
             "show ranges from table a.\"B\";",
             "SHOW RANGES FROM INDEX i",
             "SHOW RANGES FROM INDEX s.t@i",
