@@ -49,7 +49,7 @@ use waits::Waits;
 
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
 pub(crate) use fences::Fenced;
-pub(crate) use messages::{Answer, At, Coded, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use messages::{Answer, At, Belongs, Coded, Op, Put, Rows, ScanPage, SplitAt};
 pub(crate) use reports::Figures;
 pub(crate) use txn::locked_in;
 
@@ -189,6 +189,11 @@ impl Cluster {
         while self.guests.any_rows() && since.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The leases have gone, or stay.
+    pub(crate) fn take_guests(&self) {
+        self.closing.store(false, Ordering::Relaxed);
     }
 
     /// The range that lies there is led elsewhere.
