@@ -16,7 +16,7 @@ use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, unexpected};
 use super::messages::{Answer, Coded, LockTable, Op, UnlockTable};
-use super::txn::{modes, patience, who};
+use super::txn::{patience, who};
 use super::{Cluster, Fenced, Search};
 use crate::counters;
 use crate::locking::WaitLimits;
@@ -109,9 +109,12 @@ impl Txn {
                 }
                 let before = self.table_held_at(table, member.node);
                 reached.tried.insert(member.node, before);
-                if let Some(before) = self.lock_member(member, table, (mode, policy)).await? {
+                if self.lock_member(member, table, (mode, policy)).await? {
                     reached.tried.remove(&member.node);
-                    reached.locked.extend(before.map(|before| (member.node, before)));
+                    // It may be held by a request whose answer was lost.
+                    if before & mode.bit() == 0 {
+                        reached.locked.push((member.node, before));
+                    }
                     members.insert(member);
                 }
             }
@@ -128,13 +131,13 @@ impl Txn {
         }
     }
 
-    /// Locks a table on another node. `None`: that is to be tried again, if it is still wanted.
+    /// Locks a table on another node. False: that is to be tried again, if it is still wanted.
     async fn lock_member(
         &mut self,
         member: Member,
         table: u32,
         how: (TableLockMode, WaitPolicy),
-    ) -> Result<Option<Option<ModeSet>>, KvError> {
+    ) -> Result<bool, KvError> {
         let (cluster, limits, owner) = (self.cluster()?, self.limits.clone(), self.state.owner());
         let locking = async {
             // Before the lock is asked for: what is taken under a later epoch only looks older.
@@ -150,9 +153,9 @@ impl Txn {
             locked = locking => Some(locked),
             () = cluster.no_longer_wanted(member, &limits) => None,
         };
-        let Some((epoch, locked)) = locked else { return Ok(None) };
+        let Some((epoch, locked)) = locked else { return Ok(false) };
         let locked = locked?;
-        if locked.is_some() {
+        if locked {
             self.backing.entry(member.node).or_insert(epoch);
         }
         Ok(locked)
@@ -208,7 +211,7 @@ impl Cluster {
         }
     }
 
-    /// Locks a table on another node; `None`: that was not possible just now.
+    /// Locks a table on another node; false: that was not possible just now.
     async fn lock_table_at(
         &self,
         member: Member,
@@ -216,7 +219,7 @@ impl Cluster {
         table: u32,
         (mode, policy): (TableLockMode, WaitPolicy),
         limits: &WaitLimits,
-    ) -> Result<Option<Option<ModeSet>>, KvError> {
+    ) -> Result<bool, KvError> {
         let op = Op::LockTable(LockTable {
             who: who(owner),
             table,
@@ -227,11 +230,10 @@ impl Cluster {
         match Search::new(limits).unless_cancelled(tried).await? {
             Tried::Answer(Answer::Locked(locked)) if !locked.held => Err(KvError::LockNotAvailable),
             // It has been started anew, and will soon have said so.
-            Tried::Answer(Answer::Locked(locked)) if locked.start != member.start => Ok(None),
-            Tried::Answer(Answer::Locked(locked)) if locked.reentrant => Ok(Some(None)),
-            Tried::Answer(Answer::Locked(locked)) => Ok(Some(Some(modes(locked.before)))),
+            Tried::Answer(Answer::Locked(locked)) if locked.start != member.start => Ok(false),
+            Tried::Answer(Answer::Locked(_)) => Ok(true),
             Tried::Answer(Answer::Failed(error)) => Err(error.into()),
-            Tried::Answer(Answer::NotHere(_)) | Tried::NotDone | Tried::Unknown => Ok(None),
+            Tried::Answer(Answer::NotHere(_)) | Tried::NotDone | Tried::Unknown => Ok(false),
             Tried::Answer(_) => Err(unexpected()),
         }
     }
