@@ -527,13 +527,12 @@ impl CommitPipeline {
 
     /// Accepts no commits any more and waits until those in flight have ended.
     pub(crate) async fn drain(&self) {
-        let reason = "the node is shutting down".to_owned();
         loop {
             let drained = self.drained.notified();
             {
                 let mut ordered = self.ordered.lock();
                 if matches!(ordered.closed, None | Some(CommitError::Moved)) {
-                    ordered.closed = Some(KvError::Unavailable { reason: reason.clone() }.into());
+                    ordered.closed = Some(KvError::Stopping.into());
                 }
                 if ordered.flights.is_empty() {
                     break;
