@@ -68,6 +68,22 @@ fn any_node_serves_and_none_is_needed() -> Result<()> {
     pgbench::check_sums(&urls[1])?;
     assert_eq!(pgbench::psql(&urls[0], "SELECT count(*) FROM pgbench_accounts")?, "100000");
 
+    // A lease goes to where it is wanted.
+    let range = "SELECT DISTINCT range_id, leaseholder FROM meridian_ranges \
+                 WHERE table_name = 'pgbench_accounts' ORDER BY 1 DESC LIMIT 1";
+    let found = pgbench::psql(&urls[0], range)?;
+    let (range, leader) = found.split_once('|').context("a range with a leaseholder")?;
+    let next = if leader == "2" { "3" } else { "2" };
+    for (url, to) in [(&urls[0], next), (&urls[1], next), (&urls[2], "1")] {
+        pgbench::psql(url, &format!("ALTER RANGE {range} RELOCATE LEASE TO {to}"))?;
+        eventually("it is known where the lease is", || {
+            let query = format!("SELECT leaseholder FROM meridian_ranges WHERE range_id = {range}");
+            let leader = pgbench::psql(&urls[0], &query)?;
+            if leader == to { Ok(()) } else { bail!("{leader}, not {to}") }
+        })?;
+        assert_eq!(pgbench::psql(url, "SELECT count(*) FROM pgbench_accounts")?, "100000");
+    }
+
     // Without the leaseholder.
     let dead = fleet.leaseholder()?;
     fleet.kill(dead)?;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod benchmarks;
 mod cluster;
+mod drain;
 mod drivers;
 mod durability;
 mod memory;

@@ -84,11 +84,80 @@ async fn refusals(client: &tokio_postgres::Client) -> Result<()> {
         ("ROLLBACK", ""),
         ("SHOW RANGES FROM TABLE nothing", "42P01 relation \"nothing\" does not exist"),
         ("SHOW RANGES FROM nowhere", "42601 syntax error at or near \"nowhere\""),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 1", ""),
+        ("ALTER RANGE 99 RELOCATE LEASE TO 1", "22023 range 99 does not exist"),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 2", "22023 node 2 does not exist"),
+        ("ALTER RANGE 1 RELOCATE TO 2", "42601 syntax error at or near \"TO\""),
+        (
+            "BEGIN; ALTER RANGE 1 RELOCATE LEASE TO 1",
+            "25001 ALTER RANGE RELOCATE LEASE cannot run inside a transaction block",
+        ),
+        ("ROLLBACK", ""),
         ("CREATE ROLE clerk; SET ROLE clerk", ""),
+        ("ALTER RANGE 1 RELOCATE LEASE TO 1", "42501 must be superuser to relocate leases"),
         ("SHOW RANGES", "42501 permission denied for view meridian_ranges"),
         ("ALTER TABLE t SPLIT AT VALUES (1)", "42501 must be owner of table t"),
     ] {
         assert_eq!(ask(client, text).await, answer, "{text}");
     }
+    Ok(())
+}
+
+/// A table's own word goes before its database's, that before the cluster's.
+#[tokio::test]
+async fn placement_is_inherited_and_shown() -> Result<()> {
+    let server = Meridian::start(Options { insecure: true, ..Options::default() })?;
+    let client = connect(&server).await?;
+    let shown = "SHOW PLACEMENT FROM TABLE s.\"T\"";
+    let unknown = "22023 unrecognized parameter \"fillfactor\"";
+    for (text, answer) in [
+        ("CREATE SCHEMA s; CREATE TABLE s.\"T\" (a int); CREATE TABLE u (a int)", ""),
+        (shown, "table|s.\"T\"|3|default||default"),
+        ("ALTER SYSTEM SET (placement = '-disk=hdd', replication_factor = 5)", ""),
+        (shown, "table|s.\"T\"|5|cluster|-disk=hdd|cluster"),
+        ("ALTER DATABASE postgres SET (replication_factor = 1)", ""),
+        (shown, "table|s.\"T\"|1|database|-disk=hdd|cluster"),
+        ("ALTER TABLE s.\"T\" SET (placement = '+region=eu')", ""),
+        (shown, "table|s.\"T\"|1|database|+region=eu|table"),
+        ("SELECT count(*), min(table_name) FROM meridian_placement WHERE kind = 'table'", "2|T"),
+        ("BEGIN; ALTER DATABASE postgres RESET (replication_factor, placement)", ""),
+        (shown, "table|s.\"T\"|5|cluster|+region=eu|table"),
+        ("ROLLBACK", ""),
+        (shown, "table|s.\"T\"|1|database|+region=eu|table"),
+        ("ALTER SYSTEM RESET (replication_factor, placement)", ""),
+        ("ALTER DATABASE postgres RESET (replication_factor)", ""),
+        (shown, "table|s.\"T\"|3|default|+region=eu|table"),
+        ("ALTER DATABASE postgres SET (fillfactor = 70)", unknown),
+        ("ALTER SYSTEM RESET (fillfactor)", unknown),
+        (
+            "ALTER SYSTEM SET (replication_factor = 8)",
+            "22023 value 8 out of bounds for option \"replication_factor\"",
+        ),
+        (
+            "ALTER DATABASE postgres SET (placement = 'eu')",
+            "22023 invalid value for option \"placement\"",
+        ),
+        (
+            "ALTER DATABASE nothing SET (placement = '')",
+            "3D000 database \"nothing\" does not exist",
+        ),
+        ("SHOW PLACEMENT FROM TABLE nothing", "42P01 relation \"nothing\" does not exist"),
+        ("CREATE ROLE clerk; SET ROLE clerk", ""),
+        (shown, "table|s.\"T\"|3|default|+region=eu|table"),
+        (
+            "ALTER SYSTEM SET (placement = '')",
+            "42501 must be superuser to change parameters of the cluster",
+        ),
+        (
+            "ALTER DATABASE postgres SET (placement = '')",
+            "42501 must be owner of database postgres",
+        ),
+    ] {
+        assert_eq!(ask(&client, text).await, answer, "{text}");
+    }
+    let all = ask(&client, "SHOW PLACEMENT").await;
+    assert!(all.starts_with("cluster|·|3|default||default"), "{all}");
+    assert!(all.contains("database|postgres|3|default||default"), "{all}");
+    assert!(all.contains("s.\"T\"|") && !all.contains("|u|"), "only who says something: {all}");
     Ok(())
 }

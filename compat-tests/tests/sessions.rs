@@ -186,7 +186,6 @@ async fn a_statement_can_be_cancelled(client: &tokio_postgres::Client) -> Result
     Ok(())
 }
 
-/// SIGTERM: whoever is waiting, working or in a block hears why it ends.
 /// A single statement has nothing to remember: one that lost a race, at its end or at its commit, is run again.
 #[tokio::test]
 async fn a_statement_in_a_transaction_of_its_own_hears_of_no_race() -> Result<()> {
@@ -229,6 +228,7 @@ async fn a_statement_in_a_transaction_of_its_own_hears_of_no_race() -> Result<()
     Ok(())
 }
 
+/// SIGTERM: whoever is waiting, working or in a block hears why it ends.
 #[tokio::test]
 async fn a_shutdown_tells_the_sessions() -> Result<()> {
     let mut server = Meridian::start(Options { insecure: true, ..Options::default() })?;

@@ -137,6 +137,7 @@ pub fn public_schema(oid: Oid, database: Oid) -> SchemaDesc {
 /// The databases that exist from the start.
 pub fn databases() -> Vec<DatabaseDesc> {
     let database = |oid, name: &str, allow_connections, is_template, comment: &str| DatabaseDesc {
+        options: Vec::new(),
         oid,
         name: name.into(),
         owner: BOOTSTRAP_ROLE,

@@ -41,6 +41,17 @@ pub struct DatabaseDesc {
     /// `COMMENT ON`.
     #[serde(default)]
     pub comment: Option<String>,
+    /// `ALTER DATABASE … SET (…)`
+    #[serde(default)]
+    pub options: Vec<(String, String)>,
+}
+
+/// What holds for all databases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterDesc {
+    /// `ALTER SYSTEM SET (…)`
+    #[serde(default)]
+    pub options: Vec<(String, String)>,
 }
 
 /// A schema of one database.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::builtin;
 use crate::desc::{
-    ConstraintKind, DatabaseDesc, IndexDesc, Relation, RoleDesc, SchemaDesc, SequenceDesc,
-    TableDesc, ViewDesc,
+    ClusterDesc, ConstraintKind, DatabaseDesc, IndexDesc, Relation, RoleDesc, SchemaDesc,
+    SequenceDesc, TableDesc, ViewDesc,
 };
 
 /// A descriptor of any class, as stored.
@@ -32,6 +32,8 @@ pub enum Descriptor {
     Sequence(Arc<SequenceDesc>),
     /// A view.
     View(Arc<ViewDesc>),
+    /// The cluster.
+    Cluster(Arc<ClusterDesc>),
 }
 
 /// Names one descriptor: its class and oid.
@@ -53,6 +55,8 @@ impl Descriptor {
             Descriptor::Table(d) => (4, d.oid),
             Descriptor::Sequence(d) => (5, d.oid),
             Descriptor::View(d) => (6, d.oid),
+            // There is one.
+            Descriptor::Cluster(_) => (7, 1),
         };
         DescriptorId { class, oid }
     }
@@ -71,6 +75,7 @@ static NEXT_VERSION: AtomicU64 = AtomicU64::new(1);
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     version: u64,
+    cluster: Arc<ClusterDesc>,
     databases: Shared<Oid, Arc<DatabaseDesc>>,
     schemas: Shared<Oid, Arc<SchemaDesc>>,
     roles: Shared<Oid, Arc<RoleDesc>>,
@@ -111,6 +116,12 @@ impl Catalog {
                 Descriptor::Role(d) => Some(Arc::clone(d)),
                 _ => None,
             }),
+            7 => {
+                self.cluster = match new {
+                    Some(Descriptor::Cluster(cluster)) => Arc::clone(cluster),
+                    _ => Arc::default(),
+                }
+            }
             _ => self.apply_relation(id.oid, new.as_ref()),
         }
     }
@@ -177,7 +188,12 @@ impl Catalog {
         }
     }
 
-    // ---- databases, schemas, roles ----
+    // ---- cluster, databases, schemas, roles ----
+
+    /// `ALTER SYSTEM SET (…)`
+    pub fn options(&self) -> &[(String, String)] {
+        &self.cluster.options
+    }
 
     /// All databases by oid.
     pub fn databases(&self) -> impl Iterator<Item = &Arc<DatabaseDesc>> {

@@ -33,6 +33,9 @@ pub struct StoreConfig {
     /// In a cluster, a range that is larger is split in two. Default 512 MiB; 0 = never. With half of it moving
     /// a range takes half as long, and there are twice as many.
     pub range_bytes_max: u64,
+    /// In a cluster, a range that gets more requests per second is split in two. Default 100,000, more than two
+    /// cores serve; less, and transactions that one range would have served have to do with several.
+    pub range_load_max: u64,
     /// Where this node is, from the widest tier to the narrowest: `region=eu,zone=a`. Copies of a range
     /// are spread over different values. Default empty.
     pub locality: String,
@@ -53,6 +56,7 @@ impl Default for StoreConfig {
             deadlock_check_delay: Duration::from_millis(50),
             counter_block: 32,
             range_bytes_max: 512 << 20,
+            range_load_max: 100_000,
             locality: String::new(),
         }
     }

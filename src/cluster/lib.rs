@@ -43,6 +43,7 @@ mod proposer;
 mod range;
 mod read;
 pub mod recover;
+mod relocate;
 mod relock;
 mod remote;
 mod replicas;
@@ -80,6 +81,8 @@ mod advisory_tests;
 mod bulk_tests;
 #[cfg(test)]
 mod deadlock_tests;
+#[cfg(test)]
+mod drain_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

@@ -21,13 +21,16 @@ pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) locality: &'static str,
+    /// Requests per second beyond which ranges split.
+    pub(crate) range_load_max: u64,
 }
 
 impl Node {
     /// A node that hasn't been started.
     pub(crate) fn new(id: u64) -> Node {
         let dir = TempDir::new().expect("a directory");
-        Node { id: NodeId(id), dir, address: free_address(), store: None, locality: "" }
+        let (address, range_load_max) = (free_address(), 100_000);
+        Node { id: NodeId(id), dir, address, store: None, locality: "", range_load_max }
     }
 
     pub(crate) async fn start(&mut self, nodes: &[NodeRow]) {
@@ -58,7 +61,9 @@ impl Node {
         };
         let opened = loop {
             let locality = self.locality.to_owned();
-            let config = StoreConfig { locality, ..StoreConfig::at(self.dir.path()) };
+            let range_load_max = self.range_load_max;
+            let at = StoreConfig::at(self.dir.path());
+            let config = StoreConfig { locality, range_load_max, ..at };
             match Store::open_member(config, membership.clone(), nodes.to_vec()).await {
                 // What a killed node was about still ends in the background.
                 Err(StoreError::Storage(StorageError::Locked { .. })) => {
@@ -99,7 +104,11 @@ pub(crate) async fn end(nodes: &mut [Node]) {
 }
 
 pub(crate) async fn three() -> Vec<Node> {
-    let mut nodes: Vec<Node> = (1..=3).map(Node::new).collect();
+    three_of((1..=3).map(Node::new).collect()).await
+}
+
+/// Starts three nodes as one cluster.
+pub(crate) async fn three_of(mut nodes: Vec<Node>) -> Vec<Node> {
     let rows = rows(&nodes);
     nodes[0].start(&rows[..1]).await;
     for node in &mut nodes[1..] {

@@ -7,7 +7,7 @@ use meridian_base::{NodeId, RangeId};
 use meridian_storage::engine::Keyspace;
 
 use crate::member::NodeRow;
-use crate::member_tests::{Node, add, end, eventually, key, rows, three, value};
+use crate::member_tests::{Node, add, end, eventually, key, rows, three, three_of, value};
 use crate::{Bytes, Isolation, KvError, Span, TxnOptions, Zone};
 
 /// A fourth node comes. Answers the rows of all.
@@ -222,7 +222,7 @@ async fn copies_are_as_a_zone_says() {
     let zone = |factor, placement| Zone::default().with(factor, placement).expect("a zone");
     let set = |nodes: &[Node], zone: Zone| {
         let zones = BTreeMap::from([(key(10), zone), (key(20), Zone::default())]);
-        nodes.iter().for_each(|node| node.store().set_zones(zones.clone()));
+        nodes.iter().for_each(|node| node.store().set_zones(Zone::default(), zones.clone()));
     };
     set(&nodes, zone(Some("1"), None));
     let of = |nodes: &[Node], n| {
@@ -239,6 +239,36 @@ async fn copies_are_as_a_zone_says() {
     for n in 0..40 {
         add(&nodes[2], n).await.expect("adds");
         assert_eq!(value(&nodes[1], n).await, 2);
+    }
+    end(&mut nodes).await;
+}
+
+/// A range that is asked too much becomes two, in the midst of what it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loaded_range_is_split_where_its_load_is() {
+    let new = |id| Node { range_load_max: 100, ..Node::new(id) };
+    let mut nodes = three_of((1..=3).map(new).collect()).await;
+    // Most rows are not asked for.
+    for n in (0..40).chain(500..540) {
+        add(&nodes[0], n).await.expect("adds");
+    }
+    let mut rounds = 0..3_000;
+    let starts = loop {
+        let round = rounds.next().expect("it is split");
+        for n in 0..2_000 {
+            value(&nodes[0], 500 + (round * 7 + n) % 40).await;
+        }
+        let spans = nodes[1].store().core().ranges.spans();
+        let starts: Vec<_> = spans.into_iter().map(|(_, span)| span.start).collect();
+        if starts.len() > 1 {
+            break starts;
+        }
+    };
+    assert!(starts[1..].iter().all(|start| *start > key(500) && *start < key(540)), "{starts:?}");
+    eventually("all are led", || placed(&nodes).values().all(|voters| voters.len() == 3)).await;
+    for n in (0..40).chain(500..540) {
+        add(&nodes[1], n).await.expect("adds");
+        assert_eq!(value(&nodes[2], n).await, 2, "row {n}");
     }
     end(&mut nodes).await;
 }

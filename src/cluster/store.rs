@@ -105,10 +105,10 @@ impl Store {
     }
 
     /// From a key on until the next one copies of ranges are to be as each zone says; before the first, as is
-    /// usual.
-    pub fn set_zones(&self, zones: BTreeMap<Key, Zone>) {
+    /// `usual`.
+    pub fn set_zones(&self, usual: Zone, zones: BTreeMap<Key, Zone>) {
         if let Some(among) = &self.among {
-            among.register.set_zones(zones);
+            among.register.set_zones(usual, zones);
         }
     }
 

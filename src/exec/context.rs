@@ -44,7 +44,8 @@ impl Node {
         let runtime = RuntimeEnvBuilder::new()
             .build_arc()
             .map_err(|e| PgError::internal(format!("no executor: {e}")))?;
-        store.set_zones(zones::zones(&catalog));
+        let (usual, zones) = zones::zones(&catalog);
+        store.set_zones(usual, zones);
         Ok(Arc::new(Node {
             store,
             catalog: ArcSwap::new(catalog),
@@ -75,7 +76,8 @@ impl Node {
         self.catalog.rcu(|current| change(current));
         self.epoch.fetch_add(1, Ordering::Release);
         if self.store.has_peers() {
-            self.store.set_zones(zones::zones(&self.catalog()));
+            let (usual, zones) = zones::zones(&self.catalog());
+            self.store.set_zones(usual, zones);
         }
     }
 

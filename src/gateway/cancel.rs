@@ -62,6 +62,11 @@ impl CancelRegistry {
         self.backends.lock().values().for_each(|(_, interrupt)| interrupt.terminate());
     }
 
+    /// Ends every session when it has no transaction open.
+    pub fn retire_all(&self) {
+        self.backends.lock().values().for_each(|(_, interrupt)| interrupt.retire());
+    }
+
     /// Sessions that are open.
     pub fn len(&self) -> usize {
         self.backends.lock().len()

@@ -103,14 +103,14 @@ impl Connection {
     ) -> Result<Result<(), PgError>, Disconnected> {
         self.input.reserve(READ_BYTES);
         let idle = session.idle_limit();
-        let interrupt = session.interrupt();
+        let (interrupt, rests) = (session.interrupt(), session.rests());
         tokio::select! {
             biased;
             read = self.socket.read_buf(&mut self.input) => match read {
                 Ok(n) if n > 0 => Ok(Ok(())),
                 _ => Err(Disconnected),
             },
-            () = interrupt.terminated() => Ok(Err(terminated())),
+            () = interrupt.ended(rests) => Ok(Err(terminated())),
             fatal = idle.expired() => Ok(Err(fatal)),
         }
     }

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use meridian_session::client::{Client, Disconnected};
 use meridian_session::{Interrupt, Opening as SessionOpening, Sessions, Signal};
 use meridian_types::{PgError, SqlState};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -49,6 +50,8 @@ pub struct Gateway {
     sessions: Arc<Sessions>,
     cancels: Arc<CancelRegistry>,
     open: AtomicUsize,
+    /// What new clients are told instead of being let in.
+    closed: Mutex<Option<PgError>>,
 }
 
 impl Gateway {
@@ -58,12 +61,18 @@ impl Gateway {
         let cancels = Arc::new(CancelRegistry::default());
         let here = Arc::downgrade(&cancels);
         sessions.on_signal(move |signal| here.upgrade().is_some_and(|all| all.signal(signal)));
-        Arc::new(Gateway { config, acceptor, sessions, cancels, open: AtomicUsize::new(0) })
+        let (open, closed) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Gateway { config, acceptor, sessions, cancels, open, closed })
     }
 
     /// The open sessions, to end them at shutdown.
     pub fn registry(&self) -> &CancelRegistry {
         &self.cancels
+    }
+
+    /// From now on new clients are told this; `None`: they are let in again. Who is in stays.
+    pub fn refuse(&self, why: Option<PgError>) {
+        *self.closed.lock() = why;
     }
 
     /// Accepts connections until the future is dropped.
@@ -152,8 +161,11 @@ impl Gateway {
         ended
     }
 
-    /// Decides whether the client may come in: address, number of sessions, role, password.
+    /// Decides whether the client may come in: whether anybody may, address, number of sessions, role, password.
     async fn admit(&self, opening: &mut Opening) -> Result<(), PgError> {
+        if let Some(why) = self.closed.lock().clone() {
+            return Err(why);
+        }
         if self.open.load(Ordering::Relaxed) > self.config.connections_max {
             return Err(PgError::new(
                 SqlState::TOO_MANY_CONNECTIONS,

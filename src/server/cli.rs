@@ -164,6 +164,19 @@ struct HostArgs {
 enum NodeAction {
     /// Show the nodes.
     Status(HostArgs),
+    /// Have a node lead nothing and take no connections, so that it can be worked on. A start ends that.
+    Drain {
+        /// The node's id, as `node status` shows it.
+        node: u64,
+        /// It is to be as before.
+        #[arg(long)]
+        cancel: bool,
+        /// Seconds for which its sessions may go on.
+        #[arg(long, default_value_t = 60, conflicts_with = "cancel")]
+        sessions: u32,
+        #[command(flatten)]
+        host: HostArgs,
+    },
     /// Have a node give up its copies, so that it can be stopped for good.
     Decommission {
         /// The node's id, as `node status` shows it.
@@ -310,22 +323,37 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Asks about nodes, or for one to leave, and shows them.
+/// Asks about nodes, or for one to leave or to rest, and shows them.
 #[expect(clippy::print_stdout, reason = "what the command was asked for")]
 fn nodes(action: NodeAction) -> Result<(), Failure> {
-    let (host, action, node) = match action {
-        NodeAction::Status(host) => (host, "status", 0),
-        NodeAction::Decommission { node, host } => (host, "decommission", node),
+    let asked = |action: &str, node: u64, patience: u32| JoinRequest {
+        action: action.to_owned(),
+        node,
+        patience,
+        ..JoinRequest::default()
     };
-    let action = action.to_owned();
-    let answer = host.ask(JoinRequest { action, node, ..JoinRequest::default() })?;
-    println!("{:>4}  {:<5}  {:<12}  {:<22}  {:<22}  locality", "id", "live", "role", "peer", "sql");
+    let (host, request) = match action {
+        NodeAction::Status(host) => (host, asked("status", 0, 0)),
+        NodeAction::Drain { node, cancel: true, host, .. } => (host, asked("undrain", node, 0)),
+        NodeAction::Drain { node, sessions, host, .. } => (host, asked("drain", node, sessions)),
+        NodeAction::Decommission { node, host } => (host, asked("decommission", node, 0)),
+    };
+    let answer = host.ask(request)?;
+    println!(
+        "{:>4}  {:<5}  {:<12}  {:>6}  {:<22}  {:<22}  locality",
+        "id", "live", "role", "leases", "peer", "sql"
+    );
     for node in answer.nodes {
         let live = if node.live { "yes" } else { "no" };
-        let role = if node.leaving { format!("{} (leaving)", node.role) } else { node.role };
-        let (peer, sql) = (node.address, node.sql_address);
-        let place = node.locality;
-        let line = format!("{:>4}  {live:<5}  {role:<12}  {peer:<22}  {sql:<22}  {place}", node.id);
+        let role = match (node.leaving, node.draining) {
+            (true, _) => format!("{} (leaving)", node.role),
+            (_, true) => format!("{} (draining)", node.role),
+            (false, false) => node.role,
+        };
+        let (leases, peer, sql) = (node.leases, node.address, node.sql_address);
+        let (id, place) = (node.id, node.locality);
+        let line =
+            format!("{id:>4}  {live:<5}  {role:<12}  {leases:>6}  {peer:<22}  {sql:<22}  {place}");
         println!("{}", line.trim_end());
     }
     Ok(())

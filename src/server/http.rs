@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 pub(crate) struct Health {
     pub(crate) store: Arc<Store>,
     /// Set when a signal has asked for shutdown.
-    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) stopping: Arc<AtomicBool>,
 }
 
 #[derive(Serialize)]
@@ -45,8 +45,10 @@ async fn live() -> Json<Report> {
 
 async fn ready(State(health): State<Health>) -> (StatusCode, Json<Report>) {
     let mut causes: Vec<String> = health.store.failure().into_iter().collect();
-    if health.draining.load(Ordering::Relaxed) {
+    if health.stopping.load(Ordering::Relaxed) {
         causes.push("the node is shutting down".to_owned());
+    } else if health.store.draining().is_some_and(|asked| asked.borrow().is_some()) {
+        causes.push("the node is being drained".to_owned());
     }
     if causes.is_empty() {
         (StatusCode::OK, Json(Report { status: "ok", causes }))

@@ -9,11 +9,13 @@
 //! ```
 //!
 //! Shutdown (SIGTERM, SIGINT) is the reverse: no new sessions, the open ones are told `57P01`, the
-//! store writes what is not durable yet, the process ends with status 0.
+//! store writes what is not durable yet, the process ends with status 0. A node of a cluster gives its
+//! leases away before, and lets transactions end ([`drain`]).
 
 mod certs;
 pub mod cli;
 mod demo;
+mod drain;
 mod http;
 mod logging;
 mod member;

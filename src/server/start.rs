@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::member::{self, MemberOptions};
-use crate::{Failure, certs, failed, http};
+use crate::{Failure, certs, drain, failed, http};
 
 /// How long sessions may take to end at shutdown before the store is closed under them. Half of it
 /// cuts commits off on a slow disk; twice of it makes a rolling restart needlessly long.
@@ -50,8 +50,10 @@ pub struct NodeOptions {
 pub struct RunningNode {
     store: Arc<Store>,
     gateway: Arc<Gateway>,
-    draining: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Carries out that the node is drained.
+    drainer: tokio::task::JoinHandle<()>,
     address: SocketAddr,
     /// The superuser's password, when this start made it.
     password: Option<String>,
@@ -122,14 +124,7 @@ impl RunningNode {
             ),
             None => None,
         };
-        let mut config = StoreConfig::at(&options.data);
-        if let Some(bytes) = options.cache_bytes.or_else(quarter_of_memory) {
-            // Two thirds for rows, one third for blocks: point reads gain more than scans.
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
-        }
-        config.locality =
-            options.member.as_ref().map_or_else(String::new, |it| it.locality.clone());
+        let config = store_config(&options);
         let certs = options.certs.clone().unwrap_or_else(|| options.data.join("certs"));
         let (store, founder) = open_store(config, &options, address, &certs).await?;
         let tls = match (options.insecure, &options.member) {
@@ -153,11 +148,11 @@ impl RunningNode {
             connections_max: options.connections_max,
         };
         let gateway = Gateway::new(gateway_config, sessions);
-        let draining = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::new(AtomicBool::new(false));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway).run(listener))];
         if let Some(listener) = http_listener {
             let health =
-                http::Health { store: Arc::clone(&store), draining: Arc::clone(&draining) };
+                http::Health { store: Arc::clone(&store), stopping: Arc::clone(&stopping) };
             tasks.push(tokio::spawn(http::serve(listener, health)));
         }
         if options.member.is_some() {
@@ -165,7 +160,9 @@ impl RunningNode {
             tasks.push(tokio::spawn(remembering));
         }
         let insecure = options.insecure;
-        let running = RunningNode { store, gateway, draining, tasks, address, password, insecure };
+        let drainer = tokio::spawn(drain::follow(Arc::clone(&store), Arc::clone(&gateway)));
+        let running =
+            RunningNode { store, gateway, stopping, tasks, drainer, address, password, insecure };
         if options.announce {
             running.announce();
         }
@@ -199,9 +196,16 @@ impl RunningNode {
         format!("postgresql://postgres{password}@{}/postgres?sslmode={mode}", self.address)
     }
 
-    /// Ends the sessions and closes the store.
+    /// Ends the sessions and closes the store. Where there are other nodes they get the leases first, while
+    /// statements go on here, and transactions may end.
     pub async fn stop(self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.drainer.abort();
+        self.gateway.refuse(Some(drain::shutting_down()));
+        if self.store.has_peers() {
+            self.store.give_leases_away().await;
+            drain::end_sessions(&self.gateway).await;
+        }
         self.tasks.iter().for_each(|task| task.abort());
         self.gateway.registry().terminate_all();
         let drained = async {
@@ -216,6 +220,17 @@ impl RunningNode {
             tracing::error!(%error, "the store did not close well");
         }
     }
+}
+
+fn store_config(options: &NodeOptions) -> StoreConfig {
+    let mut config = StoreConfig::at(&options.data);
+    if let Some(bytes) = options.cache_bytes.or_else(quarter_of_memory) {
+        // Two thirds for rows, one third for blocks: point reads gain more than scans.
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        (config.record_cache_bytes, config.block_cache_bytes) = (bytes / 3 * 2, bytes / 3);
+    }
+    config.locality = options.member.as_ref().map_or_else(String::new, |it| it.locality.clone());
+    config
 }
 
 /// How long a starting node looks for somebody who leads, before it says that it can't serve.

@@ -28,6 +28,8 @@ struct Shared {
     /// A statement runs: only then does a cancel request mean anything.
     running: AtomicBool,
     terminated: AtomicBool,
+    /// It ends when no transaction is open.
+    retired: AtomicBool,
     notify: Notify,
 }
 
@@ -51,17 +53,23 @@ impl Interrupt {
         self.0.notify.notify_waiters();
     }
 
+    /// Ends the session when it has no transaction open.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::SeqCst);
+        self.0.notify.notify_waiters();
+    }
+
     /// The session is to end.
     pub fn is_terminated(&self) -> bool {
         self.0.terminated.load(Ordering::SeqCst)
     }
 
-    /// Waits until the session is to end.
-    pub async fn terminated(&self) {
+    /// Waits until the session is to end; `rests`: it has no transaction open meanwhile.
+    pub async fn ended(&self, rests: bool) {
         loop {
-            // Registered before the flag is read, so that nothing in between is missed.
+            // Registered before the flags are read, so that nothing in between is missed.
             let notified = self.0.notify.notified();
-            if self.is_terminated() {
+            if self.is_terminated() || (rests && self.0.retired.load(Ordering::SeqCst)) {
                 return;
             }
             notified.await;

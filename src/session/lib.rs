@@ -30,6 +30,7 @@ mod output;
 mod past;
 mod plan;
 mod prepare;
+mod relocate;
 mod run;
 mod session;
 mod sessions;

@@ -129,6 +129,11 @@ impl Session {
         self.block.status()
     }
 
+    /// No transaction is open, not even one that ends with its message.
+    pub fn rests(&self) -> bool {
+        self.block.state == State::Idle
+    }
+
     /// The settings that a new client is told of.
     pub fn reported_settings(&self) -> Vec<(String, String)> {
         self.reported.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()

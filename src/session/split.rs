@@ -33,7 +33,7 @@ pub(crate) fn columns() -> Arc<[ResultColumn]> {
 }
 
 /// A range that can't be split now is no reason to end the session.
-fn refused(error: KvError) -> PgError {
+pub(crate) fn refused(error: KvError) -> PgError {
     match error {
         KvError::Unavailable { reason } => {
             PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, reason)

@@ -105,6 +105,9 @@ impl Session {
             Statement::SplitAt(split) => {
                 self.split(prepared, split, several, formats, client).await?
             }
+            Statement::RelocateLease { range, node } => {
+                self.relocate((*range, *node), several).await?
+            }
             // Nothing can be listened to, so there is nothing to end.
             Statement::Unlisten(_) => "UNLISTEN".to_owned(),
             Statement::Listen(_) | Statement::Notify(..) => {

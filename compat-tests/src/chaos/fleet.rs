@@ -143,9 +143,10 @@ impl Fleet {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let rows = text.lines().skip(1).map(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
-                let word = |at: usize| words.get(at).copied().unwrap_or_default().to_owned();
-                // id, live, role, perhaps "(leaving)", peer
-                (word(if word(3) == "(leaving)" { 4 } else { 3 }), word(2))
+                // id, live, role, perhaps "(leaving)" or "(draining)", leases, peer
+                let role = words.get(2).copied().unwrap_or_default();
+                let peer = words.iter().find(|word| word.contains(':')).copied();
+                (peer.unwrap_or_default().to_owned(), role.to_owned())
             });
             return Ok(rows.collect());
         }
@@ -228,6 +229,11 @@ impl Fleet {
             std::thread::sleep(Duration::from_millis(50));
         }
         bail!("node {node} does not serve\n{}", self.log(node));
+    }
+
+    /// Does a node say that it serves?
+    pub fn is_ready(&self, node: usize) -> Result<bool> {
+        ready(&self.at(node, HTTP_PORT))
     }
 
     /// The end of what a node has written to its log.

@@ -84,9 +84,7 @@ impl Nemesis {
             Nemesis::SplitStorm => {
                 refused(session, &split("pg_class", &mut StdRng::seed_from_u64(1))).await
             }
-            Nemesis::LeaseShuffle => {
-                refused(session, &relocate("pg_class", &mut StdRng::seed_from_u64(1))).await
-            }
+            Nemesis::LeaseShuffle => refused(session, "ALTER RANGE 1 RELOCATE LEASE TO 1").await,
         }
     }
 
@@ -146,18 +144,18 @@ impl Nemesis {
                     fleet.restart(node)?;
                 }
             }
-            Nemesis::SplitStorm | Nemesis::LeaseShuffle => {
-                let statement = if self == Nemesis::SplitStorm { split } else { relocate };
+            Nemesis::SplitStorm => {
                 for _ in 0..SPLITS {
                     if session.connect(rng).await.is_err() {
                         continue;
                     }
                     // That a key lies at a border already is no failure, nor that nobody leads now.
                     if let Some(table) = tables(session).await.choose(rng) {
-                        let _ = session.texts(&statement(table, rng)).await;
+                        let _ = session.texts(&split(table, rng)).await;
                     }
                 }
             }
+            Nemesis::LeaseShuffle => shuffle(fleet.len(), session, rng).await,
         }
         Ok(())
     }
@@ -213,8 +211,25 @@ fn split(table: &str, rng: &mut StdRng) -> String {
     format!("ALTER TABLE {table} SPLIT AT VALUES ({at})")
 }
 
-fn relocate(table: &str, rng: &mut StdRng) -> String {
-    format!("ALTER TABLE {table} RELOCATE LEASE VALUES ({})", rng.random_range(0..250))
+/// How many leases are moved at most.
+const MOVES: usize = 30;
+
+/// Leases go to other nodes, one after the other.
+async fn shuffle(nodes: usize, session: &mut Session, rng: &mut StdRng) {
+    let find = "SELECT DISTINCT range_id::text FROM pg_catalog.meridian_ranges";
+    for _ in 0..rng.random_range(1..=MOVES) {
+        if session.connect(rng).await.is_err() {
+            continue;
+        }
+        let ranges = session.texts(find).await.unwrap_or_default();
+        let ranges: Vec<String> = ranges.into_iter().flatten().collect();
+        let Some(range) = ranges.choose(rng) else { continue };
+        // The founder is the first; nodes have the next numbers.
+        let node = rng.random_range(1..=nodes);
+        // That the node has no copy is no failure.
+        let _ = session.texts(&format!("ALTER RANGE {range} RELOCATE LEASE TO {node}")).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..100))).await;
+    }
 }
 
 /// The text of a refusal for good: unknown syntax, or not supported.

@@ -10,11 +10,13 @@
 //! The keeper turns a raft leader with a quorum's support into a leaseholder, and campaigns when the
 //! leader is gone. The register is read by every node from its own copy.
 
+mod drain;
 mod figures;
 mod fresh;
 mod keeper;
 mod network;
 mod open;
+mod operator;
 mod placing;
 mod refused;
 mod register;

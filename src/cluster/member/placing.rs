@@ -80,6 +80,7 @@ pub(crate) fn nodes(
         id: *id,
         away_since: since(id),
         leaving: row.leaving,
+        draining: row.draining,
         // What can't be read is nowhere.
         locality: Locality::parse(&row.locality).unwrap_or_default(),
         ..Node::default()
@@ -88,13 +89,14 @@ pub(crate) fn nodes(
 }
 
 impl Placing {
-    /// `range_bytes_max`: 0 = a range may be as large as it likes.
-    pub(crate) fn new(range_bytes_max: u64) -> Placing {
+    /// `range_bytes_max`: 0 = a range may be as large as it likes; `split_load`: requests per second of a range.
+    pub(crate) fn new(range_bytes_max: u64, split_load: u64) -> Placing {
         let range_bytes_max = if range_bytes_max == 0 { u64::MAX } else { range_bytes_max };
         Placing {
             settings: Mutex::new(Settings {
                 cell_max: usize::MAX,
                 range_bytes_max,
+                split_load,
                 ..Settings::default()
             }),
             targets: Mutex::default(),
@@ -103,9 +105,10 @@ impl Placing {
         }
     }
 
-    /// From these keys on other rules hold.
-    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, Zone>) {
-        self.settings.lock().zones = zones;
+    /// What holds for all keys, and from which keys on something else does.
+    pub(crate) fn set_zones(&self, usual: Zone, zones: BTreeMap<Key, Zone>) {
+        let mut settings = self.settings.lock();
+        (settings.default_zone, settings.zones) = (usual, zones);
     }
 
     /// What is to be done for all ranges, and not being done yet; nothing of it is begun.
@@ -124,6 +127,22 @@ impl Placing {
         let view = View { nodes, ranges, running };
         let settings = self.settings.lock().clone();
         placement::plan(&view, &settings, now).actions
+    }
+
+    /// Who is to lead the ranges instead of nodes that are to be stopped.
+    pub(crate) fn heirs(
+        &self,
+        nodes: Vec<Node>,
+        ranges: Vec<Range>,
+        now: u64,
+    ) -> BTreeMap<RangeId, NodeId> {
+        let heir = |action: Action| match action.act {
+            Act::MoveLease { to, .. } if action.cause == Cause::DrainLease => {
+                Some((action.range, to))
+            }
+            _ => None,
+        };
+        self.plan(nodes, ranges, now).into_iter().filter_map(heir).collect()
     }
 
     /// Plans, if it is time, and takes on what concerns the ranges that this node leads: the `led`. What is to
@@ -163,6 +182,8 @@ impl Placing {
                     let target = Target { voters, since: Instant::now() };
                     self.targets.lock().insert(action.range, target);
                 }
+                // Its node hands it over when transactions have ended ([`super::drain`]).
+                Act::MoveLease { .. } if action.cause == Cause::DrainLease => {}
                 Act::MoveLease { to, .. } if self.may_move_lease(action.cause) => {
                     tracing::info!(range = %action.range, %to, "the lease moves: {}", action.reason);
                     begun.moves.push(Handover { range: action.range, to: *to });
@@ -244,7 +265,7 @@ mod tests {
     fn a_copy_is_learner_then_voter_and_a_lease_goes_before_its_node_does() {
         let rows = (1..=4).map(|id| (NodeId(id), NodeRow { id, ..NodeRow::default() }));
         let mut rows: BTreeMap<NodeId, NodeRow> = rows.collect();
-        let (placing, away) = (Placing::new(0), BTreeMap::new());
+        let (placing, away) = (Placing::new(0, 100_000), BTreeMap::new());
         let led = BTreeSet::from([RangeId(1)]);
         let live: Vec<NodeId> = (1..=4).map(NodeId).collect();
         let none = BTreeSet::new();

@@ -15,15 +15,15 @@ use meridian_base::{Instant, NodeId, RangeId};
 use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span};
 use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
-use meridian_replication::{ChangeError, RaftGroup};
+use meridian_replication::ChangeError;
 use meridian_rpc::Rpc;
 use meridian_storage::mvcc::MvccScan;
 use parking_lot::Mutex;
 use prost::Message;
 
+use super::drain::Drain;
 use super::placing::{self, Begun, Handover, Placing};
 use super::retire::Retiring;
-use crate::apply::FIRST;
 use crate::core::Core;
 use crate::counters;
 use crate::directory;
@@ -36,14 +36,11 @@ use crate::txn::{Txn, TxnOptions};
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long handing a lease over may take.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long transactions may take to end before their locks are lost with the lease: longer than those of
-/// busy applications, shorter than anybody waits for a restart.
-const GUESTS_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a founder may take to write its own row.
 const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a survey waits for rows.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
 
 /// A request of a node that is no member, or to a node that is none.
@@ -58,7 +55,7 @@ pub struct JoinRequest {
     /// Where its clients connect.
     #[prost(string, tag = "3")]
     pub sql_address: String,
-    /// Or what an operator asks: `status` or `decommission`.
+    /// Or what an operator asks: `status`, `decommission`, `drain` or `undrain`.
     #[prost(string, tag = "4")]
     pub action: String,
     /// The node that it is about.
@@ -67,6 +64,9 @@ pub struct JoinRequest {
     /// Where the new node is.
     #[prost(string, tag = "6")]
     pub locality: String,
+    /// For how many seconds the sessions of a node that is drained may go on.
+    #[prost(uint32, tag = "7")]
+    pub patience: u32,
 }
 
 /// A node of the cluster.
@@ -93,6 +93,15 @@ pub struct NodeRow {
     /// Where it is.
     #[prost(string, tag = "7")]
     pub locality: String,
+    /// It is to lead nothing and to take no connections: until it starts again.
+    #[prost(bool, tag = "8")]
+    pub draining: bool,
+    /// Its sessions may go on for so many seconds then.
+    #[prost(uint32, tag = "9")]
+    pub patience: u32,
+    /// In answers: how many ranges it leads, as far as is known.
+    #[prost(uint32, tag = "10")]
+    pub leases: u32,
 }
 
 /// What a new member must know.
@@ -140,14 +149,15 @@ pub(crate) struct Register {
     pub(super) core: Arc<Core>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) replicas: Arc<Replicas>,
-    liveness: Arc<NodeLiveness>,
+    pub(super) liveness: Arc<NodeLiveness>,
     rpc: Arc<Rpc>,
-    name: u128,
+    pub(super) name: u128,
     /// Nodes as last read.
-    known: Mutex<BTreeMap<NodeId, NodeRow>>,
+    pub(super) known: Mutex<BTreeMap<NodeId, NodeRow>>,
     /// Since when a node is not heard of.
     away: Mutex<BTreeMap<NodeId, Instant>>,
-    placing: Placing,
+    pub(super) placing: Placing,
+    pub(super) drain: Drain,
     pub(super) retiring: Retiring,
     /// The epochs in which the others supported this node at the last survey.
     followed: Mutex<BTreeMap<NodeId, u64>>,
@@ -173,7 +183,7 @@ impl Register {
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
         let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let placing = Placing::new(core.config.range_bytes_max);
+        let placing = Placing::new(core.config.range_bytes_max, core.config.range_load_max);
         let retiring = Retiring::default();
         Arc::new(Register {
             core,
@@ -185,6 +195,7 @@ impl Register {
             known,
             away,
             placing,
+            drain: Drain::default(),
             retiring,
             followed,
             reported: Mutex::default(),
@@ -216,7 +227,7 @@ impl Register {
     }
 
     /// Reads all rows.
-    async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+    pub(super) async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
         let options = TxnOptions { system: true, ..TxnOptions::default() };
         let mut txn = Txn::begin(Arc::clone(&self.core), options);
         let text = |error: meridian_kv::api::KvError| error.to_string();
@@ -301,7 +312,7 @@ impl Register {
     /// Takes what the rows say, if they can be read.
     async fn refresh(&self) {
         let read = tokio::time::timeout(PATIENCE, self.read());
-        let Ok(Ok(rows)) = read.await else { return };
+        let Ok(Ok(mut rows)) = read.await else { return };
         if rows.is_empty() {
             return;
         }
@@ -314,6 +325,7 @@ impl Register {
             self.rpc.remove_address(node);
         }
         self.perhaps_relocate(rows.get(&self.core.node)).await;
+        self.perhaps_return(rows.get_mut(&self.core.node)).await;
         self.learn(rows.into_values());
         // What can't be read now is read in a second.
         let _ = tokio::time::timeout(PATIENCE, self.read_ranges()).await;
@@ -358,6 +370,7 @@ impl Register {
         // What can't be written now is written in a second.
         let _ = tokio::time::timeout(10 * PATIENCE, writing).await;
         self.retire_replicas().await;
+        self.perhaps_drain().await;
     }
 
     /// Members that have never answered may not know that they are to have a copy.
@@ -413,7 +426,7 @@ impl Register {
     /// Plans for all ranges, and begins what concerns those that this node leads.
     fn plan(&self, led: &[Arc<Replica>]) {
         let now = self.core.hlc.reading();
-        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let nodes = self.places(now);
         let ids = led.iter().map(|replica| replica.range.id).collect();
         let begun = self.placing.take_on(nodes, self.ranges(), &ids, now);
         let Begun { moves, splits } = begun;
@@ -438,9 +451,17 @@ impl Register {
         }
     }
 
+    /// All nodes, as the planner takes them.
+    pub(super) fn places(&self, now: u64) -> Vec<placement::Node> {
+        let mut nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let own = nodes.iter_mut().filter(|node| node.id == self.core.node);
+        own.for_each(|node| node.draining |= self.drain.is_stopping());
+        nodes
+    }
+
     /// All ranges, as the planner takes them: those that this node leads as they are, others as the
     /// directory has them. What is being changed has no voters, and is left alone; nothing is merged.
-    fn ranges(&self) -> Vec<placement::Range> {
+    pub(super) fn ranges(&self) -> Vec<placement::Range> {
         let core = &self.core;
         let range = |(range, span): (Arc<crate::range::Range>, Span)| {
             let led = range.lease.here(&core.hlc).is_some();
@@ -473,14 +494,14 @@ impl Register {
     }
 
     /// How copies of ranges are to be placed, by keys.
-    pub(crate) fn set_zones(&self, zones: BTreeMap<Key, placement::Zone>) {
-        self.placing.set_zones(zones);
+    pub(crate) fn set_zones(&self, usual: placement::Zone, zones: BTreeMap<Key, placement::Zone>) {
+        self.placing.set_zones(usual, zones);
     }
 
     /// What is to be done for all ranges, and isn't being done here yet: rows of `SHOW REBALANCE PLAN`.
     pub(crate) fn rebalance_plan(&self) -> Vec<[String; 5]> {
         let now = self.core.hlc.reading();
-        let nodes = placing::nodes(&self.known.lock(), &self.away.lock(), now);
+        let nodes = self.places(now);
         let actions = self.placing.plan(nodes, self.ranges(), now);
         actions.iter().map(placement::Action::columns).collect()
     }
@@ -520,61 +541,5 @@ impl Register {
             }
             drop(claim);
         });
-    }
-
-    /// Carries out what an operator asks.
-    pub(crate) async fn administer(&self, request: &JoinRequest) -> Result<JoinReply, String> {
-        match request.action.as_str() {
-            "status" => self.status().await,
-            "decommission" => {
-                self.amend(NodeId(request.node), |row| row.leaving = true).await?;
-                self.status().await
-            }
-            other => Err(format!("there is no action {other:?}")),
-        }
-    }
-
-    async fn status(&self) -> Result<JoinReply, String> {
-        let first = self.replicas.get(FIRST).and_then(|replica| replica.group.clone());
-        let members = first.map(|group| group.members()).unwrap_or_default();
-        let leader = self.core.first().lease.leader();
-        let mut nodes: Vec<NodeRow> = self.read().await?.into_values().collect();
-        for row in &mut nodes {
-            let node = NodeId(row.id);
-            row.live = self.liveness.supported(node);
-            row.role = match () {
-                () if leader == Some(node) => "leaseholder",
-                () if members.is_voter(node) => "voter",
-                () if members.learners.contains(&node) => "learner",
-                () => "none",
-            }
-            .to_owned();
-        }
-        Ok(JoinReply { nodes, ..JoinReply::of_cluster(self.name) })
-    }
-
-    /// Hands its leases to other nodes: before this one stops.
-    pub(crate) async fn hand_over(&self) {
-        let led = self.replicas.all().into_iter();
-        let led = led.filter(|replica| replica.range.lease.here(&self.core.hlc).is_some());
-        let groups: Vec<RaftGroup> = led.filter_map(|replica| replica.group.clone()).collect();
-        if groups.is_empty() {
-            return;
-        }
-        if self.cluster.live().len() > 1 {
-            self.cluster.finish_guests(GUESTS_LIMIT).await;
-        }
-        let moving = groups.into_iter().map(|group| self.hand_one_over(group));
-        futures::future::join_all(moving).await;
-    }
-
-    async fn hand_one_over(&self, group: RaftGroup) {
-        let members = group.members().all_voters();
-        let me = self.core.node;
-        let heir = members.into_iter().find(|node| *node != me && self.liveness.supported(*node));
-        let Some(heir) = heir else { return };
-        if let Err(error) = group.transfer_leader(heir, HANDOVER_TIMEOUT).await {
-            tracing::warn!(%error, range = %group.id(), "the lease could not be handed over");
-        }
     }
 }

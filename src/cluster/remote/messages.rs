@@ -17,7 +17,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 36, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 36, 37, 40"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -83,6 +83,9 @@ pub(crate) enum Op {
     /// Sizes and loads of the sender's ranges.
     #[prost(message, tag = "36")]
     Report(Report),
+    /// Have a node lead a range.
+    #[prost(message, tag = "37")]
+    Relocate(Belongs),
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
@@ -113,6 +116,7 @@ pub(crate) struct Epoch {
     pub(crate) epoch: u64,
 }
 
+/// A range and a node, of which something is asked.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Belongs {
     #[prost(uint64, tag = "1")]

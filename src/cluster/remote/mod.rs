@@ -48,7 +48,7 @@ use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
-pub(crate) use messages::{Answer, At, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use messages::{Answer, At, Belongs, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
 pub(crate) use reports::Figures;
 pub(crate) use txn::locked_in;
 
@@ -254,6 +254,11 @@ impl Cluster {
         while self.guests.any_rows() && since.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The leases have gone, or stay.
+    pub(crate) fn take_guests(&self) {
+        self.closing.store(false, Ordering::Relaxed);
     }
 
     /// This node was refused as one that may know old forms of tables. What its sessions have begun is over,

@@ -7,7 +7,7 @@ use meridian_rpc::Class;
 
 use super::Cluster;
 use super::ask::{Tried, encode};
-use super::messages::{Answer, Belongs, Op, Opaque};
+use super::messages::{Answer, At, Belongs, Op, Opaque};
 use super::serve::{Served, Stop};
 use crate::commit::CommitError;
 use crate::read::storage_error;
@@ -52,6 +52,14 @@ impl Cluster {
         match self.try_at(at, encode(asked), Class::Kv).await {
             Tried::Answer(Answer::Flag(belongs)) => Some(belongs),
             _ => None,
+        }
+    }
+
+    pub(super) async fn serve_relocate(&self, Belongs { range, node }: Belongs) -> Served {
+        match self.core.relocate_here(RangeId(range), NodeId(node)).await {
+            Ok(()) => Ok(Answer::Done(At::default())),
+            Err(CommitError::Refused(error)) => Err(error.into()),
+            Err(CommitError::Moved | CommitError::Unknown(_)) => Err(Stop(Answer::NotHere(0))),
         }
     }
 

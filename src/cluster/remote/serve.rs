@@ -149,6 +149,7 @@ impl Cluster {
                 self.take_report(&report);
                 Ok(Answer::Done(At::default()))
             }
+            Op::Relocate(asked) => self.serve_relocate(asked).await,
             Op::Split(at) => Box::pin(self.serve_split(at.key)).await,
             Op::Protect(at) => {
                 self.protect(from, Timestamp(at.ts));

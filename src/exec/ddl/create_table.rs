@@ -128,7 +128,7 @@ impl DdlContext<'_> {
         let mut table = empty_table(oid, database, schema, &create.name.name, user);
         table.temp_session = self.temp_session(schema);
         table.unlogged = create.unlogged;
-        crate::zones::zone_of(&create.options)?;
+        crate::zones::check(&create.options)?;
         table.options.clone_from(&create.options);
         let mut sequences = Vec::new();
         let mut constraints: Vec<Constraint> = Vec::new();

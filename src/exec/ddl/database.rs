@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use meridian_catalog::{DatabaseDesc, Descriptor, builtin};
+use meridian_catalog::{ClusterDesc, DatabaseDesc, Descriptor, builtin};
 use meridian_sql::ddl::Setting;
 use meridian_types::{PgError, Result, SqlState};
 
 use super::DdlContext;
+use crate::zones;
 
 fn undefined(name: &str) -> PgError {
     let text = format!("database \"{name}\" does not exist");
@@ -53,6 +54,7 @@ impl DdlContext<'_> {
             settings: Vec::new(),
             acl: Vec::new(),
             comment: None,
+            options: Vec::new(),
         };
         for (option, value) in options {
             match option.as_str() {
@@ -179,6 +181,28 @@ impl DdlContext<'_> {
                 }
             }
         }
+        self.overlay.put(Descriptor::Database(database.into()));
+        Ok("ALTER DATABASE")
+    }
+
+    /// ALTER DATABASE … and ALTER SYSTEM SET (…) or RESET (…): where copies are to be.
+    pub(super) fn alter_placement(
+        &mut self,
+        database: Option<&str>,
+        set: &[(String, String)],
+        reset: &[String],
+    ) -> Result<&'static str> {
+        let Some(name) = database else {
+            if !self.catalog().role(self.identity.user).is_some_and(|role| role.superuser) {
+                let text = "must be superuser to change parameters of the cluster";
+                return Err(PgError::new(SqlState::INSUFFICIENT_PRIVILEGE, text));
+            }
+            let options = zones::changed_above(self.catalog().options(), set, reset)?;
+            self.overlay.put(Descriptor::Cluster(ClusterDesc { options }.into()));
+            return Ok("ALTER SYSTEM");
+        };
+        let mut database = DatabaseDesc::clone(&*self.owned_database(name)?);
+        database.options = zones::changed_above(&database.options, set, reset)?;
         self.overlay.put(Descriptor::Database(database.into()));
         Ok("ALTER DATABASE")
     }

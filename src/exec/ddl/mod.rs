@@ -106,6 +106,9 @@ impl DdlContext<'_> {
             Ddl::AlterDatabaseOptions { name, options } => {
                 self.alter_database_options(name, options)?
             }
+            Ddl::AlterPlacement { database, set, reset } => {
+                self.alter_placement(database.as_deref(), set, reset)?
+            }
             Ddl::CreateRole { name, user, options } => {
                 self.create_role(name, *user, options).await?
             }

@@ -12,6 +12,7 @@ mod constraints;
 pub(crate) mod defs;
 pub mod host;
 mod information;
+mod placement;
 pub mod privileges;
 mod ranges;
 mod roles;
@@ -143,6 +144,7 @@ pub(crate) fn rows(
         "pg_db_role_setting" => roles::pg_db_role_setting(&source),
         "meridian_ranges" => ranges::rows(&source)?,
         "meridian_rebalance_plan" => ranges::plan(&source),
+        "meridian_placement" => placement::rows(&source),
         _ => views::rows(&source)?,
     });
     Ok(out)

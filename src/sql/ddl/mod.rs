@@ -257,6 +257,15 @@ pub enum Ddl {
         /// Options in lower case with their values.
         options: Vec<(String, String)>,
     },
+    /// ALTER DATABASE … or ALTER SYSTEM SET (…) or RESET (…)
+    AlterPlacement {
+        /// Which database; `None` for the cluster.
+        database: Option<String>,
+        /// Names and values.
+        set: Vec<(String, String)>,
+        /// Names of what is inherited again.
+        reset: Vec<String>,
+    },
     /// CREATE SCHEMA
     CreateSchema {
         /// Name; that of the owner when left out.
@@ -466,6 +475,8 @@ impl Ddl {
             Ddl::CreateDatabase { .. } => "CREATE DATABASE",
             Ddl::DropDatabase { .. } => "DROP DATABASE",
             Ddl::AlterDatabaseSet { .. } | Ddl::AlterDatabaseOptions { .. } => "ALTER DATABASE",
+            Ddl::AlterPlacement { database: None, .. } => "ALTER SYSTEM",
+            Ddl::AlterPlacement { .. } => "ALTER DATABASE",
             Ddl::CreateSchema { .. } => "CREATE SCHEMA",
             Ddl::CreateRole { .. } => "CREATE ROLE",
             Ddl::AlterRole { .. } | Ddl::AlterRoleSet { .. } => "ALTER ROLE",

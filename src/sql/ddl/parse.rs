@@ -21,6 +21,14 @@ impl Meridian {
         match word.as_str() {
             "create" => self.create(p).map(Some),
             "alter" if second != "system" => self.alter(p).map(Some),
+            "alter" if matches!(p.peek_nth_token_ref(3).token, Token::LParen) => {
+                p.advance_token();
+                p.advance_token();
+                match self.alter_placement(p, None)? {
+                    None => unexpected(p),
+                    ddl => Ok(ddl),
+                }
+            }
             "drop" => self.drop(p).map(Some),
             "truncate" => self.truncate_tables(p).map(Some),
             "comment" => self.comment_on(p).map(Some),

@@ -61,10 +61,37 @@ impl Meridian {
         if let Some(ddl) = self.common(p, ObjectKind::Database, &name, false)? {
             return Ok(ddl);
         }
+        if let Some(ddl) = self.alter_placement(p, Some(&name.name))? {
+            return Ok(ddl);
+        }
         if let Some(setting) = self.setting(p)? {
             return Ok(Ddl::AlterDatabaseSet { name: name.name, setting });
         }
         Ok(Ddl::AlterDatabaseOptions { name: name.name, options: self.database_options(p)? })
+    }
+
+    /// SET (…) or RESET (…), of a database or of the cluster.
+    pub(super) fn alter_placement(
+        &self,
+        p: &mut Parser,
+        database: Option<&str>,
+    ) -> Parse<Option<Ddl>> {
+        if !matches!(p.peek_nth_token_ref(1).token, Token::LParen) {
+            return Ok(None);
+        }
+        let (mut set, mut reset) = (Vec::new(), Vec::new());
+        match peek_word(p) {
+            Some("set") => {
+                p.advance_token();
+                set = self.storage_options(p)?;
+            }
+            Some("reset") => {
+                p.advance_token();
+                reset = self.ident_list(p)?;
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(Ddl::AlterPlacement { database: database.map(str::to_owned), set, reset }))
     }
 
     fn alter_relation(

@@ -1,4 +1,5 @@
-//! SHOW RANGES and SHOW REBALANCE PLAN, which are queries of views of `pg_catalog`, and ALTER … SPLIT AT.
+//! SHOW RANGES, SHOW PLACEMENT and SHOW REBALANCE PLAN, which are queries of views of `pg_catalog`, ALTER … SPLIT AT
+//! and ALTER RANGE … RELOCATE LEASE TO ….
 
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart};
 use sqlparser::parser::Parser;
@@ -28,12 +29,39 @@ const SOME: &str = "SELECT range_id, table_name AS \"table\", index_name AS \"in
 const PLAN: &str = "SELECT range_id, action, from_nodes AS \"from\", to_nodes AS \"to\", reason \
      FROM pg_catalog.meridian_rebalance_plan";
 
+/// Who says how many copies there are, and where.
+const PLACEMENT: &str = "SELECT kind, CASE kind WHEN 'table' THEN table_oid::pg_catalog.regclass::text \
+     ELSE database_name END AS name, replication_factor, factor_from, placement, placement_from \
+     FROM pg_catalog.meridian_placement";
+
+/// What follows ALTER RANGE: n RELOCATE LEASE TO m.
+pub(super) fn relocate_lease(p: &mut Parser) -> Parse<Statement> {
+    let number = |p: &mut Parser| match &p.peek_token_ref().token {
+        Token::Number(digits, false) => match digits.parse::<u64>() {
+            Ok(number) => {
+                p.advance_token();
+                Ok(number)
+            }
+            Err(_) => unexpected(p),
+        },
+        _ => unexpected(p),
+    };
+    let range = number(p)?;
+    for word in ["relocate", "lease", "to"] {
+        expect_word(p, word)?;
+    }
+    Ok(Statement::RelocateLease { range, node: number(p)? })
+}
+
 impl Meridian {
     /// SHOW REBALANCE PLAN, or SHOW RANGES [FROM { TABLE | INDEX } name], if this is it.
     pub(super) fn show_ranges(&self, p: &mut Parser) -> Parse<Option<Statement>> {
         let span = p.peek_nth_token_ref(1).span;
         if take_words(p, &["show", "rebalance", "plan"]) {
             return self.written(PLAN, span).map(Some);
+        }
+        if take_words(p, &["show", "placement"]) {
+            return self.show_placement(p, span).map(Some);
         }
         if word_at(p, 1) != Some("ranges") {
             return Ok(None);
@@ -49,14 +77,33 @@ impl Meridian {
         };
         p.advance_token();
         let span = p.peek_token_ref().span;
-        let name = self.index_or_table(p, column == "index_oid")?;
-        let parts = name.0.iter().filter_map(|part| part.as_ident());
-        let name: Vec<String> = parts.map(|ident| quote_ident(&ident.value)).collect();
-        let name = quote_literal(&name.join("."));
+        let name = self.literal_name(p, column == "index_oid")?;
         let text = format!(
             "{SOME} WHERE {column} = {name}::pg_catalog.regclass ORDER BY index_oid, start_raw"
         );
         self.written(&text, span).map(Some)
+    }
+
+    /// What follows SHOW PLACEMENT: all that is said, or [FROM TABLE name] what holds for a table.
+    fn show_placement(&self, p: &mut Parser, span: Span) -> Parse<Statement> {
+        if !take_word(p, "from") {
+            let rest = "WHERE kind <> 'table' OR 'table' IN (factor_from, placement_from) \
+                        ORDER BY CASE kind WHEN 'cluster' THEN 1 WHEN 'database' THEN 2 ELSE 3 END, 2";
+            return self.written(&format!("{PLACEMENT} {rest}"), span);
+        }
+        expect_word(p, "table")?;
+        let span = p.peek_token_ref().span;
+        let name = self.literal_name(p, false)?;
+        let text = format!("{PLACEMENT} WHERE table_oid = {name}::pg_catalog.regclass");
+        self.written(&text, span)
+    }
+
+    /// A relation's name as a literal.
+    fn literal_name(&self, p: &mut Parser, index: bool) -> Parse<String> {
+        let name = self.index_or_table(p, index)?;
+        let parts = name.0.iter().filter_map(|part| part.as_ident());
+        let name: Vec<String> = parts.map(|ident| quote_ident(&ident.value)).collect();
+        Ok(quote_literal(&name.join(".")))
     }
 
     /// A query in our words. What is wrong about it is wrong where the client's text says so.
@@ -127,6 +174,8 @@ mod tests {
         for text in [
             "SHOW RANGES",
             "SHOW REBALANCE PLAN",
+            "SHOW PLACEMENT",
+            "SHOW PLACEMENT FROM TABLE s.t",
             "show ranges from table a.\"B\";",
             "SHOW RANGES FROM INDEX i",
             "SHOW RANGES FROM INDEX s.t@i",
@@ -144,7 +193,15 @@ mod tests {
             let Statement::SplitAt(split) = &parsed[0].statement else { panic!("{text}") };
             assert_eq!((split.index, split.rows.len()), (index, rows), "{text}");
         }
+        let parsed = parse("alter range 12 Relocate lease to 3;").expect("well-formed");
+        let moved = Statement::RelocateLease { range: 12, node: 3 };
+        assert_eq!(format!("{:?}", parsed[0].statement), format!("{moved:?}"));
         for (text, position) in [
+            ("ALTER RANGE a RELOCATE LEASE TO 1", Some(13)),
+            ("ALTER RANGE 1.5 RELOCATE LEASE TO 1", Some(13)),
+            ("ALTER RANGE 1 SPLIT", Some(15)),
+            ("ALTER RANGE 1 RELOCATE LEASE TO '2'", Some(33)),
+            ("ALTER RANGE 1 RELOCATE LEASE TO 2 NOW", Some(35)),
             ("SHOW RANGES FROM t", Some(18)),
             ("SHOW RANGES WITH", Some(13)),
             ("ALTER TABLE t SPLIT AT (1)", Some(24)),

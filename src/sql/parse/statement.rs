@@ -92,6 +92,13 @@ pub enum Statement {
     },
     /// ALTER TABLE or ALTER INDEX … SPLIT AT VALUES
     SplitAt(SplitAt),
+    /// ALTER RANGE … RELOCATE LEASE TO …
+    RelocateLease {
+        /// The range's number.
+        range: u64,
+        /// The node's.
+        node: u64,
+    },
     /// LISTEN
     Listen(Ident),
     /// UNLISTEN name; `None` for `*`.

@@ -8,6 +8,7 @@ use super::byte_range;
 use super::dialect::Meridian;
 use super::grammar::{Parse, expect_word, peek_word, take_word, take_words, unexpected, word_at};
 use super::lexer::Lexed;
+use super::ranges::relocate_lease;
 use super::statement::{DeclareCursor, Direction, Parsed, Statement};
 use crate::plan::TableLock;
 
@@ -28,10 +29,13 @@ impl Meridian {
         if let Some(statement) = self.transaction(p, &word)? {
             return Ok(statement);
         }
-        if word == "alter"
-            && let Some(statement) = self.split_at(p)?
-        {
-            return Ok(statement);
+        if word == "alter" {
+            if let Some(statement) = self.split_at(p)? {
+                return Ok(statement);
+            }
+            if take_words(p, &["alter", "range"]) {
+                return relocate_lease(p);
+            }
         }
         if word == "show"
             && let Some(statement) = self.show_ranges(p)?
