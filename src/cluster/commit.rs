@@ -514,7 +514,10 @@ impl CommitPipeline {
         let error = CommitError::from(from_now_on);
         let (flights, ends) = {
             let mut ordered = self.ordered.lock();
-            ordered.closed = Some(error.clone());
+            // Who drains has a better reason.
+            if ordered.closed != Some(KvError::Stopping.into()) {
+                ordered.closed = Some(error);
+            }
             ordered.queue.clear();
             let ends = ordered.parts.give_up(&CommitError::Unknown(in_flight.to_string()));
             (std::mem::take(&mut ordered.flights), ends)
