@@ -439,7 +439,7 @@ impl Cluster {
         let (sent, deadline) = (Timestamp(sent), Timestamp(deadline));
         let origin = Some(Origin { txn: TxnId(id), sent, deadline, verify });
         let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
-        let _passing = self.pass_fence(&range, commit.fenced.map(Fenced::from).as_ref())?;
+        let _passing = self.pass_fence(range, commit.fenced.map(Fenced::from).as_ref())?;
         let submission = Submission { request, owner: guest.owner() };
         let taken = range.pipeline.submit(core, submission, || guest.take_locks());
         taken.map_err(|not| not.error)
