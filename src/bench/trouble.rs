@@ -45,7 +45,8 @@ impl Trouble {
             "40001" => Self::Serialization,
             "40P01" => Self::Deadlock,
             "40003" | "08007" => Self::Unknown,
-            "57P01" | "57P02" | "57P03" => Self::Connection,
+            // No leader: another node may know of one.
+            "57P01" | "57P02" | "57P03" | "58000" => Self::Connection,
             code if code.starts_with("08") => Self::Connection,
             _ => Self::Error,
         }

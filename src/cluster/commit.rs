@@ -514,7 +514,10 @@ impl CommitPipeline {
         let error = CommitError::from(from_now_on);
         let (flights, ends) = {
             let mut ordered = self.ordered.lock();
-            ordered.closed = Some(error.clone());
+            // Who drains has a better reason.
+            if ordered.closed != Some(KvError::Stopping.into()) {
+                ordered.closed = Some(error);
+            }
             ordered.queue.clear();
             let ends = ordered.parts.give_up(&CommitError::Unknown(in_flight.to_string()));
             (std::mem::take(&mut ordered.flights), ends)
@@ -527,13 +530,12 @@ impl CommitPipeline {
 
     /// Accepts no commits any more and waits until those in flight have ended.
     pub(crate) async fn drain(&self) {
-        let reason = "the node is shutting down".to_owned();
         loop {
             let drained = self.drained.notified();
             {
                 let mut ordered = self.ordered.lock();
                 if matches!(ordered.closed, None | Some(CommitError::Moved)) {
-                    ordered.closed = Some(KvError::Unavailable { reason: reason.clone() }.into());
+                    ordered.closed = Some(KvError::Stopping.into());
                 }
                 if ordered.flights.is_empty() {
                     break;

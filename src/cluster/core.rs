@@ -148,8 +148,7 @@ impl Core {
 
     /// The same, for who can't do without.
     pub(crate) fn among_others(&self) -> Result<Arc<Cluster>, KvError> {
-        let closed = || KvError::Unavailable { reason: "the store is shutting down".into() };
-        self.cluster().ok_or_else(closed)
+        self.cluster().ok_or(KvError::Stopping)
     }
 
     /// The replicas of this node; `None` before the store is open, and when it is being closed.

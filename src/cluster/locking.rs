@@ -541,7 +541,7 @@ impl<K: Ord + Clone, M: LockMode> WaitGuard<'_, K, M> {
                 biased;
                 answer = &mut self.granted => {
                     let Ok(answer) = answer else {
-                        return Err(KvError::Unavailable { reason: "lock table closed".into() });
+                        return Err(KvError::Stopping);
                     };
                     let before = answer?;
                     self.done = true;

@@ -385,7 +385,7 @@ impl Store {
     }
 
     /// Ends in order: no new commits, those in flight finish, the engine is made durable. Transactions
-    /// that are still open get [`KvError::Unavailable`] at commit.
+    /// that are still open get [`KvError::Stopping`] at commit.
     pub async fn shutdown(&self) -> Result<(), KvError> {
         let flushed = match self.core.first().lease.here(&self.core.hlc) {
             Some(_) => counters::flush(&self.core).await,

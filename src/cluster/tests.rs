@@ -218,7 +218,7 @@ async fn counters_never_repeat_and_shutdown_refuses_later_commits() {
     let mut open = begin(&store, Isolation::ReadCommitted, 0);
     store.shutdown().await.unwrap();
     open.put(key("a"), Bytes::from("1"));
-    assert!(matches!(open.commit().await, Err(KvError::Unavailable { .. })));
+    assert_eq!(open.commit().await, Err(KvError::Stopping));
 }
 
 /// A directory that goes with the test.

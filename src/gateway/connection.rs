@@ -144,7 +144,7 @@ impl Connection {
                 let done = query_text(body).is_ok_and(|text| session.simple_short(text, self));
                 return done.then(|| {
                     encode::ready_for_query(&mut self.output, session.status());
-                    next_unless_terminated(session)
+                    self.next_unless_ended(session)
                 });
             }
             _ => return None,
@@ -212,7 +212,7 @@ impl Connection {
     fn refuse(&mut self, error: &PgError, session: &mut Session) -> Next {
         session.fail();
         self.error(error);
-        next_unless_terminated(session)
+        self.next_unless_ended(session)
     }
 
     async fn simple_query(
@@ -242,7 +242,14 @@ impl Connection {
         if !self.told_end {
             encode::ready_for_query(&mut self.output, session.status());
         }
-        next_unless_terminated(session)
+        self.next_unless_ended(session)
+    }
+
+    fn next_unless_ended(&self, session: &Session) -> Next {
+        match self.told_end || session.interrupt().is_terminated() {
+            true => Next::Terminated,
+            false => Next::Go,
+        }
     }
 
     fn parse(&mut self, body: &[u8], session: &mut Session) -> Result<(), Fault> {
@@ -333,10 +340,6 @@ fn execute_body(body: &[u8]) -> Result<(&str, usize), PgError> {
     let (portal, rows_max) = (reader.text()?, reader.i32()?);
     reader.end()?;
     Ok((portal, usize::try_from(rows_max).unwrap_or(0)))
-}
-
-fn next_unless_terminated(session: &Session) -> Next {
-    if session.interrupt().is_terminated() { Next::Terminated } else { Next::Go }
 }
 
 fn terminated() -> PgError {

@@ -178,11 +178,14 @@ pub enum KvError {
     DiskFull,
     /// The commit was proposed but its outcome isn't known: 40003. Do not retry blindly.
     Ambiguous,
-    /// This node can't serve now (shutting down, no leader): 57P01 or 08006. Nothing was written.
+    /// It can't be done now (no leader, no outcome in time): 58000. Nothing was written, and the session goes on.
     Unavailable {
         /// A sentence for people.
         reason: String,
     },
+    /// This node is shutting down: 57P01, with which the session ends. Nothing was written; another node may
+    /// do it.
+    Stopping,
     /// Storage failed or holds impossible bytes: XX001. Needs a person.
     Storage {
         /// What the engine said.
@@ -210,7 +213,8 @@ impl KvError {
             KvError::TransactionTooLarge { .. } => "53200",
             KvError::DiskFull => "53100",
             KvError::Ambiguous => "40003",
-            KvError::Unavailable { .. } => "57P01",
+            KvError::Unavailable { .. } => "58000",
+            KvError::Stopping => "57P01",
             KvError::Storage { .. } => "XX001",
         }
     }
@@ -232,6 +236,7 @@ impl fmt::Display for KvError {
             KvError::DiskFull => f.write_str("could not extend the log: no space left on device"),
             KvError::Ambiguous => f.write_str("the outcome of the commit is unknown"),
             KvError::Unavailable { reason } | KvError::Storage { reason } => f.write_str(reason),
+            KvError::Stopping => f.write_str("the node is shutting down"),
         }
     }
 }

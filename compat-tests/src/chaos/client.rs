@@ -31,7 +31,7 @@ impl From<tokio_postgres::Error> for Trouble {
             }
             // Unknown, unavailable, shutting down, starting up, too many connections.
             "40003" | "08000" | "08003" | "08006" | "08007" | "57P01" | "57P02" | "57P03"
-            | "53300" => Trouble::Lost,
+            | "58000" | "53300" => Trouble::Lost,
             code => Trouble::Wrong(format!("{code}: {}", db.message())),
         }
     }

@@ -299,7 +299,10 @@ impl Fleet {
         self.spawn(node)?;
         for _ in 0..START_LIMIT {
             match self.ended(node) {
-                Some(how) if how.contains(why) => return Ok(()),
+                Some(how) if how.contains(why) => {
+                    self.nodes[node].child = None;
+                    return Ok(());
+                }
                 Some(how) => bail!("node {node} has not said anything of {why}: {how}"),
                 None => std::thread::sleep(Duration::from_millis(50)),
             }

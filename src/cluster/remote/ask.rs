@@ -68,6 +68,10 @@ impl Cluster {
         let _away = body.waiter.map(|session| self.waits.leave(session, node));
         match self.transport.call(node, class, SERVICE, body.bytes).await {
             Ok(body) => match Response::decode(body) {
+                // Another one will lead what it has led.
+                Ok(Response { answer: Some(Answer::Failed(error)) }) if error.is_stopping() => {
+                    Tried::NotDone
+                }
                 Ok(Response { answer: Some(answer) }) => Tried::Answer(answer),
                 _ => Tried::Unknown,
             },

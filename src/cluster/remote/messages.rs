@@ -507,6 +507,16 @@ pub(crate) struct WireError {
     pub(crate) number: u64,
 }
 
+/// The number of [`KvError::Stopping`].
+const STOPPING: u32 = 15;
+
+impl WireError {
+    /// The node that was asked is going away, and has done nothing.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.kind == STOPPING
+    }
+}
+
 impl From<KvError> for WireError {
     fn from(error: KvError) -> WireError {
         let plain = |kind| WireError { kind, ..WireError::default() };
@@ -527,6 +537,7 @@ impl From<KvError> for WireError {
             KvError::Ambiguous => plain(12),
             KvError::Unavailable { reason } => WireError { text: reason, ..plain(13) },
             KvError::Storage { reason } => WireError { text: reason, ..plain(14) },
+            KvError::Stopping => plain(STOPPING),
         }
     }
 }
@@ -550,6 +561,7 @@ impl From<WireError> for KvError {
             11 => KvError::DiskFull,
             12 => KvError::Ambiguous,
             13 => KvError::Unavailable { reason: error.text },
+            STOPPING => KvError::Stopping,
             _ => KvError::Storage { reason: error.text },
         }
     }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use meridian_base::{NodeId, Span};
-use meridian_kv::api::{Isolation, Strength, Timestamp, TxnId};
+use meridian_kv::api::{Isolation, KvError, Strength, Timestamp, TxnId};
 use meridian_kv::commit::{Answer as PartAnswer, Message};
 use meridian_kv::locks::Owner;
 use meridian_kv::range::{
@@ -128,6 +128,8 @@ impl PartReply {
             PartAnswer::Status(Status::Ended(Decided::Aborted)) => of(IS_ABORTED, 0),
             PartAnswer::Status(Status::Forgotten) => of(IS_FORGOTTEN, 0),
             PartAnswer::Refused(refused) => match refused {
+                // Another one will lead the part.
+                Refused::Error(KvError::Stopping) => of(LATER, 0),
                 Refused::Error(error) => PartReply { error: Some(error.into()), ..of(FAILED, 0) },
                 Refused::Wait(txn) => of(WAIT, txn.0),
                 Refused::Decided(Decided::Committed(ts)) => of(WAS_COMMITTED, ts.0),
