@@ -35,10 +35,10 @@ use crate::txn::{Txn, TxnOptions};
 
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long handing a lease over may take.
-pub(super) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a founder may take to write its own row.
 const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
+/// Between two tries of a reading that a lease's move has spoilt.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long a survey waits for rows.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
@@ -225,11 +225,20 @@ impl Register {
 
     /// Reads all rows.
     pub(super) async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
+        loop {
+            match self.try_read().await {
+                // The lease has moved meanwhile.
+                Err(KvError::StatementRetry) => tokio::time::sleep(AGAIN).await,
+                read => return read.map_err(|error| error.to_string()),
+            }
+        }
+    }
+
+    async fn try_read(&self) -> Result<BTreeMap<NodeId, NodeRow>, KvError> {
         let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
-        let text = |error: meridian_kv::api::KvError| error.to_string();
-        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await.map_err(text)?;
+        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await?;
         let mut rows = Vec::new();
-        while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
+        while scan.next_batch(1024, &mut rows).await? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
     }
@@ -412,11 +421,14 @@ impl Register {
             });
         }
         for Handover { range, to } in moves {
-            let replica = led.iter().find(|replica| replica.range.id == range);
-            let Some(group) = replica.and_then(|replica| replica.group.clone()) else { continue };
+            let Some(replica) = led.iter().find(|replica| replica.range.id == range) else {
+                continue;
+            };
+            let Some(group) = replica.group.clone() else { continue };
             let Some(claim) = self.replicas.claim(range) else { continue };
+            let (core, given) = (Arc::clone(&self.core), Arc::clone(&replica.range));
             tokio::spawn(async move {
-                if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+                if let Err(error) = core.hand_over(&given, &group, to).await {
                     tracing::warn!(%error, %range, %to, "the lease could not be moved");
                 }
                 drop(claim);
