@@ -114,7 +114,7 @@ pub struct Fences {
     offset: u64,
     now: u64,
     guards: BTreeMap<NodeId, Entry>,
-    /// A definition has been let through that had not locked all nodes.
+    /// A definition has been let through, and not all nodes had asked.
     lacking: bool,
     passing: BTreeMap<u64, BTreeSet<Member>>,
     next: u64,
@@ -195,11 +195,10 @@ impl Fences {
                 return Err(Hold::Lost);
             }
         }
-        let has = |node: &NodeId| locked.iter().any(|member| member.node == *node);
-        let lacking = !nodes.iter().all(has);
         if asked.epoch != self.epoch {
             // Nobody knows what an earlier leaseholder has granted since.
-            if lacking {
+            let has = |node: &NodeId| locked.iter().any(|member| member.node == *node);
+            if !nodes.iter().all(has) {
                 return Err(Hold::Lost);
             }
             // The node's process may have been started again since it was locked.
@@ -207,7 +206,8 @@ impl Fences {
                 return Err(Hold::Later);
             }
         }
-        self.lacking |= lacking;
+        // Who hasn't asked yet may have been started again since it was locked.
+        self.lacking |= nodes.iter().any(|node| !self.guards.contains_key(node));
         for (node, entry) in &mut self.guards {
             entry.missed |= !locked.contains(&Member { node: *node, start: entry.start });
         }

@@ -17,13 +17,15 @@
 //! [`Bug`]s can be planted to show that every invariant fires; nothing else uses them.
 //!
 //! [`leases`] is another world: many nodes that keep each other alive and lead ranges. [`placement`] is
-//! a third: where copies of ranges go when nodes come and die.
+//! a third: where copies of ranges go when nodes come and die; [`fences`] a small one, of definitions and
+//! statements that race.
 //!
 //! Not simulated yet: torn pages below the engine's contract, raft itself.
 
 pub mod checker;
 mod client;
 pub mod cluster;
+pub mod fences;
 pub mod history;
 pub mod invariants;
 pub mod leases;

@@ -115,6 +115,22 @@ fn a_restarted_node_holds_no_locks() {
 }
 
 #[test]
+fn who_was_locked_before_it_was_started_again_is_not_believed_by_the_next_leaseholder() {
+    let (now, all) = (10_000 * MS, nodes(&[1, 2]));
+    let mut fences = guarded(&[1], now);
+    fences.lead(8, now + MS);
+    assert_eq!(fences.ask(member(1), now + LENGTH), Guard::Held(now + MS + LENGTH));
+    fences.lead(8, now + 2 * LENGTH);
+    assert_eq!(fences.ask(member(1), now + LENGTH), Guard::Held(now + 3 * LENGTH));
+    let asked = fences.wanted(&all).asked;
+    let name = fences.pass(&locked(&[1, 2]), asked, &all).expect("the second has no guard");
+    fences.passed(name);
+    let again = Member { node: NodeId(2), start: 2 };
+    let guard = fences.ask(again, now + LENGTH);
+    assert_eq!(guard, Guard::Anew(now + 3 * LENGTH), "the lock was of another start");
+}
+
+#[test]
 fn who_was_not_told_reads_again() {
     let now = 10_000 * MS;
     let mut fences = guarded(&[1, 2], now);
