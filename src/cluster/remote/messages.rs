@@ -8,6 +8,7 @@ use bytes::Bytes;
 use meridian_kv::api::{Isolation, KvError, RetryReason, Strength, TableLockMode, WaitPolicy};
 
 use super::parts::{PartMessage, PartReply};
+use super::ranges::Belongs;
 use super::reports::Report;
 use super::tidings::WireTidings;
 use super::watch::{Watch, Watched};
@@ -114,15 +115,6 @@ pub(crate) struct Empty {}
 pub(crate) struct Epoch {
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
-}
-
-/// A range and a node, of which something is asked.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub(crate) struct Belongs {
-    #[prost(uint64, tag = "1")]
-    pub(crate) range: u64,
-    #[prost(uint64, tag = "2")]
-    pub(crate) node: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]

@@ -48,7 +48,8 @@ use waits::Waits;
 
 use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
-pub(crate) use messages::{Answer, At, Belongs, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use messages::{Answer, At, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use ranges::Belongs;
 pub(crate) use reports::Figures;
 pub(crate) use txn::locked_in;
 
