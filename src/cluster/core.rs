@@ -18,6 +18,7 @@ use crate::config::StoreConfig;
 use crate::coordinator::Coordinators;
 use crate::counters::CounterCache;
 use crate::directory::Directory;
+use crate::fence::Fence;
 use crate::lease::epoch_of;
 use crate::locking::LockManager;
 use crate::range::{Found, Range, Ranges};
@@ -51,8 +52,8 @@ pub(crate) struct Core {
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
     next_txn: AtomicU64,
-    /// How often another node has refused what this one's sessions asked, since it had given it up.
-    pub(crate) refused: AtomicU64,
+    /// Whether this node's catalog is the newest.
+    pub(crate) fence: Fence,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
     /// The replicas of this node. The store owns them.
@@ -109,7 +110,7 @@ impl Core {
             stats: Counters::default(),
             gc,
             next_txn: AtomicU64::new(next_txn),
-            refused: AtomicU64::new(0),
+            fence: Fence::new(alone),
             cluster: OnceLock::new(),
             replicas: OnceLock::new(),
             directory: Directory::default(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
-use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span};
+use meridian_kv::api::{Isolation, Key, KvError, Span};
 use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
 use meridian_replication::ChangeError;
@@ -159,8 +159,6 @@ pub(crate) struct Register {
     pub(super) placing: Placing,
     pub(super) drain: Drain,
     pub(super) retiring: Retiring,
-    /// The epochs in which the others supported this node at the last survey.
-    followed: Mutex<BTreeMap<NodeId, u64>>,
     pub(super) reported: Mutex<Option<Instant>>,
 }
 
@@ -182,7 +180,7 @@ impl Register {
         liveness: Arc<NodeLiveness>,
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
-        let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (known, away) = (Mutex::default(), Mutex::default());
         let placing = Placing::new(core.config.range_bytes_max, core.config.range_load_max);
         let retiring = Retiring::default();
         Arc::new(Register {
@@ -197,7 +195,6 @@ impl Register {
             placing,
             drain: Drain::default(),
             retiring,
-            followed,
             reported: Mutex::default(),
         })
     }
@@ -238,8 +235,7 @@ impl Register {
     }
 
     async fn try_read(&self) -> Result<BTreeMap<NodeId, NodeRow>, KvError> {
-        let options = TxnOptions { system: true, ..TxnOptions::default() };
-        let mut txn = Txn::begin(Arc::clone(&self.core), options);
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
         let mut scan = txn.scan(Span::prefix(&[NODE]), false).await?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await? {}
@@ -265,8 +261,7 @@ impl Register {
 
     /// Reads the directory of ranges.
     async fn read_ranges(&self) -> Result<(), KvError> {
-        let options = TxnOptions { system: true, ..TxnOptions::default() };
-        let mut txn = Txn::begin(Arc::clone(&self.core), options);
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
         let mut scan = txn.scan(directory::rows_span(), false).await?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await? {}
@@ -363,7 +358,6 @@ impl Register {
         let all = self.known.lock().len() == live.len();
         self.cluster.set_absent(!all);
         self.cluster.set_live(live.clone());
-        self.notice_absence();
         self.protect_snapshots(&live);
         let mut led = self.replicas.all();
         led.retain(|replica| replica.range.lease.here(&self.core.hlc).is_some());
@@ -395,27 +389,6 @@ impl Register {
             let (cluster, of) = (Arc::clone(&self.cluster), self.core.describe(replica));
             tokio::spawn(async move { cluster.adopt_at(node, &of).await });
         }
-    }
-
-    /// In which epochs the others support this node.
-    pub(crate) fn epochs(&self) -> BTreeMap<NodeId, u64> {
-        let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
-        let epoch = |node: NodeId| (node, self.liveness.support_from(node).epoch);
-        known.into_iter().filter(|node| *node != self.core.node).map(epoch).collect()
-    }
-
-    /// When another node has given this one up meanwhile, changes of the catalog may have been announced
-    /// without it: it is read again, and the others are told how fresh it is.
-    fn notice_absence(&self) {
-        let now = self.epochs();
-        let before = std::mem::replace(&mut *self.followed.lock(), now.clone());
-        if before != now {
-            match self.cluster.catalog_changed(Bytes::new()) {
-                Some(reading) => drop(tokio::spawn(reading)),
-                None => self.cluster.catalog_read(now),
-            }
-        }
-        self.cluster.tell_freshness();
     }
 
     /// Tells the others which snapshots are in use here.

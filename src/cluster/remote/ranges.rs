@@ -7,19 +7,10 @@ use meridian_rpc::Class;
 
 use super::Cluster;
 use super::ask::{Tried, encode};
-use super::messages::{Answer, At, Op, Opaque};
+use super::messages::{Answer, At, Belongs, Op, Opaque};
 use super::serve::{Served, Stop};
 use crate::commit::CommitError;
 use crate::read::storage_error;
-
-/// A range and a node, of which something is asked.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub(crate) struct Belongs {
-    #[prost(uint64, tag = "1")]
-    pub(crate) range: u64,
-    #[prost(uint64, tag = "2")]
-    pub(crate) node: u64,
-}
 
 impl Cluster {
     /// A leader wants this node to keep a replica.
