@@ -15,6 +15,7 @@
 
 mod advisory;
 mod ask;
+mod failures;
 mod guests;
 mod messages;
 mod parts;
