@@ -100,6 +100,25 @@ impl Catalog {
         self.version
     }
 
+    /// Are the same objects described in the same way in both?
+    pub fn same_as(&self, other: &Catalog) -> bool {
+        let same = |(one, two): (&Relation, &Relation)| match (one, two) {
+            (Relation::Table(one), Relation::Table(two)) => one == two,
+            (Relation::Sequence(one), Relation::Sequence(two)) => one == two,
+            (Relation::View(one), Relation::View(two)) => one == two,
+            (Relation::Index(one, id), Relation::Index(two, other)) => {
+                (one.oid, id) == (two.oid, other)
+            }
+            _ => false,
+        };
+        self.databases == other.databases
+            && self.schemas == other.schemas
+            && self.roles == other.roles
+            && self.relations.len() == other.relations.len()
+            && self.relations.keys().eq(other.relations.keys())
+            && self.relations.values().zip(other.relations.values()).all(same)
+    }
+
     /// Makes one change. Names are taken to be free; DDL has checked that.
     pub fn apply(&mut self, (id, new): &Change) {
         self.version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);

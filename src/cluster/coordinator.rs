@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use meridian_base::{NodeId, RangeId};
+use meridian_base::RangeId;
 use meridian_kv::api::{Key, KvError, Span, Timestamp, TxnId};
 use meridian_kv::commit::{Action, Answer, Commit, Message, Patience, Verdict};
 use meridian_kv::locks::Owner;
@@ -34,6 +34,7 @@ use crate::core::Core;
 use crate::lease::Home;
 use crate::parts::{Holder, Reply};
 use crate::range::Range;
+use crate::remote::Fenced;
 use crate::twophase;
 use crate::txn::Try;
 
@@ -111,8 +112,8 @@ pub(crate) struct Given {
     locks: Mutex<Locks>,
     /// The leases under which they are good: range and epoch.
     leases: Vec<(RangeId, u64)>,
-    /// The nodes on which its strong table locks are held; none if it has none.
-    pub(crate) locked_nodes: Vec<NodeId>,
+    /// Where its strong table locks are held, if it has any.
+    pub(crate) fenced: Option<Fenced>,
 }
 
 impl Given {
@@ -121,10 +122,10 @@ impl Given {
         owner: Owner,
         locks: Locks,
         leases: Vec<(RangeId, u64)>,
-        locked_nodes: Vec<NodeId>,
+        fenced: Option<Fenced>,
     ) -> Arc<Given> {
         let core = Arc::clone(core);
-        Arc::new(Given { core, owner, locks: Mutex::new(locks), leases, locked_nodes })
+        Arc::new(Given { core, owner, locks: Mutex::new(locks), leases, fenced })
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -447,13 +448,13 @@ async fn here(
     given: Option<&Given>,
 ) -> Reply {
     let prepares = matches!(message, Message::Prepare(_));
-    if prepares
-        && let (Some(cluster), Some(given)) = (core.cluster(), given)
-        && cluster.check_locked(&given.locked_nodes).is_err()
-    {
-        // A node has come on which a table isn't locked: plan anew, with its lock.
-        return Reply::Split;
-    }
+    let fenced = given.filter(|_| prepares).and_then(|given| given.fenced.as_ref());
+    let passing = core.cluster().map(|cluster| cluster.pass_fence(range, fenced)).transpose();
+    let _passing = match passing {
+        Ok(passing) => passing,
+        Err(CommitError::Refused(error)) => return Answer::Refused(Refused::Error(error)).into(),
+        Err(CommitError::Moved | CommitError::Unknown(_)) => return Reply::Later,
+    };
     let holder =
         given.map(|given| GivenHere { given, good: given.leases.contains(&(range.id, epoch)) });
     let holder = holder.as_ref().map(|holder| holder as &dyn Holder);

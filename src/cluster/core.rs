@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use meridian_base::keys::txn_span;
 use meridian_base::{Hlc, NodeId};
 use meridian_kv::api::{KvError, Timestamp};
 use meridian_kv::locks::{AdvisoryKey, AdvisoryMode, LockMode, Owner};
 use meridian_kv::range::Stored;
+use meridian_replication::{ChangeError, RaftGroup};
 use meridian_storage::engine::Keyspace;
 use meridian_storage::{GcHandle, StorageError};
 
@@ -16,6 +18,7 @@ use crate::config::StoreConfig;
 use crate::coordinator::Coordinators;
 use crate::counters::CounterCache;
 use crate::directory::Directory;
+use crate::fence::Fence;
 use crate::lease::epoch_of;
 use crate::locking::LockManager;
 use crate::range::{Found, Range, Ranges};
@@ -29,7 +32,10 @@ use crate::twophase;
 /// Where a transaction's number says which node began it.
 pub(crate) use meridian_kv::locks::NODE_SHIFT as TXN_NODE_SHIFT;
 
-/// The shared parts of one store. Order of locks, where two are held: commit pipeline, then nothing.
+/// How long the next leaseholder may take to be elected.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The shared parts of one store. Order of locks, where two are held: what a range has left, commit pipeline.
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     /// A database of one node: whatever happens to it, nobody else can tell more.
@@ -46,8 +52,8 @@ pub(crate) struct Core {
     pub(crate) stats: Counters,
     pub(crate) gc: GcHandle,
     next_txn: AtomicU64,
-    /// How often another node has refused what this one's sessions asked, since it had given it up.
-    pub(crate) refused: AtomicU64,
+    /// Whether this node's catalog is the newest.
+    pub(crate) fence: Fence,
     /// The other nodes, unless there are none. The store owns it.
     cluster: OnceLock<Weak<Cluster>>,
     /// The replicas of this node. The store owns them.
@@ -104,7 +110,7 @@ impl Core {
             stats: Counters::default(),
             gc,
             next_txn: AtomicU64::new(next_txn),
-            refused: AtomicU64::new(0),
+            fence: Fence::new(alone),
             cluster: OnceLock::new(),
             replicas: OnceLock::new(),
             directory: Directory::default(),
@@ -190,6 +196,11 @@ impl Core {
         term: u64,
         until: Option<u64>,
     ) -> Result<(), StorageError> {
+        // Whoever gives it away has it stay so.
+        let left = range.left.lock();
+        if until.is_some() && term <= *left {
+            return Ok(());
+        }
         let epoch = epoch_of(term, self.node);
         let end = until.map_or(Timestamp::MAX, Timestamp::from_micros);
         if !range.pipeline.leads(term) {
@@ -218,6 +229,21 @@ impl Core {
         let found = self.read.engine.range(Keyspace::Cur, &span, false);
         let damaged = |_| StorageError::Corruption("a transaction's record is damaged".into());
         found.map(|entry| Stored::decode(entry?.1).map_err(damaged)).collect()
+    }
+
+    /// Hands a range's lease over, which ends before anybody else can have it.
+    pub(crate) async fn hand_over(
+        self: &Arc<Self>,
+        range: &Arc<Range>,
+        group: &RaftGroup,
+        to: NodeId,
+    ) -> Result<(), ChangeError> {
+        let (core, given) = (Arc::clone(self), Arc::clone(range));
+        let left = move |term| {
+            *given.left.lock() = term;
+            core.lost_lease(&given, term);
+        };
+        group.transfer_leader(to, HANDOVER_TIMEOUT, left).await
     }
 
     /// This node does not lead a range in `term`, or not any more: somebody else may.

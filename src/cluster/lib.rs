@@ -33,6 +33,7 @@ mod coordinator;
 mod core;
 mod counters;
 mod directory;
+mod fence;
 mod lease;
 pub mod liveness;
 mod load;
@@ -85,6 +86,8 @@ mod deadlock_tests;
 mod drain_tests;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod figures;
 #[cfg(test)]

@@ -309,4 +309,11 @@ impl Authority for NodeLiveness {
             promises.remove(&group);
         }
     }
+
+    fn over(&self, group: RangeId, term: u64) {
+        let mut promises = self.promises.lock();
+        if promises.get(&group).is_some_and(|p| p.term < term) {
+            promises.remove(&group);
+        }
+    }
 }

@@ -176,7 +176,7 @@ async fn add_once(node: &Node, n: u32) -> Result<(), KvError> {
 pub(crate) async fn value(node: &Node, n: u32) -> u32 {
     let row = loop {
         match node.begin().get(&key(n)).await {
-            Err(KvError::StatementRetry) => {}
+            Err(KvError::StatementRetry | KvError::Retry { .. }) => {}
             row => break row.expect("reads"),
         }
     };

@@ -41,6 +41,8 @@ pub(crate) struct Range {
     pub(crate) id: RangeId,
     pub(crate) lease: Lease,
     pub(crate) pipeline: CommitPipeline,
+    /// The newest term of this node's that it has given up: locked by who takes a lease, too.
+    pub(crate) left: Mutex<u64>,
     /// How far this node's replica may be read without the leaseholder.
     pub(crate) copy: LocalCopy,
     shape: RwLock<Shape>,
@@ -57,6 +59,7 @@ impl Range {
             id,
             lease: Lease::nobodys(),
             pipeline,
+            left: Mutex::default(),
             copy: LocalCopy::default(),
             shape: RwLock::new(shape),
             applied: AtomicU64::new(applied.0),

@@ -17,8 +17,6 @@ use crate::store::Store;
 
 /// How long a lease is tried to be moved: other changes of the range may take that.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the other node may take to be elected.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -47,7 +45,7 @@ impl Core {
             return Err(unavailable(format!("node {} cannot be reached", to.0)).into());
         }
         let _claim = replicas.claim(id).ok_or_else(moved)?;
-        group.transfer_leader(to, HANDOVER_TIMEOUT).await.map_err(|_| CommitError::Moved)
+        self.hand_over(&replica.range, &group, to).await.map_err(|_| CommitError::Moved)
     }
 }
 

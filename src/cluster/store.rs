@@ -122,24 +122,19 @@ impl Store {
         self.among.is_some()
     }
 
-    /// Tells the other nodes that the catalog has changed, and waits until all that live have heard it.
-    pub async fn announce(&self, change: Bytes) {
+    /// Tells these nodes that the catalog has changed (all that live, if none are named), and waits until
+    /// they have heard it or will read the catalog before they use it.
+    pub async fn announce(&self, change: Bytes, nodes: Option<Vec<NodeId>>) {
         if let Some(among) = &self.among {
-            among.cluster.announce(change).await;
+            let nodes = nodes.unwrap_or_else(|| among.cluster.live());
+            among.cluster.announce(change, nodes).await;
         }
     }
 
-    /// This node begins to read the whole catalog. What it answers is to be handed to
-    /// [`Store::catalog_read`] when that is done.
-    pub fn begin_catalog(&self) -> BTreeMap<NodeId, u64> {
-        self.among.as_ref().map(|among| among.register.epochs()).unwrap_or_default()
-    }
-
-    /// The whole catalog has been read: the leaseholder may let this node write.
-    pub fn catalog_read(&self, begun: BTreeMap<NodeId, u64>) {
-        if let Some(among) = &self.among {
-            among.cluster.catalog_read(begun);
-        }
+    /// The catalog has been read again, and is another one: what was begun by the old one is over, since
+    /// nobody has asked for its locks.
+    pub fn catalog_was_old(&self) {
+        self.core.fence.catalog_was_old();
     }
 
     /// Waits until everything is applied that any leaseholder had begun to commit before, known or not.
@@ -423,7 +418,7 @@ impl Store {
 const REST: Duration = Duration::from_secs(2);
 
 /// The counter of [`Store::settle`].
-const SETTLED: &[u8] = b"settled";
+pub(crate) const SETTLED: &[u8] = b"settled";
 
 /// How often a task that is busy is told to stop.
 const STOP_AGAIN: Duration = Duration::from_millis(20);

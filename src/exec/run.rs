@@ -215,6 +215,7 @@ impl Cursor {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
                     self.ctx.check_cancel()?;
+                    txn.confirm().await?;
                     let plan = self.plan.as_ref().expect("the plan is put back at the end");
                     let batch = batch.project(&plan.output).map_err(crate::error::from_arrow)?;
                     return Ok(Some(self.give(batch, rows_max)));
@@ -226,6 +227,7 @@ impl Cursor {
                 None => {
                     self.done = true;
                     self.finish(txn).await?;
+                    txn.confirm().await?;
                     return Ok(None);
                 }
             }

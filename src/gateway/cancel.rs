@@ -9,8 +9,9 @@ use meridian_session::{Interrupt, PROCESSES_MAX, Signal};
 use parking_lot::Mutex;
 
 /// The backends of this process, by the ids that clients know them by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CancelRegistry {
+    /// Begins anywhere: what a session of an earlier start has locked on other nodes isn't this start's.
     next: AtomicU32,
     backends: Mutex<BTreeMap<i32, (u32, Interrupt)>>,
 }
@@ -21,6 +22,15 @@ pub(crate) struct Registration {
     registry: Arc<CancelRegistry>,
     pub(crate) pid: i32,
     pub(crate) secret: u32,
+}
+
+impl Default for CancelRegistry {
+    fn default() -> CancelRegistry {
+        let mut first = [0; 4];
+        os_bytes(&mut first);
+        let next = AtomicU32::new(u32::from_be_bytes(first));
+        CancelRegistry { next, backends: Mutex::default() }
+    }
 }
 
 impl CancelRegistry {

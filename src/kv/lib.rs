@@ -9,6 +9,7 @@
 //! | [`range`] | the sequencer: commit order, validation, commands for the log |
 //! | [`closed`] | what followers may read by themselves, and how they hear of it |
 //! | [`commit`] | the coordinator of a commit, and the recovery of one whose coordinator is gone |
+//! | [`fence`] | which nodes may use their catalog, and what definitions wait for |
 //! | [`run`] | many new rows in one piece of memory |
 //! | [`liveness`] | which nodes support which, in epochs that end after their time |
 //! | [`lease`] | leases of ranges out of that support; who votes and campaigns when |
@@ -24,6 +25,7 @@ pub mod api;
 pub mod closed;
 pub mod commit;
 pub mod deadlock;
+pub mod fence;
 pub mod lease;
 pub mod liveness;
 pub mod locks;

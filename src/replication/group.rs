@@ -131,6 +131,17 @@ impl Group {
         self.raft.server_metrics().borrow_watched().vote
     }
 
+    /// Promises to leaders of terms before the newest in which somebody was elected are over: that is so for a
+    /// term of which there is an entry, or a leader. Without this two nodes may be bound to each other, each by
+    /// a term before the one that the other led, and nobody campaigns.
+    pub(crate) fn forget_promises(&self) {
+        let vote = self.vote();
+        let led = if vote.committed { vote.leader_id.term } else { 0 };
+        let last = last_log_id(self.node.log.as_ref(), self.id);
+        let written = last.flatten().map_or(0, |last| last.leader_id.term);
+        self.node.authority.over(self.id, led.max(written));
+    }
+
     /// Sends what followers have missed, and asks them for an acknowledgement. Nothing on a follower.
     pub(crate) async fn heartbeat(&self, to: NodeId) {
         let trigger = self.raft.trigger();
@@ -239,6 +250,7 @@ impl RaftGroup {
         // On the raft thread, in line with the entries that a leader sends.
         self.0.node.runtime.spawn(async move {
             let me = group.node.id();
+            group.forget_promises();
             let leader = group.promised().map(|leader| NodeId(leader.node_id));
             let whole = last_log_id(group.node.log.as_ref(), group.id);
             let whole = whole.is_some_and(|last| last >= group.floor);

@@ -150,7 +150,12 @@ impl Group {
         Ok(())
     }
 
-    async fn transfer(&self, to: NodeId, timeout: Duration) -> Result<(), ChangeError> {
+    async fn transfer(
+        &self,
+        to: NodeId,
+        timeout: Duration,
+        left: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
         let (me, mut roles) = (self.node.id(), self.role.clone());
         let before = *roles.borrow();
         if !before.is_leader {
@@ -159,11 +164,11 @@ impl Group {
         let stopped = |why: String| ChangeError::Invalid(format!("the range has stopped: {why}"));
         self.shared.leaving_term.store(before.term, Ordering::Release);
         self.shared.role_changed.notify_one();
-        // Whoever serves by the role has been told before anybody else can be elected.
         let told = roles.wait_for(|role| !role.is_leader).await.is_ok();
         if !told {
             return Err(stopped("it is being closed".into()));
         }
+        left(before.term);
         let started = self.raft.trigger().transfer_leader(to.0).await;
         started.map_err(|fatal| stopped(fatal.to_string()))?;
         let led_by_another = roles.wait_for(|now| now.leader.is_some_and(|leader| leader != me));
@@ -250,16 +255,24 @@ impl RaftGroup {
 
     /// Hands the leadership to another voter, which is elected at once, without regard to its voters'
     /// promises. From this call on this node serves nothing in its term ([`crate::Role::is_leader`]), so
-    /// whoever calls drains first. If nobody else leads within `timeout`, this node campaigns again.
+    /// whoever calls drains first. `left` is called with that term, before anybody else can be elected: when
+    /// it returns nothing must be served by that leadership any more. If nobody else leads within `timeout`,
+    /// this node campaigns again.
     ///
     /// # Errors
     /// See [`ChangeError`].
-    pub async fn transfer_leader(&self, to: NodeId, timeout: Duration) -> Result<(), ChangeError> {
+    pub async fn transfer_leader(
+        &self,
+        to: NodeId,
+        timeout: Duration,
+        left: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<(), ChangeError> {
         if to == self.0.node.id() || !self.members().is_voter(to) {
             return Err(ChangeError::Invalid(format!("{to} is not another voter")));
         }
         let group = Arc::clone(&self.0);
-        let moving = self.0.node.runtime.spawn(async move { group.transfer(to, timeout).await });
+        let moving =
+            self.0.node.runtime.spawn(async move { group.transfer(to, timeout, left).await });
         moving.await.unwrap_or(Err(ChangeError::NotLeader))
     }
 }

@@ -116,6 +116,10 @@ pub trait Authority: Send + Sync + 'static {
     /// 0 = none) will go with the acknowledgement: from now on the promise of this group is to that
     /// leader in that epoch.
     fn accepted(&self, _group: RangeId, _leader: NodeId, _term: u64, _epoch: u64) {}
+
+    /// Nobody leads the group any more in a term before this one: promises of older terms are over. Said when
+    /// somebody has been elected in it, or when the leader of the term before has given it up.
+    fn over(&self, _group: RangeId, _term: u64) {}
 }
 
 /// For a node without others: its own vote is all it needs.

@@ -57,6 +57,7 @@ async fn append(
 }
 
 async fn vote(group: &Group, mut rpc: VoteRequest<Types>) -> Result<Bytes, HandleError> {
+    group.forget_promises();
     let leader = group.promised();
     // Only who was told so by the leader of the term before asks in a transfer.
     let authorised = rpc.leadership_transfer
@@ -76,6 +77,8 @@ async fn vote(group: &Group, mut rpc: VoteRequest<Types>) -> Result<Bytes, Handl
 }
 
 async fn transfer(group: &Group, rpc: TransferLeaderRequest<Types>) -> Result<Bytes, HandleError> {
+    // Whoever is elected now or, if that fails, later: the old leader serves no more in its term.
+    group.node.authority.over(group.id, rpc.from_leader().leader_id.term + 1);
     let handling = group.raft.handle_transfer_leader(rpc);
     match tokio::time::timeout(TRANSFER_TIMEOUT, handling).await {
         Ok(Ok(Ok(()))) => Ok(message::done()),

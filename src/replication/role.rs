@@ -56,6 +56,9 @@ pub(crate) async fn watch(group: Weak<Group>, mut metrics: ServerMetrics, roles:
         let Some(strong) = group.upgrade() else { return };
         let now = metrics.borrow_and_update().clone();
         let role = role_of(&strong, &now);
+        if now.state == ServerState::Leader && now.vote.committed {
+            strong.node.authority.over(strong.id, now.vote.leader_id.term);
+        }
         roles.send_if_modified(|old| std::mem::replace(old, role) != role);
         let removed = now.state == ServerState::Leader
             && !role.is_voter

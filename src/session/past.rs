@@ -84,7 +84,6 @@ impl Session {
             read_only: true,
             backend: self.shared.backend(),
             database: self.shared.identity().database,
-            ..TxnOptions::default()
         };
         let mut txn = self.node.store().begin_as_of(options, time).map_err(from_kv)?;
         txn.set_cancel(self.interrupt.token());

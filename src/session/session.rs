@@ -278,7 +278,6 @@ impl Session {
             read_only: self.block.read_only,
             backend: self.shared.backend(),
             database: self.shared.identity().database,
-            system: false,
         };
         let time = self.follower_time();
         let store = self.node.store();
@@ -322,6 +321,10 @@ impl Session {
         }
         let Some(mut txn) = self.block.txn.take() else { return Ok(()) };
         let overlay = self.block.overlay.take().filter(|overlay| !overlay.is_empty());
+        if overlay.is_some() {
+            let locked = txn.lock_definitions().await;
+            locked.map_err(|e| self.interrupt.explain(from_kv(e)))?;
+        }
         let committed = txn.commit().await;
         if overlay.is_some() && committed == Err(KvError::Ambiguous) {
             catalog_store::reread(&self.node).await;
@@ -329,7 +332,7 @@ impl Session {
         committed.map_err(|e| self.interrupt.explain(from_kv(e)))?;
         if let Some(overlay) = &overlay {
             catalog_store::publish(&self.node, overlay);
-            catalog_store::announce(&self.node, overlay).await?;
+            catalog_store::announce(&self.node, overlay, &txn).await?;
         }
         // Only now may others use the tables that were changed: they will see the new catalog.
         txn.release_locks();

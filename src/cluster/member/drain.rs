@@ -16,7 +16,7 @@ use meridian_base::{NodeId, RangeId};
 use tokio::sync::watch;
 
 use super::Register;
-use super::register::{HANDOVER_TIMEOUT, NodeRow, PATIENCE};
+use super::register::{NodeRow, PATIENCE};
 use crate::replicas::Replica;
 use crate::store::Store;
 
@@ -149,7 +149,7 @@ impl Register {
             return;
         }
         let Some(heir) = self.heir(replica, heirs) else { return };
-        if let Err(error) = group.transfer_leader(heir, HANDOVER_TIMEOUT).await {
+        if let Err(error) = self.core.hand_over(&replica.range, &group, heir).await {
             tracing::warn!(%error, range = %group.id(), "the lease could not be handed over");
         }
     }

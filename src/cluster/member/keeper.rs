@@ -134,15 +134,15 @@ impl Keeper {
                 () = stop.notified() => return,
                 () = changed(first) => {}
                 () = self.replicas.news.notified() => {}
-                Ok(Withdrawn { node, epoch }) = withdrawn.recv() => self.gone(node, epoch),
+                Ok(Withdrawn { node, .. }) = withdrawn.recv() => self.gone(node),
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
     /// A node is not heard of any more.
-    fn gone(&self, node: NodeId, epoch: u64) {
-        self.cluster.node_gone(node, epoch);
+    fn gone(&self, node: NodeId) {
+        self.cluster.node_gone(node);
         let live = self.cluster.live().into_iter().filter(|other| *other != node).collect();
         self.cluster.set_live(live);
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use meridian_base::keys::NODE;
 use meridian_base::{Instant, NodeId, RangeId};
-use meridian_kv::api::{Bytes, Isolation, Key, KvError, Span};
+use meridian_kv::api::{Isolation, Key, KvError, Span};
 use meridian_kv::placement;
 use meridian_kv::range::Descriptor;
 use meridian_replication::ChangeError;
@@ -35,10 +35,10 @@ use crate::txn::{Txn, TxnOptions};
 
 /// How long a change of members may take before it is looked at anew.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long handing a lease over may take.
-pub(super) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a founder may take to write its own row.
 const OWN_ROW_LIMIT: Duration = Duration::from_secs(10);
+/// Between two tries of a reading that a lease's move has spoilt.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long a survey waits for rows.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 const NODE_COUNTER: &[u8] = b"node";
@@ -159,8 +159,6 @@ pub(crate) struct Register {
     pub(super) placing: Placing,
     pub(super) drain: Drain,
     pub(super) retiring: Retiring,
-    /// The epochs in which the others supported this node at the last survey.
-    followed: Mutex<BTreeMap<NodeId, u64>>,
     pub(super) reported: Mutex<Option<Instant>>,
 }
 
@@ -182,7 +180,7 @@ impl Register {
         liveness: Arc<NodeLiveness>,
         (rpc, name): (Arc<Rpc>, u128),
     ) -> Arc<Register> {
-        let (known, away, followed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (known, away) = (Mutex::default(), Mutex::default());
         let placing = Placing::new(core.config.range_bytes_max, core.config.range_load_max);
         let retiring = Retiring::default();
         Arc::new(Register {
@@ -197,7 +195,6 @@ impl Register {
             placing,
             drain: Drain::default(),
             retiring,
-            followed,
             reported: Mutex::default(),
         })
     }
@@ -228,12 +225,20 @@ impl Register {
 
     /// Reads all rows.
     pub(super) async fn read(&self) -> Result<BTreeMap<NodeId, NodeRow>, String> {
-        let options = TxnOptions { system: true, ..TxnOptions::default() };
-        let mut txn = Txn::begin(Arc::clone(&self.core), options);
-        let text = |error: meridian_kv::api::KvError| error.to_string();
-        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await.map_err(text)?;
+        loop {
+            match self.try_read().await {
+                // The lease has moved meanwhile.
+                Err(KvError::StatementRetry) => tokio::time::sleep(AGAIN).await,
+                read => return read.map_err(|error| error.to_string()),
+            }
+        }
+    }
+
+    async fn try_read(&self) -> Result<BTreeMap<NodeId, NodeRow>, KvError> {
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
+        let mut scan = txn.scan(Span::prefix(&[NODE]), false).await?;
         let mut rows = Vec::new();
-        while scan.next_batch(1024, &mut rows).await.map_err(text)? {}
+        while scan.next_batch(1024, &mut rows).await? {}
         let rows = rows.into_iter().filter_map(|(_, row)| NodeRow::decode(row).ok());
         Ok(rows.map(|row| (NodeId(row.id), row)).collect())
     }
@@ -256,8 +261,7 @@ impl Register {
 
     /// Reads the directory of ranges.
     async fn read_ranges(&self) -> Result<(), KvError> {
-        let options = TxnOptions { system: true, ..TxnOptions::default() };
-        let mut txn = Txn::begin(Arc::clone(&self.core), options);
+        let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
         let mut scan = txn.scan(directory::rows_span(), false).await?;
         let mut rows = Vec::new();
         while scan.next_batch(1024, &mut rows).await? {}
@@ -354,7 +358,6 @@ impl Register {
         let all = self.known.lock().len() == live.len();
         self.cluster.set_absent(!all);
         self.cluster.set_live(live.clone());
-        self.notice_absence();
         self.protect_snapshots(&live);
         let mut led = self.replicas.all();
         led.retain(|replica| replica.range.lease.here(&self.core.hlc).is_some());
@@ -388,27 +391,6 @@ impl Register {
         }
     }
 
-    /// In which epochs the others support this node.
-    pub(crate) fn epochs(&self) -> BTreeMap<NodeId, u64> {
-        let known: Vec<NodeId> = self.known.lock().keys().copied().collect();
-        let epoch = |node: NodeId| (node, self.liveness.support_from(node).epoch);
-        known.into_iter().filter(|node| *node != self.core.node).map(epoch).collect()
-    }
-
-    /// When another node has given this one up meanwhile, changes of the catalog may have been announced
-    /// without it: it is read again, and the others are told how fresh it is.
-    fn notice_absence(&self) {
-        let now = self.epochs();
-        let before = std::mem::replace(&mut *self.followed.lock(), now.clone());
-        if before != now {
-            match self.cluster.catalog_changed(Bytes::new()) {
-                Some(reading) => drop(tokio::spawn(reading)),
-                None => self.cluster.catalog_read(now),
-            }
-        }
-        self.cluster.tell_freshness();
-    }
-
     /// Tells the others which snapshots are in use here.
     fn protect_snapshots(&self, live: &[NodeId]) {
         let Some(oldest) = self.core.snapshots.oldest() else { return };
@@ -439,11 +421,14 @@ impl Register {
             });
         }
         for Handover { range, to } in moves {
-            let replica = led.iter().find(|replica| replica.range.id == range);
-            let Some(group) = replica.and_then(|replica| replica.group.clone()) else { continue };
+            let Some(replica) = led.iter().find(|replica| replica.range.id == range) else {
+                continue;
+            };
+            let Some(group) = replica.group.clone() else { continue };
             let Some(claim) = self.replicas.claim(range) else { continue };
+            let (core, given) = (Arc::clone(&self.core), Arc::clone(&replica.range));
             tokio::spawn(async move {
-                if let Err(error) = group.transfer_leader(to, HANDOVER_TIMEOUT).await {
+                if let Err(error) = core.hand_over(&given, &group, to).await {
                     tracing::warn!(%error, %range, %to, "the lease could not be moved");
                 }
                 drop(claim);

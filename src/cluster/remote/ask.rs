@@ -9,7 +9,7 @@ use meridian_kv::range::Target;
 use meridian_rpc::{CallError, Class};
 use prost::Message;
 
-use super::messages::{Answer, AskSnapshot, Counter, Op, Opaque, Read, Request, Response, STALE};
+use super::messages::{Answer, Counter, Empty, Op, Opaque, Request, Response};
 use super::{Cluster, SERVICE};
 use crate::commit::CommitError;
 use crate::core::Core;
@@ -39,6 +39,12 @@ pub(crate) enum Tried {
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// A node that isn't heard of is told for so long: by then it has given this one up, or is back.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// So long a node may take to hear of a definition.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// A request as it travels, and who stands still until it is answered.
 #[derive(Clone)]
@@ -112,9 +118,6 @@ impl Cluster {
             };
             let tried = self.try_at(node, body.clone(), class);
             match search.unless_cancelled(tried).await? {
-                Tried::Answer(Answer::NotHere(STALE)) if self.is_refused(node) => {
-                    return Err(KvError::CONCURRENT_UPDATE);
-                }
                 Tried::Answer(Answer::NotHere(leader)) => self.follow(key, node, leader),
                 Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
                 Tried::Answer(answer) => return Ok(Asked::Answer(answer)),
@@ -122,14 +125,6 @@ impl Cluster {
             }
             search.pause().await?;
         }
-    }
-
-    /// Does the leaseholder refuse this node until it has read the catalog? It is told to, then.
-    pub(crate) async fn is_turned_away(&self) -> bool {
-        let key = Bytes::from_static(FIRST_KEY);
-        let read = Op::Read(Read { key, ts: 0, partial: false, narrow: true });
-        let asked = self.ask(FIRST_KEY, read, &WaitLimits::default()).await;
-        matches!(asked, Err(KvError::Retry { .. }))
     }
 
     /// Asks for a counter; `None` when this node is the leaseholder now.
@@ -148,12 +143,8 @@ impl Cluster {
     }
 
     /// The largest of this node's clock and those of all others that live, and whether all others do.
-    async fn ask_clocks(
-        &self,
-        limits: &WaitLimits,
-        system: bool,
-    ) -> Result<(Timestamp, bool), KvError> {
-        let body = encode(Op::Clock(AskSnapshot { system }));
+    async fn ask_clocks(&self, limits: &WaitLimits) -> Result<(Timestamp, bool), KvError> {
+        let body = encode(Op::Clock(Empty {}));
         let others = self.live().into_iter().filter(|node| *node != self.core.node);
         let asking = others.map(|node| {
             let body = body.clone();
@@ -161,18 +152,15 @@ impl Cluster {
                 while self.live().contains(&node) {
                     let tried = self.try_at(node, body.clone(), Class::Kv).await;
                     match tried {
-                        Tried::Answer(Answer::Done(at)) => return Ok(Some(Timestamp(at.ts))),
-                        Tried::Answer(Answer::NotHere(STALE)) if self.is_refused(node) => {
-                            return Err(KvError::CONCURRENT_UPDATE);
-                        }
+                        Tried::Answer(Answer::Done(at)) => return Some(Timestamp(at.ts)),
                         _ => tokio::time::sleep(PAUSE).await,
                     }
                 }
-                Ok(None)
+                None
             }
         });
-        let asking = futures::future::try_join_all(asking);
-        let answers = Search::new(limits).unless_cancelled(asking).await??;
+        let asking = futures::future::join_all(asking);
+        let answers = Search::new(limits).unless_cancelled(asking).await?;
         let whole = !self.has_absent() && answers.iter().all(Option::is_some);
         let newest = answers.into_iter().flatten().max().unwrap_or(Timestamp::MIN);
         self.core.hlc.raise(newest);
@@ -181,24 +169,28 @@ impl Cluster {
 
     /// A node says that it isn't a key's leaseholder, but knows who may be.
     pub(crate) fn follow(&self, key: &[u8], asked: NodeId, leader: u64) {
-        if leader != 0 && leader != STALE && leader != asked.0 && leader != self.core.node.0 {
+        if leader != 0 && leader != asked.0 && leader != self.core.node.0 {
             self.core.range_of(key).lease.hint(asked, NodeId(leader));
         }
     }
 
-    /// Tells all nodes that live of a change to the catalog, and waits until each has heard it or is gone.
-    pub(crate) async fn announce(&self, change: Bytes) {
+    /// Tells nodes of a change to the catalog, and waits until each has heard it, or has to read the catalog
+    /// before it does anything else.
+    pub(crate) async fn announce(&self, change: Bytes, nodes: Vec<NodeId>) {
         let body = encode(Op::Catalog(Opaque { bytes: change }));
-        let others = self.live().into_iter().filter(|node| *node != self.core.node);
+        let others = nodes.into_iter().filter(|node| *node != self.core.node);
         let telling = others.map(|node| {
             let body = body.clone();
             async move {
-                while self.live().contains(&node) {
-                    if let Tried::Answer(_) = self.try_at(node, body.clone(), Class::Kv).await {
+                let since = Instant::now();
+                while since.elapsed() < HEARD || self.live().contains(&node) {
+                    let tried = self.try_at(node, body.clone(), Class::Kv);
+                    if let Ok(Tried::Answer(_)) = tokio::time::timeout(HEARD, tried).await {
                         return;
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
+                self.expel(node).await;
             }
         });
         futures::future::join_all(telling).await;
@@ -213,7 +205,9 @@ impl Cluster {
         tokio::spawn(async move {
             let mut heard = first.await.is_ok();
             let mut pause = PAUSE;
-            while !heard && cluster.live().contains(&node) {
+            // Who isn't heard of here may go on supporting this node, and keep what it holds for it.
+            let since = Instant::now();
+            while !heard && (cluster.live().contains(&node) || since.elapsed() < LINGER) {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
                 let again = cluster.try_at(node, body.clone(), Class::Kv).await;
@@ -240,10 +234,9 @@ impl Core {
     pub(crate) async fn ask_clocks(
         &self,
         limits: &WaitLimits,
-        system: bool,
     ) -> Result<(Timestamp, bool), KvError> {
         match self.cluster() {
-            Some(cluster) => cluster.ask_clocks(limits, system).await,
+            Some(cluster) => cluster.ask_clocks(limits).await,
             None => Ok((self.hlc.now(), true)),
         }
     }

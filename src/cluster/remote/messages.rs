@@ -8,6 +8,7 @@ use bytes::Bytes;
 use meridian_kv::api::{Isolation, Strength, TableLockMode, WaitPolicy};
 
 use super::failures::WireError;
+use super::fences::{FenceAnswer, FenceQuestion, WireFenced};
 use super::parts::{PartMessage, PartReply};
 use super::reports::Report;
 use super::tidings::WireTidings;
@@ -18,7 +19,7 @@ use super::watch::{Watch, Watched};
 pub(crate) struct Request {
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 30, 32, 33, 34, 35, 36, 37, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 30, 32, 33, 34, 35, 36, 37, 40, 41"
     )]
     pub(crate) op: Option<Op>,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Request {
 pub(crate) enum Op {
     /// The newest snapshot.
     #[prost(message, tag = "1")]
-    Snapshot(AskSnapshot),
+    Snapshot(Empty),
     #[prost(message, tag = "2")]
     Read(Read),
     #[prost(message, tag = "3")]
@@ -60,12 +61,9 @@ pub(crate) enum Op {
     /// The oldest snapshot that a node needs.
     #[prost(message, tag = "15")]
     Protect(At),
-    /// The sender has read the catalog again.
-    #[prost(message, tag = "16")]
-    Refreshed(Epoch),
     /// What time is it there?
     #[prost(message, tag = "17")]
-    Clock(AskSnapshot),
+    Clock(Empty),
     /// About a part of a commit over several ranges.
     #[prost(message, tag = "30")]
     Part(PartMessage),
@@ -90,6 +88,9 @@ pub(crate) enum Op {
     /// About sessions and what they wait for.
     #[prost(message, tag = "40")]
     Watch(Watch),
+    /// About guards of catalogs.
+    #[prost(message, tag = "41")]
+    Fence(FenceQuestion),
 }
 
 impl Op {
@@ -109,13 +110,6 @@ impl Op {
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Empty {}
-
-/// The epoch in which the receiver supported the sender when that began to read the catalog.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub(crate) struct Epoch {
-    #[prost(uint64, tag = "1")]
-    pub(crate) epoch: u64,
-}
 
 /// A range and a node, of which something is asked.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -293,9 +287,9 @@ pub(crate) struct Commit {
     pub(crate) verify: Vec<WireVerify>,
     #[prost(message, required, tag = "10")]
     pub(crate) name: Name,
-    /// The nodes on which its strong table locks are held; none if it has none.
-    #[prost(uint64, repeated, tag = "11")]
-    pub(crate) locked_nodes: Vec<u64>,
+    /// Where its strong table locks are held, if it has any.
+    #[prost(message, optional, tag = "13")]
+    pub(crate) fenced: Option<WireFenced>,
     /// A key of the range that it is about.
     #[prost(bytes = "bytes", tag = "12")]
     pub(crate) key: Bytes,
@@ -394,7 +388,7 @@ pub(crate) struct UnlockTable {
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 30, 40")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 30, 40, 41")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -422,6 +416,8 @@ pub(crate) enum Answer {
     Part(PartReply),
     #[prost(message, tag = "40")]
     Watched(Watched),
+    #[prost(message, tag = "41")]
+    Fence(FenceAnswer),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -484,18 +480,10 @@ pub(crate) struct WireLocked {
     /// Which guest of the leaseholder the transaction is: another one if it was given up meanwhile.
     #[prost(uint64, tag = "10")]
     pub(crate) guest: u64,
+    /// Of a table: names the start of the node that holds it.
+    #[prost(fixed64, tag = "11")]
+    pub(crate) start: u64,
 }
-
-/// A request for the newest snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub(crate) struct AskSnapshot {
-    /// To read the catalog, or nodes: from a node that may know old ones.
-    #[prost(bool, tag = "1")]
-    pub(crate) system: bool,
-}
-
-/// In place of a leader: the sender was given up, and hasn't said since that it has read the catalog.
-pub(crate) const STALE: u64 = u64::MAX;
 
 const STRENGTHS: [Strength; 4] =
     [Strength::KeyShare, Strength::Share, Strength::NoKeyUpdate, Strength::Update];

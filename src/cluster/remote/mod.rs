@@ -16,6 +16,7 @@
 mod advisory;
 mod ask;
 mod failures;
+mod fences;
 mod guests;
 mod messages;
 mod parts;
@@ -37,19 +38,19 @@ use futures::future::BoxFuture;
 use meridian_base::{Instant, NodeId};
 use meridian_kv::api::{Bytes, Span, Timestamp};
 use meridian_kv::liveness::Support;
-use meridian_rpc::{Class, Transport};
+use meridian_rpc::Transport;
 use parking_lot::Mutex;
 
-use crate::commit::CommitError;
 use crate::core::Core;
 use crate::liveness::NodeLiveness;
 use advisory::Roll;
+use fences::Guards;
 use guests::Guests;
 use waits::Waits;
 
-use ask::Tried;
 pub(crate) use ask::{Asked, FIRST_KEY, Search, at_level};
-pub(crate) use messages::{Answer, At, Belongs, Coded, Epoch, Op, Put, Rows, ScanPage, SplitAt};
+pub(crate) use fences::Fenced;
+pub(crate) use messages::{Answer, At, Belongs, Coded, Op, Put, Rows, ScanPage, SplitAt};
 pub(crate) use reports::Figures;
 pub(crate) use txn::locked_in;
 
@@ -58,9 +59,6 @@ pub(crate) const SERVICE: u8 = 2;
 
 /// How long another node's word on its snapshots counts. It is repeated every few seconds.
 const PROTECTION: Duration = Duration::from_secs(30);
-
-/// Between two readings of the catalog because this node was refused: reading and telling takes some of it.
-const READ_AGAIN: Duration = Duration::from_millis(100);
 
 /// Called with the catalog's changes that another node has committed; the answer ends when they are known
 /// here.
@@ -80,17 +78,8 @@ pub(crate) struct Cluster {
     on_catalog_change: OnceLock<OnCatalogChange>,
     /// What the others promise.
     liveness: OnceLock<Arc<NodeLiveness>>,
-    /// Nodes that were given up, with the epoch in which they may be supported again: they may not know of
-    /// tables' new forms …
-    stale: Mutex<BTreeMap<NodeId, u64>>,
-    /// … until they have read the catalog in that epoch or a later one, as they say.
-    fresh: Mutex<BTreeMap<NodeId, u64>>,
-    /// The epochs in which the others supported this node when it last began to read the catalog, and did.
-    read_in: Mutex<BTreeMap<NodeId, u64>>,
     /// When nodes were given up last: what they coordinated before has nobody any more.
     gone: Mutex<BTreeMap<NodeId, Timestamp>>,
-    /// Which of that each of them has heard.
-    told: Mutex<BTreeMap<NodeId, u64>>,
     pub(crate) waits: Waits,
     roll: Roll,
     tidings: tidings::Told,
@@ -98,13 +87,12 @@ pub(crate) struct Cluster {
     on_signal: OnceLock<waits::OnSignal>,
     /// The leases are about to go elsewhere.
     closing: AtomicBool,
-    /// The catalog is being read since this node was refused.
-    reading: AtomicBool,
+    guards: Arc<Guards>,
 }
 
 impl Cluster {
     pub(crate) fn new(core: Arc<Core>, transport: Arc<dyn Transport>) -> Arc<Cluster> {
-        let start = core.hlc.now().0;
+        let (start, max_offset) = (core.hlc.now().0, core.hlc.max_offset());
         let cluster = Arc::new(Cluster {
             live: Mutex::new(vec![core.node]),
             absent: AtomicBool::new(false),
@@ -114,23 +102,20 @@ impl Cluster {
             protected: Mutex::default(),
             on_catalog_change: OnceLock::new(),
             liveness: OnceLock::new(),
-            stale: Mutex::default(),
-            fresh: Mutex::default(),
-            read_in: Mutex::default(),
             gone: Mutex::default(),
-            told: Mutex::default(),
             waits: Waits::default(),
             roll: Roll::new(start),
             tidings: tidings::Told::new(start),
             reports: reports::Reports::default(),
             on_signal: OnceLock::new(),
             closing: AtomicBool::new(false),
-            reading: AtomicBool::new(false),
+            guards: Arc::new(Guards::new(start, max_offset)),
         });
         cluster.core.join(&cluster);
         cluster.search_when_suspected();
         tokio::spawn(advisory::keep_looking(Arc::downgrade(&cluster)));
         tokio::spawn(tidings::keep_telling(Arc::downgrade(&cluster)));
+        tokio::spawn(fences::keep_guard(Arc::downgrade(&cluster)));
         cluster
     }
 
@@ -171,9 +156,8 @@ impl Cluster {
     /// A node is certainly gone, or certainly not able to commit: what it holds here goes. Whose table it
     /// has locked may have another form by now, of which nobody was told: the locks go when the catalog has
     /// been read again.
-    pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId, epoch: u64) {
+    pub(crate) fn node_gone(self: &Arc<Self>, node: NodeId) {
         self.set_absent(true);
-        self.stale.lock().insert(node, epoch);
         self.gone.lock().insert(node, self.core.hlc.now());
         let definers = self.guests.end_of_node(&self.core, node);
         self.protected.lock().remove(&node);
@@ -192,55 +176,6 @@ impl Cluster {
     /// Was this node given up at that time or later?
     pub(crate) fn is_gone_since(&self, node: NodeId, ts: Timestamp) -> bool {
         self.gone.lock().get(&node).is_some_and(|gone| *gone >= ts)
-    }
-
-    /// A node has read the catalog, while this one supported it in that epoch.
-    fn refreshed(&self, node: NodeId, epoch: u64) {
-        let mut fresh = self.fresh.lock();
-        let known = fresh.entry(node).or_default();
-        *known = epoch.max(*known);
-    }
-
-    /// May this node change anything?
-    fn may_write(&self, node: NodeId) -> bool {
-        let Some(epoch) = self.stale.lock().get(&node).copied() else { return true };
-        self.fresh.lock().get(&node).is_some_and(|fresh| *fresh >= epoch)
-    }
-
-    /// This node has read the catalog, which it began to do in these epochs.
-    pub(crate) fn catalog_read(self: &Arc<Self>, epochs: BTreeMap<NodeId, u64>) {
-        *self.read_in.lock() = epochs;
-        self.tell_freshness();
-    }
-
-    /// Tells each node that lives, and hasn't heard it, in which epoch of its support this one has read the
-    /// catalog: any of them may have given this node up, and refuses its changes and its table locks until
-    /// then. What isn't heard is to be told again.
-    pub(crate) fn tell_freshness(self: &Arc<Self>) {
-        let (read_in, told) = (self.read_in.lock().clone(), self.told.lock().clone());
-        let new = |node: &NodeId| {
-            let epoch = *read_in.get(node)?;
-            (told.get(node) != Some(&epoch)).then_some((*node, epoch))
-        };
-        let others = self.live().into_iter().filter(|node| *node != self.core.node);
-        for (node, epoch) in others.filter_map(|node| new(&node)) {
-            let cluster = Arc::clone(self);
-            let body = ask::encode(Op::Refreshed(Epoch { epoch }));
-            tokio::spawn(async move {
-                let tried = cluster.try_at(node, body, Class::Kv).await;
-                if matches!(tried, Tried::Answer(_)) {
-                    cluster.told.lock().insert(node, epoch);
-                }
-            });
-        }
-    }
-
-    /// Fails when a node may change rows by a form of a table that is just being changed: `locked` are the
-    /// nodes on which its lock is held. To be tried again when it is held on all.
-    pub(crate) fn check_locked(&self, locked: &[NodeId]) -> Result<(), CommitError> {
-        let mut live = self.live();
-        live.retain(|node| self.may_write(*node) && !locked.contains(node));
-        if locked.is_empty() || live.is_empty() { Ok(()) } else { Err(CommitError::Moved) }
     }
 
     fn is_closing(&self) -> bool {
@@ -262,35 +197,6 @@ impl Cluster {
         self.closing.store(false, Ordering::Relaxed);
     }
 
-    /// This node was refused as one that may know old forms of tables. What its sessions have begun is over,
-    /// unless it has only just started, and what they know is what it has just read.
-    fn is_refused(&self, by: NodeId) -> bool {
-        let known = self.told.lock().contains_key(&by);
-        if known {
-            self.core.refused.fetch_add(1, Ordering::Relaxed);
-            self.read_catalog_soon();
-        }
-        known
-    }
-
-    /// Reads the catalog now, and not when absences are looked for next.
-    fn read_catalog_soon(&self) {
-        if self.reading.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (core, read) = (Arc::downgrade(&self.core), self.catalog_changed(Bytes::new()));
-        tokio::spawn(async move {
-            if let Some(read) = read {
-                read.await;
-            }
-            // What was told may take a moment to be heard.
-            tokio::time::sleep(READ_AGAIN).await;
-            if let Some(cluster) = core.upgrade().and_then(|core| core.cluster()) {
-                cluster.reading.store(false, Ordering::Release);
-            }
-        });
-    }
-
     /// The range that lies there is led elsewhere.
     pub(crate) fn lease_lost(&self, span: &Span) {
         self.guests.lose_rows(&self.core, span);
@@ -303,6 +209,7 @@ impl Cluster {
     pub(crate) fn on_catalog_change(&self, heard: OnCatalogChange) {
         // There is one catalog in a process; a second listener would be a mistake of the caller.
         let _ = self.on_catalog_change.set(heard);
+        self.core.fence.forget();
     }
 
     /// Others have changed the catalog: so, or (without a word) anyhow. The answer ends when that is known

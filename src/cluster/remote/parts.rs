@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::ask::{Tried, encode};
 use super::failures::WireError;
+use super::fences::{Fenced, WireFenced};
 use super::guests::Guest;
 use super::messages::{Answer, Coded, Op, Put, Who, WireSpan, WireVerify};
 use super::txn::ABSENT;
@@ -74,9 +75,9 @@ struct WirePrepare {
     verify: Vec<WireVerify>,
     #[prost(message, repeated, tag = "6")]
     reads: Vec<WireSpan>,
-    /// The nodes on which its strong table locks are held; none if it has none.
-    #[prost(uint64, repeated, tag = "7")]
-    locked_nodes: Vec<u64>,
+    /// Where its strong table locks are held, if it has any.
+    #[prost(message, optional, tag = "9")]
+    fenced: Option<WireFenced>,
     /// The hold in whose name it writes; 0 = none.
     #[prost(fixed64, tag = "8")]
     behalf: u64,
@@ -211,7 +212,7 @@ impl WirePrepare {
         let points = request.reads.points().map(|key| Span::point(key));
         let spans = request.reads.spans();
         let spans = spans.map(|(start, end)| Span { start: start.clone(), end: end.clone() });
-        let nodes = given.into_iter().flat_map(|given| &given.locked_nodes);
+        let fenced = given.and_then(|given| given.fenced.as_ref());
         let owner = given.map_or(owner_of(request.header.txn), Given::owner);
         WirePrepare {
             who: Who { txn: owner.id, session: owner.session },
@@ -223,7 +224,7 @@ impl WirePrepare {
                 .chain(spans)
                 .map(|span| WireSpan { start: span.start, end: span.end })
                 .collect(),
-            locked_nodes: nodes.map(|node| node.0).collect(),
+            fenced: fenced.map(WireFenced::from),
             behalf: request.behalf.map_or(0, |hold| hold.0),
         }
     }
@@ -280,11 +281,6 @@ impl PartMessage {
             expiry: Timestamp(self.expiry),
             participants: self.participants.iter().cloned().collect(),
         }
-    }
-
-    /// Does it change anything that a form of a table matters to?
-    pub(crate) fn prepares(&self) -> bool {
-        matches!(self.saying, Some(Saying::Prepare(_)))
     }
 }
 
@@ -347,12 +343,18 @@ impl Cluster {
         let key = header.participants.get(own).ok_or_else(|| serve::unknown("part"))?;
         let range = self.here(key)?.range;
         let (mut guest, mut stranger) = (None, Stranger(owner_of(header.txn)));
+        let mut _passing = None;
         let message = match asked.saying {
-            Some(Saying::Prepare(prepare)) => {
-                let nodes: Vec<NodeId> = prepare.locked_nodes.iter().copied().map(NodeId).collect();
-                if self.check_locked(&nodes).is_err() {
-                    return Ok(Answer::Part(PartReply::new(Reply::Split)));
-                }
+            Some(Saying::Prepare(mut prepare)) => {
+                let fenced = prepare.fenced.take().map(Fenced::from);
+                _passing = match self.pass_fence(&range, fenced.as_ref()) {
+                    Ok(passing) => passing,
+                    Err(CommitError::Refused(error)) => {
+                        let refused = PartAnswer::Refused(Refused::Error(error));
+                        return Ok(Answer::Part(PartReply::new(refused.into())));
+                    }
+                    Err(_) => return Ok(Answer::Part(PartReply::new(Reply::Later))),
+                };
                 stranger = Stranger(serve::owner(&prepare.who));
                 guest = self.guests.get(prepare.who.txn);
                 let request = prepare.decode(&header, own);
@@ -409,7 +411,7 @@ mod tests {
         let message = Message::Prepare(Arc::new(request.clone()));
         let wire = PartMessage::new(&header, 1, &message, None).encode_to_vec();
         let wire = PartMessage::decode(&wire[..]).expect("own bytes");
-        assert_eq!((wire.header(), wire.own, wire.prepares()), (header.clone(), 1, true));
+        assert_eq!((wire.header(), wire.own), (header.clone(), 1));
         let Some(Saying::Prepare(prepare)) = wire.saying else { panic!("{wire:?}") };
         let decoded = prepare.decode(&header, 1).expect("known words");
         assert_eq!((decoded.writes, decoded.verify), (request.writes, request.verify));

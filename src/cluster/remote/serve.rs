@@ -18,12 +18,12 @@ use prost::Message;
 
 use super::guests::Guest;
 use super::messages::{
-    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, Epoch, LockRow, LockTable, Name, Op,
-    Pair, Patience, Read, Request, Response, RowAt, Rows, STALE, ScanPage, SendRun, Unlock,
-    UnlockTable, Who, WireLocked,
+    Advisory, Answer, AskOutcome, At, Coded, Commit, Counter, LockRow, LockTable, Name, Op, Pair,
+    Patience, Read, Request, Response, RowAt, Rows, ScanPage, SendRun, Unlock, UnlockTable, Who,
+    WireLocked,
 };
 use super::txn::{ABSENT, modes};
-use super::{Cluster, FIRST_KEY};
+use super::{Cluster, FIRST_KEY, Fenced};
 use crate::commit::{CommitError, Submission};
 use crate::counters;
 use crate::locking::{Acquired, WaitLimits};
@@ -87,24 +87,7 @@ impl Cluster {
         Response { answer }.encode_to_vec().into()
     }
 
-    /// What to say instead to a node that may know old forms of tables. New snapshots are refused, too: it
-    /// would read what others have written since by what it knows.
-    fn refusal(&self, from: NodeId, op: &Op) -> Option<u64> {
-        let instead = match op {
-            Op::Lock(_) | Op::Run(_) | Op::Commit(_) => STALE,
-            Op::Snapshot(ask) | Op::Clock(ask) if !ask.system => STALE,
-            Op::Read(read) if read.ts == 0 => STALE,
-            Op::LockTable(_) => 0,
-            Op::Part(part) if part.prepares() => 0,
-            _ => return None,
-        };
-        (!self.may_write(from)).then_some(instead)
-    }
-
     async fn dispatch(self: &Arc<Self>, from: NodeId, op: Op) -> Served {
-        if let Some(instead) = self.refusal(from, &op) {
-            return Ok(Answer::NotHere(instead));
-        }
         let locks_for = match &op {
             Op::Lock(lock) => Some(lock.who.txn),
             Op::Run(run) => Some(run.who.txn),
@@ -132,16 +115,16 @@ impl Cluster {
             Op::LockTable(lock) => Box::pin(self.serve_lock_table(lock)).await,
             Op::UnlockTable(unlock) => Ok(self.serve_unlock_table(&unlock)),
             Op::Catalog(change) => {
-                // Without a listener there is nothing that could be old.
+                // Without locks here it was committed while this node had no guard.
+                if !self.core.fence.holds(&self.core.hlc) {
+                    self.core.fence.catalog_was_old();
+                }
                 if let Some(heard) = self.catalog_changed(change.bytes) {
                     heard.await;
                 }
                 Ok(Answer::Done(At::default()))
             }
-            Op::Refreshed(Epoch { epoch }) => {
-                self.refreshed(from, epoch);
-                Ok(Answer::Done(At::default()))
-            }
+            Op::Fence(asked) => self.serve_fence(from, asked),
             Op::Clock(_) => Ok(Answer::Done(At { ts: self.core.hlc.now().0 })),
             Op::Adopt(of) => self.serve_adopt(of.bytes).await,
             Op::Belongs(asked) => self.serve_belongs(asked),
@@ -295,6 +278,7 @@ impl Cluster {
             taken: 0,
             guest: guest.number(),
             range: lodged.range.id.0,
+            start: 0,
         }))
     }
 
@@ -405,8 +389,6 @@ impl Cluster {
             _ => CommitError::Moved,
         };
         let isolation = Isolation::decode(commit.isolation).ok_or(CommitError::Moved)?;
-        let locked: Vec<NodeId> = commit.locked_nodes.iter().copied().map(NodeId).collect();
-        self.check_locked(&locked)?;
         let guest = self.guests.enter(owner(&commit.who));
         let read_ts = Timestamp(commit.read_ts);
         // A lock may have gone with the lease, or because this transaction's node was given up meanwhile.
@@ -457,6 +439,7 @@ impl Cluster {
         let (sent, deadline) = (Timestamp(sent), Timestamp(deadline));
         let origin = Some(Origin { txn: TxnId(id), sent, deadline, verify });
         let request = CommitRequest { isolation, read_ts, writes, runs, reads, origin };
+        let _passing = self.pass_fence(range, commit.fenced.map(Fenced::from).as_ref())?;
         let submission = Submission { request, owner: guest.owner() };
         let taken = range.pipeline.submit(core, submission, || guest.take_locks());
         taken.map_err(|not| not.error)
@@ -510,8 +493,9 @@ impl Cluster {
             core.locks.release_table(lock.table, guest.owner(), before);
             return Err(given_up());
         }
-        let before = u32::from(before);
-        Ok(Answer::Locked(WireLocked { held: true, before, reentrant, ..WireLocked::default() }))
+        let (before, start) = (u32::from(before), self.this_start().start);
+        let held = WireLocked { held: true, before, reentrant, start, ..WireLocked::default() };
+        Ok(Answer::Locked(held))
     }
 
     fn serve_unlock_table(&self, unlock: &UnlockTable) -> Answer {

@@ -1,76 +1,164 @@
 //! Table locks of a transaction on other nodes.
 //!
-//! A strong lock is held on every node that lives, by the promise that such a node gives this one: as long
-//! as it supports this node, it keeps the lock. Definitions are committed within that time.
+//! A strong lock is held on every node that may use its catalog ([`super::fences`]), by the promise that such a
+//! node gives this one: as long as it supports this node, it keeps the lock. Definitions are committed within
+//! that time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use meridian_base::NodeId;
+use meridian_base::{Instant, NodeId};
 use meridian_kv::api::{KvError, TableLockMode, Timestamp, WaitPolicy};
+use meridian_kv::fence::Member;
 use meridian_kv::locks::{LockMode, ModeSet, Owner};
 use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, unexpected};
 use super::messages::{Answer, Coded, LockTable, Op, UnlockTable};
-use super::txn::{modes, patience, who};
-use super::{Cluster, Search};
+use super::txn::{patience, who};
+use super::{Cluster, Fenced, Search};
+use crate::counters;
 use crate::locking::WaitLimits;
-use crate::txn::{HeldTable, Txn, is_weak};
+use crate::store::SETTLED;
+use crate::txn::Txn;
+
+/// Where a lock is held that is not yet held everywhere: it goes if it isn't to be.
+struct Reached {
+    cluster: Arc<Cluster>,
+    owner: Owner,
+    table: u32,
+    /// With the modes to go back to.
+    locked: Vec<(NodeId, ModeSet)>,
+    /// Here it was asked for, and may have been granted.
+    tried: BTreeMap<NodeId, ModeSet>,
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        let tried = std::mem::take(&mut self.tried).into_iter();
+        let nodes = std::mem::take(&mut self.locked).into_iter().chain(tried).collect();
+        self.cluster.unlock_table(self.owner, self.table, nodes);
+    }
+}
+
+/// Between two questions whether a node that doesn't answer has to be locked at all.
+const STILL: Duration = Duration::from_millis(100);
 
 impl Txn {
-    /// The nodes on which all of this transaction's strong table locks are held; none if it has none.
-    pub(crate) fn locked_nodes(&self) -> Vec<NodeId> {
-        let mut by_table: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();
-        for held in self.tables.iter().filter(|held| !is_weak(held.mode)) {
-            let nodes = by_table.entry(held.table).or_default();
-            nodes.insert(self.core.node);
-            nodes.extend(held.elsewhere.iter().map(|(node, _)| *node));
-        }
-        let mut tables = by_table.into_values();
-        let Some(first) = tables.next() else { return Vec::new() };
-        let all = tables.fold(first, |all, nodes| all.intersection(&nodes).copied().collect());
-        all.into_iter().collect()
+    /// Where all of this transaction's strong table locks are held; `None` if it has none.
+    pub(crate) fn fenced(&self) -> Option<Fenced> {
+        let mut tables = self.tables.iter().filter_map(|held| held.fenced.as_ref());
+        let first = tables.next()?.clone();
+        Some(tables.fold(first, |all, more| Fenced {
+            members: all.members.intersection(&more.members).copied().collect(),
+            asked: all.asked,
+        }))
     }
 
-    /// Locks a table on all nodes, in their order, so that two who want the same don't deadlock.
+    /// The other nodes on which strong table locks are held.
+    pub fn locked_nodes(&self) -> Vec<NodeId> {
+        self.backing.keys().copied().collect()
+    }
+
+    /// Locks a table on all nodes that may use it, in their order, so that two who want the same don't
+    /// deadlock. A node that doesn't answer is waited for until its guard has run out.
     pub(crate) async fn lock_table_everywhere(
         &mut self,
         table: u32,
         mode: TableLockMode,
         policy: WaitPolicy,
     ) -> Result<(), KvError> {
-        let cluster = self.cluster()?;
-        let owner = self.state.owner();
-        let (mut elsewhere, mut here) = (Vec::new(), false);
-        for node in cluster.live() {
-            let outcome = if node == self.core.node {
-                here = true;
-                self.lock_table_here(table, mode, policy).await.map(|()| None)
-            } else {
-                let limits = self.limits.clone();
-                self.note_backing(&cluster, node).await?;
-                cluster.lock_table_at(node, owner, table, (mode, policy), &limits).await
-            };
-            match outcome {
-                Ok(Some(before)) => elsewhere.push((node, before)),
-                Ok(None) => {}
-                Err(error) => {
-                    // The request may have been granted there while it was given up here.
-                    if node != self.core.node {
-                        elsewhere.push((node, self.table_held_at(table, node)));
-                    }
-                    cluster.unlock_table(owner, table, elsewhere);
-                    return Err(error);
-                }
-            }
-        }
-        debug_assert!(here, "this node is among those that live");
-        match self.tables.last_mut() {
-            Some(held) if held.table == table && held.mode == mode => held.elsewhere = elsewhere,
-            _ => self.note_tables_elsewhere(table, mode, elsewhere),
+        let mut reached = Reached {
+            cluster: self.cluster()?,
+            owner: self.state.owner(),
+            table,
+            locked: Vec::new(),
+            tried: BTreeMap::new(),
+        };
+        let fenced = Some(self.lock_members(table, (mode, policy), &mut reached).await?);
+        let elsewhere = std::mem::take(&mut reached.locked);
+        match self.tables.iter_mut().rev().find(|held| held.table == table && held.mode == mode) {
+            Some(held) => (held.elsewhere, held.fenced) = (elsewhere, fenced),
+            None => self.note_tables_elsewhere(table, mode, (elsewhere, fenced)),
         }
         Ok(())
+    }
+
+    async fn lock_members(
+        &mut self,
+        table: u32,
+        (mode, policy): (TableLockMode, WaitPolicy),
+        reached: &mut Reached,
+    ) -> Result<Fenced, KvError> {
+        let (cluster, limits) = (self.cluster()?, self.limits.clone());
+        let (me, mut members) = (cluster.this_start(), BTreeSet::new());
+        let mut search = Search::new(&limits);
+        loop {
+            let asked = Instant::now();
+            let wanted = cluster.whom_to_lock(&limits).await?;
+            let mut new: BTreeSet<Member> = wanted.members.difference(&members).copied().collect();
+            if !members.contains(&me) {
+                new.insert(me);
+            }
+            for member in new {
+                if member == me {
+                    self.lock_table_here(table, mode, policy).await?;
+                    members.insert(me);
+                    continue;
+                }
+                let before = self.table_held_at(table, member.node);
+                reached.tried.insert(member.node, before);
+                if self.lock_member(member, table, (mode, policy)).await? {
+                    reached.tried.remove(&member.node);
+                    // It may be held by a request whose answer was lost.
+                    if before & mode.bit() == 0 {
+                        reached.locked.push((member.node, before));
+                    }
+                    members.insert(member);
+                }
+            }
+            // After a longer time there may be others, and the commit would be refused.
+            let recent = asked.elapsed() < STILL;
+            if recent && !wanted.partial && wanted.members.is_subset(&members) {
+                if !wanted.all {
+                    // What others have begun to commit is seen by whoever reads from now on.
+                    counters::set(&self.core, SETTLED, 0).await?;
+                }
+                return Ok(Fenced { members, asked: wanted.asked });
+            }
+            search.pause().await?;
+        }
+    }
+
+    /// Locks a table on another node. False: that is to be tried again, if it is still wanted.
+    async fn lock_member(
+        &mut self,
+        member: Member,
+        table: u32,
+        how: (TableLockMode, WaitPolicy),
+    ) -> Result<bool, KvError> {
+        let (cluster, limits, owner) = (self.cluster()?, self.limits.clone(), self.state.owner());
+        let locking = async {
+            // Before the lock is asked for: what is taken under a later epoch only looks older.
+            let epoch = loop {
+                match cluster.support_from(member.node).epoch {
+                    0 => tokio::time::sleep(STILL).await,
+                    epoch => break epoch,
+                }
+            };
+            (epoch, cluster.lock_table_at(member, owner, table, how, &limits).await)
+        };
+        let locked = tokio::select! {
+            locked = locking => Some(locked),
+            () = cluster.no_longer_wanted(member, &limits) => None,
+        };
+        let Some((epoch, locked)) = locked else { return Ok(false) };
+        let locked = locked?;
+        if locked {
+            self.backing.entry(member.node).or_insert(epoch);
+        }
+        Ok(locked)
     }
 
     /// The modes in which this transaction holds a table on another node.
@@ -83,63 +171,15 @@ impl Txn {
         there.fold(0, |all, modes| all | modes)
     }
 
-    /// Takes this transaction's strong table locks on nodes that have come since.
-    pub(crate) async fn reach_all_nodes(&mut self) -> Result<(), KvError> {
-        if self.core.alone || !self.tables.iter().any(|held| !is_weak(held.mode)) {
-            return Ok(());
-        }
-        let cluster = self.cluster()?;
-        let (owner, me, limits) = (self.state.owner(), self.core.node, self.limits.clone());
-        for node in cluster.live().into_iter().filter(|node| *node != me) {
-            let new = |held: &HeldTable| {
-                !is_weak(held.mode) && held.elsewhere.iter().all(|(known, _)| *known != node)
-            };
-            if !self.tables.iter().any(new) {
-                continue;
-            }
-            self.note_backing(&cluster, node).await?;
-            for held in self.tables.iter_mut().filter(|held| new(held)) {
-                let how = (held.mode, WaitPolicy::Block);
-                let locked = cluster.lock_table_at(node, owner, held.table, how, &limits).await;
-                if locked.is_err() {
-                    cluster.unlock_table(owner, held.table, vec![(node, 0)]);
-                }
-                held.elsewhere.extend(locked?.map(|before| (node, before)));
-            }
-        }
-        Ok(())
-    }
-
-    async fn note_backing(&mut self, cluster: &Cluster, node: NodeId) -> Result<(), KvError> {
-        let limits = self.limits.clone();
-        let mut search = Search::new(&limits);
-        // Before the lock is asked for: what is taken under a later epoch only looks older. A node that has
-        // just come may not support this one yet.
-        let epoch = loop {
-            match cluster.support_from(node).epoch {
-                0 if cluster.live().contains(&node) => search.pause().await?,
-                epoch => break epoch,
-            }
-        };
-        self.backing.entry(node).or_insert(epoch);
-        Ok(())
-    }
-
     /// Until when this transaction's strong table locks certainly hold: a node that gives this one up lets
     /// others use the tables in the form that it knows, after it has read the catalog. So whatever these
     /// locks are for is committed before, or not at all.
-    pub(crate) fn tables_locked_until(&mut self) -> Result<Timestamp, KvError> {
+    pub(crate) fn tables_locked_until(&self) -> Result<Timestamp, KvError> {
         let mut until = Timestamp::MAX;
         if self.backing.is_empty() {
             return Ok(until);
         }
         let cluster = self.cluster()?;
-        let live = cluster.live();
-        // Of a node that is gone nothing is needed, if the leaseholder finds so, too.
-        self.backing.retain(|node, _| live.contains(node));
-        for held in &mut self.tables {
-            held.elsewhere.retain(|(node, _)| live.contains(node));
-        }
         for (node, epoch) in &self.backing {
             let support = cluster.support_from(*node);
             if support.epoch != *epoch {
@@ -147,43 +187,54 @@ impl Txn {
             }
             until = until.min(support.expiration);
         }
-        Ok(until)
+        match until.micros() > self.core.hlc.reading() {
+            true => Ok(until),
+            false => Err(KvError::CONCURRENT_UPDATE),
+        }
     }
 }
 
 impl Cluster {
+    /// This start of this node.
+    pub(crate) fn this_start(&self) -> Member {
+        Member { node: self.core.node, start: self.guards.start }
+    }
+
+    /// Ends when a node's guard has run out, so that a definer needn't lock it.
+    async fn no_longer_wanted(&self, member: Member, limits: &WaitLimits) {
+        loop {
+            tokio::time::sleep(STILL).await;
+            let wanted = self.whom_to_lock(limits).await;
+            if wanted.is_ok_and(|wanted| !wanted.members.contains(&member)) {
+                return;
+            }
+        }
+    }
+
+    /// Locks a table on another node; false: that was not possible just now.
     async fn lock_table_at(
         &self,
-        node: NodeId,
+        member: Member,
         owner: Owner,
         table: u32,
         (mode, policy): (TableLockMode, WaitPolicy),
         limits: &WaitLimits,
-    ) -> Result<Option<ModeSet>, KvError> {
+    ) -> Result<bool, KvError> {
         let op = Op::LockTable(LockTable {
             who: who(owner),
             table,
             mode: mode.code(),
             patience: patience(limits, policy),
         });
-        let body = encode(op);
-        let mut search = Search::new(limits);
-        loop {
-            let tried = self.try_at(node, body.clone(), Class::Kv);
-            match search.unless_cancelled(tried).await? {
-                Tried::Answer(Answer::Locked(locked)) if !locked.held => {
-                    return Err(KvError::LockNotAvailable);
-                }
-                Tried::Answer(Answer::Locked(locked)) if locked.reentrant => return Ok(None),
-                Tried::Answer(Answer::Locked(locked)) => return Ok(Some(modes(locked.before))),
-                Tried::Answer(Answer::Failed(error)) => return Err(error.into()),
-                // It has given this node up, and not heard yet that the catalog was read since.
-                Tried::Answer(Answer::NotHere(_)) => search.pause().await?,
-                Tried::Answer(_) => return Err(unexpected()),
-                // A node that is gone has no sessions that could use the table.
-                Tried::NotDone | Tried::Unknown if !self.live().contains(&node) => return Ok(None),
-                Tried::NotDone | Tried::Unknown => search.pause().await?,
-            }
+        let tried = self.try_at(member.node, encode(op), Class::Kv);
+        match Search::new(limits).unless_cancelled(tried).await? {
+            Tried::Answer(Answer::Locked(locked)) if !locked.held => Err(KvError::LockNotAvailable),
+            // It has been started anew, and will soon have said so.
+            Tried::Answer(Answer::Locked(locked)) if locked.start != member.start => Ok(false),
+            Tried::Answer(Answer::Locked(_)) => Ok(true),
+            Tried::Answer(Answer::Failed(error)) => Err(error.into()),
+            Tried::Answer(Answer::NotHere(_)) | Tried::NotDone | Tried::Unknown => Ok(false),
+            Tried::Answer(_) => Err(unexpected()),
         }
     }
 

@@ -12,9 +12,10 @@ use meridian_kv::txn::VersionTag;
 use meridian_rpc::Class;
 
 use super::ask::{Tried, encode, unexpected};
+use super::fences::WireFenced;
 use super::messages::{
-    Answer, AskOutcome, AskSnapshot, At, Coded, Commit, LockRow, Name, Op, Patience, Put, Read,
-    STALE, SendRun, Unlock, Who, WireLocked, WireSpan, WireVerify,
+    Answer, AskOutcome, At, Coded, Commit, Empty, LockRow, Name, Op, Patience, Put, Read, SendRun,
+    Unlock, Who, WireLocked, WireSpan, WireVerify,
 };
 use super::{Asked, Cluster, FIRST_KEY, Search, at_level};
 use crate::commit::{CommitError, Outcome};
@@ -153,7 +154,7 @@ impl Txn {
     /// The snapshot over several ranges, which is asked for when it isn't known.
     pub(crate) async fn asked_snapshot(&mut self) -> Result<Timestamp, KvError> {
         if matches!(self.snapshot, Snapshot::Away(None)) {
-            let (ts, whole) = self.core.ask_clocks(&self.limits, self.system).await?;
+            let (ts, whole) = self.core.ask_clocks(&self.limits).await?;
             self.whole = whole;
             self.fix_snapshot(ts);
         }
@@ -168,10 +169,9 @@ impl Txn {
         if self.past {
             return Ok(());
         }
-        let (cluster, system) = (self.cluster()?, self.system);
+        let cluster = self.cluster()?;
         while matches!(self.snapshot, Snapshot::Away(None)) {
-            match cluster.ask(FIRST_KEY, Op::Snapshot(AskSnapshot { system }), &self.limits).await?
-            {
+            match cluster.ask(FIRST_KEY, Op::Snapshot(Empty {}), &self.limits).await? {
                 Asked::Here => self.snapshot_here(),
                 Asked::Answer(Answer::Done(at)) => self.fix_snapshot(Timestamp(at.ts)),
                 Asked::Answer(Answer::NotHere(_)) => return self.asked_snapshot().await.map(drop),
@@ -225,7 +225,6 @@ impl Txn {
         strength: Strength,
         wait: WaitPolicy,
     ) -> Result<Option<WireLocked>, KvError> {
-        self.check_not_refused()?;
         let op = Op::Lock(LockRow {
             who: who(self.state.owner()),
             key: key.clone(),
@@ -361,9 +360,6 @@ impl Txn {
         self.lodge_at(Some(node));
         match cluster.try_at(node, encode(op), Class::Kv).await {
             Tried::Answer(Answer::Done(At { ts })) => Ok(Timestamp(ts)),
-            Tried::Answer(Answer::NotHere(STALE)) if cluster.is_refused(node) => {
-                Err(KvError::CONCURRENT_UPDATE.into())
-            }
             Tried::Answer(Answer::NotHere(leader)) => {
                 cluster.follow(&key, node, leader);
                 if !self.sent.is_empty() {
@@ -414,7 +410,7 @@ impl Txn {
             patience: patience(&self.limits, WaitPolicy::Block),
             verify: changes.verify.iter().map(verify).collect(),
             name: name(this),
-            locked_nodes: self.locked_nodes().into_iter().map(|node| node.0).collect(),
+            fenced: self.fenced().as_ref().map(WireFenced::from),
             key: key.clone(),
         }
     }

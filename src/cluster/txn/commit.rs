@@ -195,10 +195,9 @@ impl Txn {
         let mut id = self.state.owner().id;
         self.fresh = false;
         loop {
-            self.check_not_refused()?;
-            self.reach_all_nodes().await?;
+            let until = self.formed_until().await?;
             let mut this = Try::new(id, self.core.hlc.now());
-            let until = self.tables_locked_until()?.min(self.commit_before);
+            let until = until.min(self.tables_locked_until()?).min(self.commit_before);
             this.deadline = this.deadline.min(until);
             let outcome = match self.range_of_changes(&changes) {
                 None => self.commit_over(&mut changes, this).await,
@@ -253,9 +252,6 @@ impl Txn {
         this: Try,
         epoch: u64,
     ) -> Outcome {
-        if let Some(cluster) = self.core.cluster() {
-            cluster.check_locked(&self.locked_nodes())?;
-        }
         for key in std::mem::take(&mut changes.unlocked) {
             let newest = self.lock_unseen(&key).await?;
             let at = changes.writes.binary_search_by(|write| write.key.cmp(&key));
@@ -283,6 +279,11 @@ impl Txn {
             runs: changes.runs.clone(),
             unlocked: BTreeSet::new(),
             verify: Vec::new(),
+        };
+        let fenced = self.fenced();
+        let _passing = match self.core.cluster() {
+            Some(cluster) => cluster.pass_fence(&range, fenced.as_ref())?,
+            None => None,
         };
         self.commit_here(range, &mut copy, origin).await
     }

@@ -14,7 +14,11 @@ use meridian_kv::range::Newest;
 use super::{HeldTable, Locked, LockedIn, Snapshot, Txn};
 use crate::advisory::Level;
 use crate::locking::Acquired;
+use crate::remote::Fenced;
 use crate::twophase::AdvisoryLock;
+
+/// No table has this number: it stands for the catalog.
+const DEFINITIONS: u32 = 0;
 
 /// Does this mode conflict with none of the modes that queries and DML take?
 pub(crate) fn is_weak(mode: TableLockMode) -> bool {
@@ -146,18 +150,19 @@ impl Txn {
         mode: TableLockMode,
         nowait: bool,
     ) -> Result<(), KvError> {
-        if self.holds_table(table, mode) {
-            return Ok(());
+        if !self.holds_table(table, mode) {
+            let policy = if nowait { WaitPolicy::NoWait } else { WaitPolicy::Block };
+            if self.core.alone || is_weak(mode) {
+                self.lock_table_here(table, mode, policy).await?;
+            } else {
+                Box::pin(self.lock_table_everywhere(table, mode, policy)).await?;
+            }
+            if !is_weak(mode) {
+                Box::pin(self.await_prepared_table(table, mode, nowait)).await?;
+            }
         }
-        let policy = if nowait { WaitPolicy::NoWait } else { WaitPolicy::Block };
-        if is_weak(mode) {
-            return self.lock_table_here(table, mode, policy).await;
-        }
-        match self.core.alone {
-            true => self.lock_table_here(table, mode, policy).await?,
-            false => Box::pin(self.lock_table_everywhere(table, mode, policy)).await?,
-        }
-        Box::pin(self.await_prepared_table(table, mode, nowait)).await
+        // Under the lock: if the catalog is the newest now, it is as long as the lock is held.
+        if self.has_form() { Ok(()) } else { Box::pin(self.await_form()).await }
     }
 
     pub(crate) async fn lock_table_here(
@@ -172,7 +177,7 @@ impl Txn {
             Ok(Acquired::Unavailable) => return Err(KvError::LockNotAvailable),
             Err(queued) => queued.wait(&self.limits).await?,
         };
-        self.tables.push(HeldTable { table, mode, before, elsewhere: Vec::new() });
+        self.tables.push(HeldTable { table, mode, before, elsewhere: Vec::new(), fenced: None });
         Ok(())
     }
 
@@ -181,29 +186,41 @@ impl Txn {
         &mut self,
         table: u32,
         mode: TableLockMode,
-        elsewhere: Vec<(NodeId, ModeSet)>,
+        (elsewhere, fenced): (Vec<(NodeId, ModeSet)>, Option<Fenced>),
     ) {
         let before = self.core.locks.table_held(table, self.state.owner());
-        self.tables.push(HeldTable { table, mode, before, elsewhere });
+        self.tables.push(HeldTable { table, mode, before, elsewhere, fenced });
     }
 
-    /// Locks a table in a weak mode if nobody has to be waited for: whether it is locked now.
+    /// Locks a table in a weak mode if nothing has to be waited for: whether it is locked now.
     pub fn try_lock_table(&mut self, table: u32, mode: TableLockMode) -> bool {
         if self.holds_table(table, mode) {
-            return true;
+            return self.has_form();
         }
         if !is_weak(mode) {
             return false;
         }
         let owner = self.state.owner();
-        match self.core.locks.try_table(table, owner, mode, WaitPolicy::NoWait) {
+        let locked = match self.core.locks.try_table(table, owner, mode, WaitPolicy::NoWait) {
             Ok(Acquired::Granted { before }) => {
-                self.tables.push(HeldTable { table, mode, before, elsewhere: Vec::new() });
+                let elsewhere = Vec::new();
+                self.tables.push(HeldTable { table, mode, before, elsewhere, fenced: None });
                 true
             }
             Ok(Acquired::Reentrant) => true,
             Ok(Acquired::Unavailable) | Err(_) => false,
+        };
+        locked && self.has_form()
+    }
+
+    /// Changes definitions: those who may use the catalog have locks of this transaction, whatever it defines,
+    /// so that all who haven't read what it commits are known.
+    pub async fn lock_definitions(&mut self) -> Result<(), KvError> {
+        if self.core.alone || self.fenced().is_some() {
+            return Ok(());
         }
+        // Definers don't exclude each other by this.
+        self.lock_table(DEFINITIONS, TableLockMode::Share, false).await
     }
 
     pub(super) fn release_tables(&mut self, keep: usize) {

@@ -18,7 +18,6 @@ mod twophase;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meridian_base::NodeId;
@@ -31,6 +30,7 @@ use smallvec::SmallVec;
 use crate::CancelToken;
 use crate::core::Core;
 use crate::locking::WaitLimits;
+use crate::remote::Fenced;
 use crate::scan::{At, Scan};
 use crate::snapshots::SnapshotSlot;
 use crate::twophase::Behalf;
@@ -51,8 +51,6 @@ pub struct TxnOptions {
     pub backend: u32,
     /// The session's database, to which its advisory locks belong.
     pub database: u32,
-    /// It reads what a node must know before it may do anything else: the catalog.
-    pub system: bool,
 }
 
 /// The answer to a request for a row lock.
@@ -98,6 +96,8 @@ pub(crate) struct HeldTable {
     before: ModeSet,
     /// Of a strong lock: the other nodes where it is held, with the modes to go back to.
     pub(crate) elsewhere: Vec<(NodeId, ModeSet)>,
+    /// Of a strong lock: all those who had to be asked, and when.
+    pub(crate) fenced: Option<Fenced>,
 }
 
 /// A transaction on a store.
@@ -122,9 +122,9 @@ pub struct Txn {
     /// The other nodes that may know row locks of this transaction.
     pub(crate) lodgings: SmallVec<[NodeId; 1]>,
     read_only: bool,
-    pub(crate) system: bool,
-    /// How often this node had been refused when the transaction began.
-    pub(crate) refused: u64,
+    /// The generation of this node's catalog by which its tables are used; none has been used as long as it
+    /// isn't known.
+    pub(crate) formed: Option<u64>,
     pub(crate) limits: WaitLimits,
     pub(crate) tables: Vec<HeldTable>,
     /// The nodes on which strong table locks were taken, each with the epoch in which it supported this one
@@ -154,8 +154,7 @@ impl Txn {
             fresh: true,
             lodgings: SmallVec::new(),
             read_only: options.read_only,
-            system: options.system,
-            refused: core.refused.load(Ordering::Relaxed),
+            formed: None,
             limits: WaitLimits { database: options.database, began, ..WaitLimits::default() },
             tables: Vec::new(),
             backing: BTreeMap::new(),

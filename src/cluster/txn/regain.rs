@@ -7,8 +7,6 @@
 //! would overwrite what it should have waited for, or be told that a key is taken which it had every right
 //! to. A statement of READ COMMITTED whose locks are all its own simply runs again.
 
-use std::sync::atomic::Ordering;
-
 use meridian_base::RangeId;
 use meridian_kv::api::{Isolation, Key, KvError, Strength, Timestamp, WaitPolicy};
 use meridian_kv::locks::LockMode;
@@ -53,15 +51,6 @@ impl Txn {
         let epoch = |range: RangeId| core.ranges.get(range)?.lease.here(&core.hlc);
         let here = self.locked_in.iter().filter(|lock| lock.guest == 0);
         here.into_iter().any(|lock| epoch(lock.range) != Some(lock.epoch))
-    }
-
-    /// Fails if the leaseholder has given this node up since this transaction began: others may have changed
-    /// the tables that it uses, in spite of its table locks.
-    pub(crate) fn check_not_refused(&self) -> Result<(), KvError> {
-        match self.core.refused.load(Ordering::Relaxed) == self.refused || self.system {
-            true => Ok(()),
-            false => Err(KvError::CONCURRENT_UPDATE),
-        }
     }
 
     /// Takes all row locks again, and claims the keys of rows in bulk again.

@@ -59,7 +59,7 @@ impl Txn {
         head.limits = self.limits.clone();
         head.check_name(new).await?;
         self.check_levels(new)?;
-        self.check_not_refused()?;
+        self.formed_until().await?;
         let left = self.leave().await?;
         let given = self.give_locks();
         for _ in 0..ATTEMPTS {
@@ -133,7 +133,9 @@ impl Txn {
         let spans: Vec<_> = core.ranges.spans().into_iter().map(|(_, span)| span).collect();
         let parts = plan(Vec::new(), left.locks.clone(), &left.reads, &spans);
         let participants: Arc<[Key]> = parts.iter().map(|part| part.key.clone()).collect();
-        let this = Try::new(core.next_txn_id(), core.hlc.now());
+        let until = self.formed_until().await?;
+        let mut this = Try::new(core.next_txn_id(), core.hlc.now());
+        this.deadline = this.deadline.min(until);
         let header = core.coordinators.hold_header(&core, &this, participants);
         let _running = Coordinators::enter(&core, header.txn);
         let holds = requests(&header, self.state.isolation(), self.state.read_ts(), parts);
@@ -177,7 +179,7 @@ impl Txn {
         };
         row.put_into(head, pieces);
         head.commit_before = header.deadline;
-        self.check_not_refused()?;
+        self.check_form()?;
         head.commit().await?;
         if self.core.alone {
             let (from, to) = (self.state.owner(), owner_of(header.txn));
@@ -233,8 +235,7 @@ impl Txn {
         }
         let (started, mut pause) = (Instant::now(), LOOK_MIN);
         loop {
-            let options = TxnOptions { system: self.system, ..TxnOptions::default() };
-            let mut txn = Txn::begin(Arc::clone(&self.core), options);
+            let mut txn = Txn::begin(Arc::clone(&self.core), TxnOptions::default());
             txn.limits = self.limits.clone();
             txn.begin_statement();
             if !heads(&mut txn).await?.iter().any(&conflicts) {

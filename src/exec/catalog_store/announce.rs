@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future;
 use meridian_catalog::{Catalog, Descriptor, DescriptorId, Overlay};
+use meridian_cluster::Txn;
 use meridian_types::oid::Oid;
 use meridian_types::{PgError, Result};
 use serde::{Deserialize, Serialize};
@@ -39,10 +40,11 @@ fn encode(overlay: &Overlay) -> Result<Bytes> {
     Ok(json.into())
 }
 
-/// Tells the other nodes, until all that live have heard it.
-pub async fn announce(node: &Node, overlay: &Overlay) -> Result<()> {
+/// Tells the other nodes on which the transaction has locked what it has changed: those that it hasn't read the
+/// catalog before they use it.
+pub async fn announce(node: &Node, overlay: &Overlay, txn: &Txn) -> Result<()> {
     if !overlay.is_empty() && node.store().has_peers() {
-        node.store().announce(encode(overlay)?).await;
+        node.store().announce(encode(overlay)?, Some(txn.locked_nodes())).await;
     }
     Ok(())
 }
@@ -72,7 +74,7 @@ pub(super) fn follow(node: &Arc<Node>) {
 /// Nobody knows whether a change of the catalog was committed: every node reads it again.
 pub async fn reread(node: &Arc<Node>) {
     reload(Arc::downgrade(node)).await;
-    node.store().announce(Bytes::new()).await;
+    node.store().announce(Bytes::new(), None).await;
 }
 
 fn apply(node: &Node, changes: Vec<Change>) {
@@ -90,7 +92,7 @@ fn apply(node: &Node, changes: Vec<Change>) {
 async fn reload(node: Weak<Node>) {
     loop {
         let Some(node) = node.upgrade() else { return };
-        let (before, begun) = (node.catalog_epoch(), node.store().begin_catalog());
+        let before = node.catalog_epoch();
         let reading = async {
             // Whoever changed it may be gone while its commit is still on the way.
             node.store().settle().await.map_err(super::kv)?;
@@ -105,8 +107,11 @@ async fn reload(node: Weak<Node>) {
             }
         };
         if node.catalog_epoch() == before {
-            node.update_catalog(|_| loaded.clone());
-            node.store().catalog_read(begun);
+            // Often somebody only had to make sure.
+            if !node.catalog().same_as(&loaded) {
+                node.update_catalog(|_| loaded.clone());
+                node.store().catalog_was_old();
+            }
             return;
         }
     }

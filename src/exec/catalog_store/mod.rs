@@ -73,7 +73,7 @@ pub async fn open_node(store: Arc<Store>) -> Result<Arc<Node>> {
 }
 
 async fn load(store: &Arc<Store>) -> Result<Catalog> {
-    let mut txn = store.begin(TxnOptions { system: true, ..TxnOptions::default() });
+    let mut txn = store.begin(TxnOptions::default());
     let span = Span::prefix(&key::index_prefix(DESCRIPTOR_STORAGE_ID, 1));
     let mut scan = txn.scan(span, false).await.map_err(from_kv)?;
     let mut catalog = Catalog::default();

@@ -113,7 +113,8 @@ impl KeyPlan {
         if !txn.reads_here() {
             return None;
         }
-        self.rows(ctx, txn, formats, out).now_or_never()
+        let rows = self.rows(ctx, txn, formats, out).now_or_never()?;
+        txn.is_confirmed().then_some(rows)
     }
 
     async fn rows(
@@ -191,10 +192,12 @@ impl KeyPlan {
         formats: &[Format],
         out: &mut Vec<u8>,
     ) -> Result<u64, ExecError> {
-        match &self.kind {
+        let rows = match &self.kind {
             Kind::Read(_) => self.rows(ctx, txn, formats, out).await,
             Kind::Write(write) => write.run(&self.output, ctx, txn, formats, out).await,
-        }
+        };
+        txn.confirm().await?;
+        rows
     }
 
     /// What inserts one row of VALUES: the writer, the expressions of VALUES, and over them those of the

@@ -98,7 +98,7 @@ fn leadership_is_handed_over() {
     let world = World::led(3);
     world.propose(n(1), 0..5).expect("acknowledged");
     let (old, patience) = (world.role(n(1), GROUP).term, Duration::from_secs(20));
-    wait(world.group(n(1), GROUP).transfer_leader(n(2), patience)).expect("moves");
+    wait(world.group(n(1), GROUP).transfer_leader(n(2), patience, |_| ())).expect("moves");
     until("node 2 leads", || world.role(n(2), GROUP).is_leader.then_some(()));
     assert!(!world.role(n(1), GROUP).is_leader);
     let late = wait(world.group(n(1), GROUP).propose(old, entry(99, 8)));
@@ -106,12 +106,12 @@ fn leadership_is_handed_over() {
     world.propose(n(2), 5..10).expect("acknowledged");
     world.agree(&[1, 2, 3], 0..10);
     let group = world.group(n(2), GROUP);
-    assert_eq!(wait(group.transfer_leader(n(9), patience)), {
+    assert_eq!(wait(group.transfer_leader(n(9), patience, |_| ())), {
         Err(ChangeError::Invalid("n9 is not another voter".into()))
     });
     world.cut(n(2), n(3));
     let before = world.role(n(2), GROUP).term;
-    let given_up = wait(group.transfer_leader(n(3), Duration::from_millis(200)));
+    let given_up = wait(group.transfer_leader(n(3), Duration::from_millis(200), |_| ()));
     assert_eq!(given_up, Err(ChangeError::TimedOut));
     world.heal();
     let leads = || world.role(n(2), GROUP).is_leader.then_some(world.role(n(2), GROUP).term);
