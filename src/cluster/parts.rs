@@ -407,7 +407,8 @@ impl CommitPipeline {
             core.hlc.raise(ordered.sequencer.last());
             match entry? {
                 Some(entry) => ordered.queue.push_back(entry),
-                None if ordered.sequencer.is_open(header.txn) => {}
+                None if ordered.sequencer.is_in_use(part) => return Ok(Reply::Later),
+                None if ordered.sequencer.is_part_open(part) => {}
                 None => return Ok(Answer::Resolved.into()),
             }
             ordered.parts.wait(part)

@@ -43,7 +43,8 @@ impl CommitPipeline {
         let txn = request.header.txn;
         let owner = holder.map_or(owner_of(txn), Holder::owner);
         let mut regained = Regained { core, owner, locks: Locks::default() };
-        if request.behalf.is_some() || self.ordered.lock().sequencer.is_open(txn) {
+        let part = (txn, request.own);
+        if request.behalf.is_some() || self.ordered.lock().sequencer.is_part_open(part) {
             // A hold has the locks; or it is a copy of a prepare, and the record has them.
             return Some(regained);
         }

@@ -43,12 +43,15 @@ fn many_cluster_seeds() {
         sum.collected += f.collected;
         sum.waits += f.waits;
         sum.follower_reads += f.follower_reads;
+        sum.prepared += f.prepared;
+        sum.operated += f.operated;
     }
     println!("{seeds} seeds: {commits} commits, {failed} failed; {sum:?}");
     let seeds = u32::try_from(seeds).expect("fewer than that");
     assert!(sum.distributed > 4 * seeds && sum.one_phase > 4 * seeds, "too tame");
     assert!(sum.recoveries > seeds && sum.leases > seeds && sum.splits > seeds, "too tame");
     assert!(sum.follower_reads > 20 * seeds, "too tame");
+    assert!(sum.prepared > seeds && sum.operated > seeds / 4, "too tame");
     assert!(sum.collected > seeds && sum.waits > 10 * seeds && sum.deadlocks > seeds / 10);
 }
 
@@ -102,6 +105,8 @@ fn every_invariant_notices_the_clusters_bugs() {
         (Bug::MarkersGoEarly, None, "one_outcome"),
         (Bug::NoRecovery, None, "everybody_finishes"),
         (Bug::NoDeadlockCheck, None, "everybody_finishes"),
+        (Bug::FinishForgetsHold, None, "everybody_finishes"),
+        (Bug::LeaseForgetsHolds, None, "prepared_transactions_commit"),
         (Bug::CloseIgnoresRecords, None, "copies_agree"),
         (Bug::CloseWithoutFloor, None, "copies_agree"),
         (Bug::CopyIgnoresIndex, None, "copies_agree"),

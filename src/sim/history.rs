@@ -95,6 +95,8 @@ pub struct History {
     pub stale_reads: Vec<String>,
     /// Transactions with two outcomes.
     pub contradictions: Vec<String>,
+    /// Prepared transactions that could not be committed.
+    pub broken_promises: Vec<String>,
     /// What copies have served that wasn't so.
     pub wrong_copies: Vec<String>,
     /// How often power was lost.

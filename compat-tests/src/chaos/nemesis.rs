@@ -126,17 +126,15 @@ impl Nemesis {
             }
             Nemesis::ClockOffset => wrong_clock(fleet, node, rng)?,
             Nemesis::DiskFull => {
-                fleet.fill(node, true)?;
+                let mut full = vec![node];
+                // Sometimes those that are left are no majority.
+                if fleet.len() > 1 && rng.random_ratio(1, 3) {
+                    full.push((node + 1) % fleet.len());
+                }
+                full.iter().try_for_each(|node| fleet.fill(*node, true))?;
                 hold().await;
-                fleet.fill(node, false)?;
-                if let Some(how) = fleet.ended(node) {
-                    bail!("node {node} has ended on a full disk: {how}");
-                }
-                if !writes_again(session, rng).await {
-                    // It may, after a restart.
-                    fleet.kill(node)?;
-                    bail!("node {node} takes no writes although its disk has room again");
-                }
+                full.iter().try_for_each(|node| fleet.fill(*node, false))?;
+                has_room_again(fleet, &full, rng).await?;
             }
             Nemesis::RollingRestart => {
                 for node in 0..fleet.len() {
@@ -181,13 +179,31 @@ fn wrong_clock(fleet: &mut Fleet, node: usize, rng: &mut StdRng) -> Result<()> {
     stopped
 }
 
-/// Does the fleet take a write, at once or after a while?
+/// Nodes whose disks were full live, and take writes, at once or after a while.
+async fn has_room_again(fleet: &mut Fleet, full: &[usize], rng: &mut StdRng) -> Result<()> {
+    for node in full.iter().copied() {
+        if let Some(how) = fleet.ended(node) {
+            bail!("node {node} has ended on a full disk: {how}");
+        }
+        let mut its_own = Session::new(&fleet.urls()[node..=node], 0);
+        if !writes_again(&mut its_own, rng).await {
+            // It may, after a restart.
+            fleet.kill(node)?;
+            bail!("node {node} takes no writes although its disk has room again");
+        }
+    }
+    Ok(())
+}
+
+/// Does it take a write, at once or after a while?
 async fn writes_again(session: &mut Session, rng: &mut StdRng) -> bool {
-    let write = "CREATE TABLE IF NOT EXISTS chaos_probe (at timestamptz); \
-                 INSERT INTO chaos_probe VALUES (now())";
     for _ in 0..100 {
-        if session.connect(rng).await.is_ok() && session.texts(write).await.is_ok() {
-            return true;
+        if session.connect(rng).await.is_ok() {
+            let write = "INSERT INTO chaos_probe VALUES (now())";
+            if session.texts(write).await.is_ok() {
+                return true;
+            }
+            let _ = session.texts("CREATE TABLE IF NOT EXISTS chaos_probe (at timestamptz)").await;
         }
         session.drop_connection();
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -15,6 +15,7 @@
 
 mod advisory;
 mod ask;
+mod failures;
 mod fences;
 mod guests;
 mod messages;

@@ -15,9 +15,10 @@ use meridian_rpc::Class;
 use std::sync::Arc;
 
 use super::ask::{Tried, encode};
+use super::failures::WireError;
 use super::fences::{Fenced, WireFenced};
 use super::guests::Guest;
-use super::messages::{Answer, Coded, Op, Put, Who, WireError, WireSpan, WireVerify};
+use super::messages::{Answer, Coded, Op, Put, Who, WireSpan, WireVerify};
 use super::txn::ABSENT;
 use super::{Cluster, serve};
 use crate::commit::{CommitError, Locks};

@@ -301,7 +301,16 @@ impl ModifySpec {
         match (found, &conflict.update) {
             (None, _) => {
                 self.check_views(&new, cx, &ctx)?;
-                self.writer.insert(&new, driver.txn, driver.writes, &ctx).await?;
+                let writer = &self.writer;
+                let again = writer.conflict(&new, None, false, driver.txn, driver.writes).await?;
+                match again {
+                    None => writer.insert_unchecked(&new, driver.writes)?,
+                    // It was free just now: its lock was lost with a lease, and somebody has come.
+                    Some((at, _)) if self.is_arbiter(at, arbiters) => {
+                        return Err(super::changed(driver.txn));
+                    }
+                    Some((at, _)) => return Err(writer.duplicate(at, &new, &ctx)),
+                }
                 Ok(Some(new))
             }
             (Some((_, key)), None) => {
@@ -314,6 +323,10 @@ impl ModifySpec {
                 self.update_conflicting(key, new, set, filter.as_ref(), cx, driver).await
             }
         }
+    }
+
+    fn is_arbiter(&self, at: usize, arbiters: Option<&[u16]>) -> bool {
+        arbiters.is_none_or(|all| all.contains(&self.table().indexes[at].index_id))
     }
 
     /// A row that is a reason to do nothing has to be in the snapshot, or of this transaction.

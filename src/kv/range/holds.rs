@@ -20,6 +20,10 @@
 //!   A hold is refused, too, if it reads what another is going to write, or the other way round: of these two
 //!   either may be committed first.
 //!
+//! The commit that ends a hold has no row locks but the hold's, so the hold stays as long as that has a record
+//! without an outcome here ([`Sequencer::is_in_use`](super::Sequencer::is_in_use)); and a second attempt that
+//! meets that record waits for its outcome: nobody else can be in the way.
+//!
 //! While a range has a hold it does not split ([`super::split`]).
 
 use std::collections::BTreeMap;

@@ -172,8 +172,11 @@ impl Sequencer {
         let keys = || request.writes.iter().map(|write| &write.key[..]);
         let verified = request.verify.iter().map(|verify| &verify.key[..]);
         // Locks keep these away, unless a change of lease has lost them.
-        if keys().chain(verified).any(|key| self.prepared.writer(key).is_some()) {
-            return Err(KvError::CONCURRENT_UPDATE.into());
+        match keys().chain(verified).find_map(|key| self.prepared.writer(key)) {
+            None => {}
+            // A hold keeps all others away: this is an earlier attempt to end it, which is being ended itself.
+            Some(attempt) if request.behalf.is_some() => return Err(Refused::Wait(attempt)),
+            Some(_) => return Err(KvError::CONCURRENT_UPDATE.into()),
         }
         let own = Some(request.header.txn);
         if self.prepared.writes_into(own, &request.reads).is_some() {
@@ -211,7 +214,7 @@ impl Sequencer {
             return Ok(Some(self.mark(header, own)));
         };
         debug_assert!(held.outcome.is_none_or(|known| known == outcome), "decided once");
-        if held.resolving {
+        if held.resolving || self.prepared.is_in_use(part) {
             return Ok(None);
         }
         let mut writes = Vec::new();
@@ -330,6 +333,12 @@ impl Sequencer {
     /// The record of a part, once it has been applied.
     pub fn record(&self, part: (TxnId, usize)) -> Option<&Record> {
         self.prepared.get(part).filter(|held| held.durable).map(|held| &held.record)
+    }
+
+    /// Has something been prepared in the name of this hold that has no outcome yet? It has no locks but the
+    /// hold's, so the hold doesn't end before: [`Sequencer::resolve`] answers nothing then.
+    pub fn is_in_use(&self, hold: (TxnId, usize)) -> bool {
+        self.prepared.is_in_use(hold)
     }
 
     /// The holds here, which have been applied.

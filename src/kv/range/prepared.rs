@@ -108,6 +108,12 @@ impl Prepared {
         records.filter(|(_, held)| !held.record.header.is_hold())
     }
 
+    /// Are there writes without an outcome under the locks of this hold?
+    pub(super) fn is_in_use(&self, hold: Part) -> bool {
+        let held = self.records.get(&hold).filter(|held| held.record.header.is_hold());
+        held.is_some_and(|held| held.record.locks().any(|(key, _)| self.writer(key).is_some()))
+    }
+
     pub(super) fn durable_holds(&self) -> impl Iterator<Item = &Header> {
         let held = self.holds.parts().filter_map(|part| self.records.get(part));
         held.filter(|held| held.durable).map(|held| &held.record.header)

@@ -158,4 +158,9 @@ impl Sequencer {
     pub fn is_open(&self, txn: TxnId) -> bool {
         self.prepared.has(txn)
     }
+
+    /// The same of one part: ranges that have merged may have several of a transaction.
+    pub fn is_part_open(&self, part: (TxnId, usize)) -> bool {
+        self.prepared.get(part).is_some()
+    }
 }

@@ -7,11 +7,12 @@ use meridian_kv::api::{
 };
 use meridian_kv::commit::plan;
 use meridian_kv::locks::{Acquire, WaiterId};
-use meridian_kv::range::{Newest, Snapshot, Target, Verify};
+use meridian_kv::range::{Newest, Snapshot, Target};
 use meridian_kv::txn::{ReadSet, TxnState};
 use meridian_storage::mvcc;
 
 use super::Bug;
+use super::holds::{Left, lock_of};
 use super::range::owner_of;
 use super::world::World;
 use crate::client::{list, list_row, number};
@@ -387,13 +388,20 @@ impl World {
         };
         let writes = txn.take_writes();
         let reads = txn.reads().cloned().unwrap_or_else(ReadSet::default);
+        if self.rng.below(8) == 0 {
+            let locks = txn.take_locks().into_iter();
+            let locks = locks.map(|(key, locked)| lock_of(key, locked.newest)).collect();
+            let (isolation, read_ts) = (txn.isolation(), txn.read_ts());
+            running.standing = Standing::Commits;
+            let left = Left { isolation, read_ts, writes, locks, reads };
+            self.prepare(gateway, running.id, left);
+            return Step::Goes;
+        }
         let spans: Vec<Span> = self.ranges.iter().map(|range| range.span.clone()).collect();
         // What was locked and not written must not have been written by others.
         let written = |key: &Key| writes.iter().any(|write| write.key == *key);
         let locked = txn.take_locks().into_iter().filter(|(key, _)| !written(key));
-        let strength = Strength::Update;
-        let verify = locked.map(|(key, locked)| Verify { key, strength, seen: locked.newest });
-        let verify: Vec<Verify> = verify.collect();
+        let verify = locked.map(|(key, locked)| lock_of(key, locked.newest)).collect();
         let mut parts = plan(writes, verify, &reads, &spans);
         if self.options.bug == Some(Bug::ReadsOnlyWhereWritten) {
             parts.retain(|part| !part.writes.is_empty());

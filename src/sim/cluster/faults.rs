@@ -140,7 +140,7 @@ impl World {
         let Some(job) = self.nodes[node].jobs.remove(&id) else { return };
         self.figures.coordinators += 1;
         let waits = |at: &usize| {
-            self.clients[*at].running.as_ref().is_some_and(|running| running.id == job.txn)
+            self.clients[*at].running.as_ref().is_some_and(|running| running.id == job.of_client())
         };
         if let Some(at) = job.client.filter(waits) {
             self.end(at, Outcome::Unknown);

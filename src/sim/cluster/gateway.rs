@@ -15,13 +15,13 @@ use super::world::World;
 use crate::history::{Event, Outcome};
 use crate::node::below;
 
-const PATIENCE: Patience = Patience { prepare: 6, ask: 40 };
+pub(super) const PATIENCE: Patience = Patience { prepare: 6, ask: 40 };
 
 /// How long after the gateway's clock a commit may still get a timestamp.
-const DEADLINE: u64 = 2_500;
+pub(super) const DEADLINE: u64 = 2_500;
 
 /// How long after that the outcome is remembered.
-const MEMORY: u64 = 2_500;
+pub(super) const MEMORY: u64 = 2_500;
 
 impl World {
     /// Hands a transaction over to a coordinator.
@@ -56,14 +56,14 @@ impl World {
             let whole = Whole { isolation, read_ts, writes, reads, origin, header };
             let mut out = Vec::new();
             let machine = Machine::Whole(OnePhase::begin(PATIENCE, &mut out), Box::new(whole));
-            self.nodes[node].jobs.insert(id, Job { txn, client, machine });
+            self.nodes[node].jobs.insert(id, Job { txn, client, machine, errand: None });
             return self.act_whole(node, id, out);
         }
         let mut out = Vec::new();
         let prepares = requests(&header, isolation, read_ts, parts);
         let commit = Commit::begin(prepares, PATIENCE, &mut out);
         let machine = Machine::Parts(Box::new(commit));
-        self.nodes[node].jobs.insert(id, Job { txn, client, machine });
+        self.nodes[node].jobs.insert(id, Job { txn, client, machine, errand: None });
         self.act_parts(node, id, &header, out);
     }
 
@@ -93,7 +93,7 @@ impl World {
         };
         let id = self.next_job();
         let machine = Machine::Parts(Box::new(commit));
-        self.nodes[node].jobs.insert(id, Job { txn, client: None, machine });
+        self.nodes[node].jobs.insert(id, Job { txn, client: None, machine, errand: None });
         self.act_parts(node, id, &header, out);
     }
 
@@ -121,6 +121,7 @@ impl World {
                 let header = machine.header().clone();
                 self.act_parts(node, id, &header, out);
             }
+            (Machine::Holds(_), Reply::Part(answer)) => self.hear_of_hold(to, answer),
             _ => unreachable!("a range answers what it was asked"),
         }
     }
@@ -145,6 +146,7 @@ impl World {
                 let header = machine.header().clone();
                 self.act_parts(node, id, &header, out);
             }
+            Machine::Holds(_) => self.tick_holds(node, id),
         }
     }
 
@@ -159,7 +161,7 @@ impl World {
                 whole.origin.sent = now;
             }
         }
-        let Some(Job { machine: Machine::Whole(_, whole), txn, client }) =
+        let Some(Job { machine: Machine::Whole(_, whole), txn, client, .. }) =
             self.nodes[node].jobs.get(&id)
         else {
             return;
@@ -187,9 +189,15 @@ impl World {
         }
     }
 
-    fn act_parts(&mut self, node: usize, id: u64, header: &Header, actions: Vec<Action>) {
+    pub(super) fn act_parts(
+        &mut self,
+        node: usize,
+        id: u64,
+        header: &Header,
+        actions: Vec<Action>,
+    ) {
         let Some(job) = self.nodes[node].jobs.get(&id) else { return };
-        let (txn, client) = (job.txn, job.client);
+        let (txn, client, errand) = (job.txn, job.client, job.errand);
         for action in actions {
             match action {
                 Action::Send { to, message } => {
@@ -197,6 +205,12 @@ impl World {
                         (Address { node, job: id, part: to }, header.participants[to].clone());
                     let request = Request::Part(header.clone(), message);
                     self.net.send(&mut self.rng, self.step, Packet::ToRange { key, from, request });
+                }
+                Action::Tell(verdict) if errand.is_some() => {
+                    let errand = errand.expect("it is there");
+                    // Its client waits for the next one.
+                    self.nodes[node].jobs.entry(id).and_modify(|job| job.client = None);
+                    self.errand_ended(node, (client, errand), txn, verdict);
                 }
                 Action::Tell(verdict) => {
                     if matches!(verdict, Verdict::Committed(_)) {
@@ -230,15 +244,21 @@ impl World {
             }
         };
         let running = self.clients[at].running.as_ref().filter(|running| running.id == txn);
-        let running = running.expect("a client waits for its commit");
+        assert!(running.is_some(), "a client waits for its commit");
         if outcome == Outcome::Committed {
-            for event in &running.record.events {
-                if let Event::Append { list, value } = event {
-                    self.acknowledged.push((self.step, *list, *value));
-                }
-            }
+            self.acknowledge(client);
         }
         self.end(at, outcome);
+    }
+
+    /// A client is told that its transaction is committed: what it has appended must be seen from now on.
+    pub(super) fn acknowledge(&mut self, client: Option<usize>) {
+        let running = client.and_then(|at| self.clients[at].running.as_ref());
+        for event in running.iter().flat_map(|running| &running.record.events) {
+            if let Event::Append { list, value } = event {
+                self.acknowledged.push((self.step, *list, *value));
+            }
+        }
     }
 
     /// The client of a transaction, if it still waits for it.

@@ -12,6 +12,7 @@
 //!   is that it changes.
 //! * **clocks**: each node's is ahead by its own part of the allowed offset.
 //! * **splits and merges**, when the range is quiet.
+//! * **prepared transactions** of users: see [`holds`].
 //! * **copies** that followers serve closed timestamps from: see [`followers`].
 //!
 //! After some time, or when all clients are through, the world heals: no more faults, and everything
@@ -25,6 +26,7 @@ mod client;
 mod faults;
 mod followers;
 mod gateway;
+mod holds;
 mod net;
 mod node;
 mod range;
@@ -69,6 +71,10 @@ pub enum Bug {
     CloseWithoutFloor,
     /// A copy serves what is closed before it has applied it.
     CopyIgnoresIndex,
+    /// A commit in the name of a hold doesn't say so.
+    FinishForgetsHold,
+    /// A new leaseholder doesn't know of holds.
+    LeaseForgetsHolds,
     /// The right half of a split begins as far closed as the left one is after the split.
     HalfBeginsAsLeftIs,
 }
@@ -146,6 +152,10 @@ pub struct Figures {
     pub collected: u32,
     /// Times that a reader had to wait for a record.
     pub waits: u32,
+    /// Transactions that were prepared by their users.
+    pub prepared: u32,
+    /// Those that somebody else has ended, or tried to.
+    pub operated: u32,
     /// Reads that copies have served.
     pub follower_reads: u32,
 }

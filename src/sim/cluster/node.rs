@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use meridian_kv::api::{Timestamp, TxnId};
 use meridian_kv::commit::{Commit, OnePhase};
 
+use super::holds::{Errand, Holds, base_of};
 use super::net::Whole;
 
 /// How far clocks may be apart, in units of the simulated time.
@@ -17,12 +18,22 @@ pub(super) struct Job {
     /// The client that waits for the verdict.
     pub(super) client: Option<usize>,
     pub(super) machine: Machine,
+    /// What a commit for a hold is about.
+    pub(super) errand: Option<Errand>,
+}
+
+impl Job {
+    /// The client's transaction that it is for.
+    pub(super) fn of_client(&self) -> TxnId {
+        base_of(self.errand.map_or(self.txn, |errand| errand.hold))
+    }
 }
 
 #[derive(Debug)]
 pub(super) enum Machine {
     Whole(OnePhase, Box<Whole>),
     Parts(Box<Commit>),
+    Holds(Box<Holds>),
 }
 
 /// One node.

@@ -15,6 +15,7 @@ use meridian_storage::MemEngine;
 use meridian_storage::engine::{Engine, Keyspace, Reader, WriteBatch};
 
 use super::Bug;
+use super::holds::records_of_holds;
 use super::net::{Address, Reply, Request, Whole};
 use crate::node::{InEngine, below};
 
@@ -93,13 +94,16 @@ impl Range {
         if young {
             self.outcomes = Outcomes::new(self.applied, OUTCOMES_LEN);
         }
-        let stored = match bug {
-            Some(Bug::LeaseForgetsRecords) => Vec::new(),
-            _ => self.stored(engine),
-        };
+        let mut stored = self.stored(engine);
+        stored.retain(|stored| match (bug, stored) {
+            (Some(Bug::LeaseForgetsRecords), _) => false,
+            (Some(Bug::LeaseForgetsHolds), Stored::Record(record)) => !record.header.is_hold(),
+            _ => true,
+        });
         let seq = Sequencer::load(self.applied, RING_LEN, start, self.outcomes.clone(), stored);
         let mut locks = LockTable::default();
-        for record in seq.records() {
+        // Holds first: what is prepared in their name needs no locks of its own.
+        for record in records_of_holds(&seq).chain(seq.records()) {
             let owner = owner_of(record.header.txn);
             for (key, strength) in record.locks() {
                 locks.acquire(key, owner, strength, WaitPolicy::NoWait, WaiterId(0));
@@ -183,11 +187,12 @@ impl Leader {
     /// somebody else has one of the locks.
     fn lock_again<'a>(
         &mut self,
-        txn: TxnId,
+        part: (TxnId, usize),
         keys: impl Iterator<Item = &'a Key>,
     ) -> Option<Vec<Key>> {
+        let txn = part.0;
         let (owner, mut taken) = (owner_of(txn), Vec::new());
-        if self.seq.is_open(txn) {
+        if self.seq.is_part_open(part) {
             return Some(taken);
         }
         for key in keys {
@@ -205,7 +210,7 @@ impl Leader {
     }
 
     /// Nobody can wait for one of these: they were taken in this step.
-    fn give_back(&mut self, txn: TxnId, taken: Vec<Key>) {
+    pub(super) fn give_back(&mut self, txn: TxnId, taken: Vec<Key>) {
         let mut grants = Vec::new();
         for key in taken {
             self.locks.restore(&key, owner_of(txn), 0, &mut grants);
@@ -250,7 +255,8 @@ impl Leader {
             return refused(moved());
         }
         let txn = origin.txn;
-        let Some(regained) = self.lock_again(txn, request.writes.iter().map(|write| &write.key))
+        let Some(regained) =
+            self.lock_again((txn, 0), request.writes.iter().map(|write| &write.key))
         else {
             return refused(moved());
         };
@@ -296,12 +302,19 @@ impl Leader {
                 if !request.is_within(span) {
                     return Some(Answer::Refused(moved()));
                 }
+                let request = (*request).clone();
+                if header.is_hold() {
+                    return self.hold(now, from, request, engine);
+                }
                 let written = request.writes.iter().map(|write| &write.key);
                 let locked = request.verify.iter().map(|locked| &locked.key);
-                let Some(regained) = self.lock_again(header.txn, written.chain(locked)) else {
+                let keys = written.chain(locked);
+                let keys: Vec<&Key> =
+                    keys.filter(|key| !self.is_covered(request.behalf, key)).collect();
+                let Some(regained) = self.lock_again((header.txn, request.own), keys.into_iter())
+                else {
                     return Some(Answer::Refused(moved()));
                 };
-                let request = (*request).clone();
                 match self.seq.prepare(now, request, &InEngine(engine)) {
                     Err(refused) => {
                         self.give_back(header.txn, regained);
@@ -368,7 +381,7 @@ impl Leader {
                 None
             }
             // Under way: whoever asked first is told, the others ask again.
-            None if self.seq.is_open(header.txn) => None,
+            None if self.seq.is_part_open((header.txn, from.part)) => None,
             None => Some(Answer::Resolved),
         }
     }
@@ -380,7 +393,8 @@ fn moved() -> Refused {
 
 /// Is there nothing left that waits for an outcome?
 pub(super) fn is_settled(leader: &Leader) -> bool {
-    leader.tail.is_empty() && leader.seq.records().next().is_none()
+    let records = leader.seq.records().next().is_some() || leader.seq.holds().next().is_some();
+    leader.tail.is_empty() && !records
 }
 
 /// Reads below SERIALIZABLE aren't validated.

@@ -12,6 +12,7 @@ use meridian_storage::MemEngine;
 
 use super::client::{Client, Running, Standing, Step};
 use super::followers::Followers;
+use super::holds::Prepared;
 use super::net::Net;
 use super::node::{Node, OFFSET_MAX};
 use super::range::{Landed, Range, is_settled};
@@ -65,6 +66,7 @@ pub(super) struct World {
     decisions: BTreeMap<TxnId, Decision>,
     author: Author,
     next: u64,
+    pub(super) prepared: BTreeMap<TxnId, Prepared>,
 }
 
 /// Runs one seed to its end and judges it.
@@ -121,6 +123,7 @@ impl World {
             decisions: BTreeMap::new(),
             author: Author::new(options.isolation),
             next: 1,
+            prepared: BTreeMap::new(),
         }
     }
 
@@ -172,7 +175,8 @@ impl World {
                 let range = below(&mut self.rng, self.ranges.len());
                 self.recover(range);
             }
-            176..=178 => self.collect(),
+            176 | 177 => self.collect(),
+            178 => self.look_after_holds(),
             179..=184 => self.elect(),
             185..=189 => self.check_deadlocks(),
             190..=194 => self.reshape(),
@@ -342,7 +346,7 @@ impl World {
         &self.ranges[self.range_index(key)]
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }

@@ -9,6 +9,7 @@ mod machines_are_sound;
 mod money_is_conserved;
 mod no_lost_update;
 mod one_outcome;
+mod prepared_transactions_commit;
 mod read_committed_never_retries;
 mod snapshots_are_recent;
 
@@ -26,7 +27,7 @@ pub struct Violation {
 /// A property: adds a sentence for every place where it doesn't hold.
 type Check = fn(&History, &mut Vec<String>);
 
-const ALL: [(&str, Check); 11] = [
+const ALL: [(&str, Check); 12] = [
     ("acknowledged_writes_survive", acknowledged_writes_survive::check),
     ("all_or_nothing", all_or_nothing::check),
     ("copies_agree", copies_agree::check),
@@ -36,6 +37,7 @@ const ALL: [(&str, Check); 11] = [
     ("money_is_conserved", money_is_conserved::check),
     ("no_lost_update", no_lost_update::check),
     ("one_outcome", one_outcome::check),
+    ("prepared_transactions_commit", prepared_transactions_commit::check),
     ("read_committed_never_retries", read_committed_never_retries::check),
     ("snapshots_are_recent", snapshots_are_recent::check),
 ];
