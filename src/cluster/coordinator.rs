@@ -169,8 +169,9 @@ impl Holder for GivenHere<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Told(Verdict),
-    /// It was given up since a part lies in several ranges now: it may be planned anew, under another name.
-    Split,
+    /// It was given up since a part lies in several ranges now, or came too late: it may be planned anew, under
+    /// another name.
+    Anew,
 }
 
 impl Coordinators {
@@ -313,7 +314,8 @@ struct Job {
     given: Option<Arc<Given>>,
     sent: Vec<Option<Sent>>,
     number: u64,
-    split: bool,
+    /// It was refused for something that another attempt may not meet.
+    anew: bool,
     over: bool,
 }
 
@@ -321,7 +323,7 @@ impl Job {
     fn new(running: Running, machine: Commit) -> Job {
         let sent = vec![None; machine.header().participants.len()];
         let (tell, given) = (None, None);
-        Job { running, machine, tell, given, sent, number: 0, split: false, over: false }
+        Job { running, machine, tell, given, sent, number: 0, anew: false, over: false }
     }
 
     async fn run(mut self, mut actions: Vec<Action>) {
@@ -379,8 +381,8 @@ impl Job {
                     self.running.core.hlc.raise(ts);
                     self.running.core.stats.commits.fetch_add(1, Ordering::Relaxed);
                 }
-                let split = self.split && matches!(verdict, Verdict::Failed(_));
-                self.end(if split { Ended::Split } else { Ended::Told(verdict) });
+                let anew = self.anew && matches!(verdict, Verdict::Failed(_));
+                self.end(if anew { Ended::Anew } else { Ended::Told(verdict) });
             }
             Action::Done => self.over = true,
         }
@@ -398,9 +400,13 @@ impl Job {
             self.sent[from] = None;
         }
         match reply {
-            Reply::Answer(answer) => self.machine.answer(from, answer, actions),
+            Reply::Answer(answer) => {
+                // Its time was short: of a guard ([`meridian_kv::fence`]), or a lock's, which may last longer now.
+                self.anew |= answer == Answer::Refused(Refused::Expired);
+                self.machine.answer(from, answer, actions);
+            }
             Reply::Split => {
-                self.split = true;
+                self.anew = true;
                 let reason = "the keys are in several ranges now".into();
                 let refused = Refused::Error(KvError::Unavailable { reason });
                 self.machine.answer(from, Answer::Refused(refused), actions);

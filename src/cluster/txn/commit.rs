@@ -78,6 +78,9 @@ impl Try {
     }
 }
 
+/// So often a commit is tried again that was overtaken by its deadline: by a guard's, when much is to be sent.
+const LATE_MAX: u32 = 8;
+
 impl Txn {
     /// Makes the writes durable and visible, all at one timestamp, and gives back the row locks. On
     /// an error everything is rolled back, except after [`KvError::Ambiguous`].
@@ -194,9 +197,13 @@ impl Txn {
         let mut search = Search::new(&limits);
         let mut id = self.state.owner().id;
         self.fresh = false;
-        loop {
+        let mut late = 0;
+        while late < LATE_MAX {
             let until = self.formed_until().await?;
             let mut this = Try::new(id, self.core.hlc.now());
+            if self.commit_before <= this.sent {
+                break;
+            }
             let until = until.min(self.tables_locked_until()?).min(self.commit_before);
             this.deadline = this.deadline.min(until);
             let outcome = match self.range_of_changes(&changes) {
@@ -223,9 +230,11 @@ impl Txn {
                     }
                 }
             }
+            late += u32::from(this.deadline <= self.core.hlc.now());
             id = self.core.next_txn_id();
             search.pause().await?;
         }
+        Err(KvError::Unavailable { reason: "the commit took too long".into() })
     }
 
     /// The range in which all that a commit is about lies; `None`: there are several.

@@ -88,7 +88,7 @@ impl Txn {
             Ok(Ended::Told(Verdict::Committed(ts))) => Ok(ts),
             Ok(Ended::Told(Verdict::Failed(error))) => Err(error.into()),
             Ok(Ended::Told(Verdict::Ambiguous)) | Err(_) => Err(KvError::Ambiguous.into()),
-            Ok(Ended::Split) => {
+            Ok(Ended::Anew) => {
                 let Locks { rows, runs } = given.take_back();
                 self.state.put_back(rows);
                 self.claimed = runs;
