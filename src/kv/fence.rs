@@ -34,11 +34,11 @@ use std::time::Duration;
 
 use meridian_base::NodeId;
 
-/// How long a guard lasts. A definition waits for that if a node has just died; who asks four times within it
+/// How long a guard lasts. A definition waits for that if a node has just died; who asks three times within it
 /// keeps its guard on busy machines, too.
 pub const GUARD: Duration = Duration::from_millis(1_500);
 /// A guard is asked for again after so long.
-pub const RENEW: Duration = Duration::from_millis(300);
+pub const RENEW: Duration = Duration::from_millis(400);
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::store::Store;
 
 /// How often it is looked at what the others have said.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(500);
 /// So many looks in a row have to agree: a connection that ends may have been about to be made anew.
-const AGREE: u32 = 5;
+const AGREE: u32 = 3;
 
 impl Store {
     /// Waits until most nodes don't talk with this one, for a reason that only an operator can mend; which.

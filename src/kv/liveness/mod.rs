@@ -36,8 +36,8 @@ pub use message::{Message, Persisted, View};
 
 /// Between two heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
-/// How often [`Event::Tick`] should come.
-pub const TICK: Duration = Duration::from_millis(20);
+/// How often [`Event::Tick`] should come: half a heartbeat, as each costs a wake-up that an idle node pays.
+pub const TICK: Duration = Duration::from_millis(50);
 /// Support is asked for at least this long.
 pub const SUPPORT_MIN: Duration = Duration::from_millis(600);
 /// And at most this long.
