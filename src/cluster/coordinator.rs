@@ -114,6 +114,8 @@ pub(crate) struct Given {
     leases: Vec<(RangeId, u64)>,
     /// Where its strong table locks are held, if it has any.
     pub(crate) fenced: Option<Fenced>,
+    /// The generation of the catalog that it uses, if it uses tables.
+    formed: Option<u64>,
 }
 
 impl Given {
@@ -123,9 +125,31 @@ impl Given {
         locks: Locks,
         leases: Vec<(RangeId, u64)>,
         fenced: Option<Fenced>,
+        formed: Option<u64>,
     ) -> Arc<Given> {
         let core = Arc::clone(core);
-        Arc::new(Given { core, owner, locks: Mutex::new(locks), leases, fenced })
+        Arc::new(Given { core, owner, locks: Mutex::new(locks), leases, fenced, formed })
+    }
+
+    /// Lets a copy of a prepare be good as long as this node's catalog certainly is. A commit takes longer than a
+    /// guard ([`meridian_kv::fence`]) if much is to be sent; but each copy that arrives has its timestamp under one.
+    fn limit(&self, header: &Header, message: &mut Message) -> Result<(), Reply> {
+        let (Message::Prepare(request), Some(formed)) = (message, self.formed) else {
+            return Ok(());
+        };
+        // What is only held has no form; its rows are committed under a guard.
+        if header.is_hold() {
+            return Ok(());
+        }
+        match self.core.fence.formed_until(formed, &self.core.hlc) {
+            Ok(Some(Timestamp::MAX)) => Ok(()),
+            Ok(Some(before)) => {
+                Arc::make_mut(request).before = before;
+                Ok(())
+            }
+            Ok(None) => Err(Reply::Later),
+            Err(error) => Err(Answer::Refused(Refused::Error(error)).into()),
+        }
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -388,6 +412,10 @@ impl Job {
         }
     }
 
+    fn is_in_time(&self) -> bool {
+        self.running.core.hlc.now() < self.machine.header().deadline
+    }
+
     fn end(&mut self, ended: Ended) {
         if let Some(tell) = self.tell.take() {
             // A client that has gone changes nothing.
@@ -400,8 +428,10 @@ impl Job {
             self.sent[from] = None;
         }
         match reply {
+            // It was on its way for longer than its guard lasted: the next copy has a new one.
+            Reply::Answer(Answer::Refused(Refused::Expired)) if self.is_in_time() => {}
             Reply::Answer(answer) => {
-                // Its time was short: of a guard ([`meridian_kv::fence`]), or a lock's, which may last longer now.
+                // Its locks' time was short, and may last longer now.
                 self.anew |= answer == Answer::Refused(Refused::Expired);
                 self.machine.answer(from, answer, actions);
             }
@@ -426,9 +456,12 @@ pub(crate) async fn send(
     core: &Arc<Core>,
     header: &Header,
     to: usize,
-    message: Message,
+    mut message: Message,
     given: Option<&Given>,
 ) -> Reply {
+    if let Some(Err(reply)) = given.map(|given| given.limit(header, &mut message)) {
+        return reply;
+    }
     let key = &header.participants[to];
     let range = Arc::clone(&core.ranges.of(key));
     let answering = async {

@@ -82,6 +82,31 @@ impl Fence {
         until == FOR_EVER || hlc.reading() < until
     }
 
+    /// Before what something has to have its timestamp that uses the catalog of this generation; `None`: there is
+    /// no guard now.
+    ///
+    /// # Errors
+    /// The catalog is another one.
+    pub(crate) fn formed_until(
+        &self,
+        generation: u64,
+        hlc: &Hlc,
+    ) -> Result<Option<Timestamp>, KvError> {
+        let until = self.until();
+        match until {
+            FOR_EVER => return Ok(Some(Timestamp::MAX)),
+            until if hlc.reading() >= until => {
+                self.wanted.notify_one();
+                return Ok(None);
+            }
+            _ => {}
+        }
+        match self.generation.load(Ordering::Acquire) == generation {
+            true => Ok(Some(Timestamp::from_micros(until))),
+            false => Err(KvError::CONCURRENT_UPDATE),
+        }
+    }
+
     /// The guard first: it is extended after the catalog has turned out to be old.
     #[inline]
     fn generation_held(&self, hlc: &Hlc) -> Option<u64> {

@@ -239,7 +239,7 @@ async fn a_hold_that_belongs_to_nothing_is_ended() {
         Part { range: 1, key, writes: vec![], verify: vec![locked], reads: ReadSet::default() };
     let holds = requests(&header, Isolation::ReadCommitted, this.sent, vec![part]);
     let owner = meridian_kv::locks::Owner::transaction(1, 0);
-    let given = Given::new(&db.core, owner, Default::default(), vec![], None);
+    let given = Given::new(&db.core, owner, Default::default(), vec![], None, None);
     assert!(matches!(make_holds(&db.core, holds, &given).await, Ok(Made::All)));
     assert_eq!(lock(&db.store, "k", Strength::KeyShare).await, Err(KvError::LockNotAvailable));
     for _ in 0..100 {

@@ -81,6 +81,9 @@ struct WirePrepare {
     /// The hold in whose name it writes; 0 = none.
     #[prost(fixed64, tag = "8")]
     behalf: u64,
+    /// This copy is good below this timestamp.
+    #[prost(fixed64, tag = "10")]
+    before: u64,
 }
 
 /// What a part answers.
@@ -226,6 +229,7 @@ impl WirePrepare {
                 .collect(),
             fenced: fenced.map(WireFenced::from),
             behalf: request.behalf.map_or(0, |hold| hold.0),
+            before: request.before.0,
         }
     }
 
@@ -248,6 +252,7 @@ impl WirePrepare {
             verify: self.verify.into_iter().map(verify).collect::<Option<_>>()?,
             reads,
             behalf: (self.behalf != 0).then_some(TxnId(self.behalf)),
+            before: Timestamp(self.before),
         })
     }
 }
@@ -407,6 +412,7 @@ mod tests {
             verify: vec![Verify { key: "q3".into(), strength: Strength::Share, seen }],
             reads,
             behalf: Some(TxnId(6)),
+            before: Timestamp(77),
         };
         let message = Message::Prepare(Arc::new(request.clone()));
         let wire = PartMessage::new(&header, 1, &message, None).encode_to_vec();
@@ -416,7 +422,7 @@ mod tests {
         let decoded = prepare.decode(&header, 1).expect("known words");
         assert_eq!((decoded.writes, decoded.verify), (request.writes, request.verify));
         assert_eq!((decoded.isolation, decoded.reads), (request.isolation, request.reads));
-        assert_eq!(decoded.behalf, request.behalf);
+        assert_eq!((decoded.behalf, decoded.before), (request.behalf, request.before));
 
         let ts = Timestamp(8);
         let refusals = [

@@ -199,14 +199,18 @@ impl Txn {
         self.fresh = false;
         let mut late = 0;
         while late < LATE_MAX {
-            let until = self.formed_until().await?;
+            let formed_until = self.formed_until().await?;
             let mut this = Try::new(id, self.core.hlc.now());
             if self.commit_before <= this.sent {
                 break;
             }
-            let until = until.min(self.tables_locked_until()?).min(self.commit_before);
+            let until = self.tables_locked_until()?.min(self.commit_before);
             this.deadline = this.deadline.min(until);
-            let outcome = match self.range_of_changes(&changes) {
+            let range = self.range_of_changes(&changes);
+            if range.is_some() {
+                this.deadline = this.deadline.min(formed_until);
+            }
+            let outcome = match range {
                 None => self.commit_over(&mut changes, this).await,
                 Some(range) => match range.lease.home(self.core.node, &self.core.hlc) {
                     Home::Here(epoch) => {

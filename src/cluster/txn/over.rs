@@ -116,6 +116,6 @@ impl Txn {
             true => Vec::new(),
             false => self.locked_in.iter().map(|lock| (lock.range, lock.epoch)).collect(),
         };
-        Given::new(&self.core, self.state.owner(), locks, leases, self.fenced())
+        Given::new(&self.core, self.state.owner(), locks, leases, self.fenced(), self.formed)
     }
 }

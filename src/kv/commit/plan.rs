@@ -46,8 +46,8 @@ pub fn requests(
         debug_assert_eq!(header.participants[own], part.key, "parts in the participants' order");
         let (header, writes, verify, reads) =
             (header.clone(), part.writes, part.verify, part.reads);
-        let behalf = None;
-        PrepareRequest { header, own, isolation, read_ts, writes, verify, reads, behalf }
+        let (behalf, before) = (None, Timestamp::MAX);
+        PrepareRequest { header, own, isolation, read_ts, writes, verify, reads, behalf, before }
     };
     parts.into_iter().enumerate().map(request).collect()
 }

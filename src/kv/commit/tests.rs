@@ -27,6 +27,7 @@ fn requests() -> Vec<PrepareRequest> {
         verify: Vec::new(),
         reads: ReadSet::default(),
         behalf: None,
+        before: Timestamp::MAX,
     };
     (0..2).map(request).collect()
 }

@@ -68,6 +68,9 @@ pub struct PrepareRequest {
     pub reads: ReadSet,
     /// The hold in whose name it writes.
     pub behalf: Option<TxnId>,
+    /// This copy is prepared below this timestamp, or not at all; the next one may have longer. That says nothing
+    /// of the transaction's end, as the header's deadline does.
+    pub before: Timestamp,
 }
 
 impl PrepareRequest {
@@ -146,7 +149,7 @@ impl Sequencer {
         if let Some(kept) = self.prepared.markers.get(&part) {
             return Err(kept.refusal());
         }
-        let ts = self.place(now, request.read_ts, request.header.deadline)?;
+        let ts = self.place(now, request.read_ts, request.header.deadline.min(request.before))?;
         self.stands_clear(&request)?;
         if self.recent.may_touch(&request.reads, request.read_ts) && !request.reads.is_empty() {
             return Err(KvError::READ_WRITE_DEPENDENCY.into());

@@ -54,6 +54,7 @@ pub(super) fn prepare(txn: u64, isolation: Isolation, key: &str, reads: &[&str])
         verify,
         reads: set,
         behalf: None,
+        before: Timestamp::MAX,
     }
 }
 
@@ -299,6 +300,19 @@ fn a_named_commit_happens_once_and_its_outcome_can_be_asked_for() {
     assert_eq!(range.seq.outcome(&header(1, 500), ts(40)), OutcomeAnswer::Unknown);
     assert_eq!(range.seq.sequence(ts(70), named(3, 40), &engine), Err(Refused::Forgotten(ts(41))));
     assert_eq!(range.seq.sequence(ts(600), named(4, 60), &engine), Err(Refused::Expired));
+}
+
+/// A copy that has been on its way for too long says nothing of the transaction; one with more time is prepared, and
+/// the first one then finds that.
+#[test]
+fn each_copy_of_a_prepare_has_its_own_time() {
+    let mut range = Range::new();
+    let engine = range.engine.clone();
+    let copy = |before| PrepareRequest { before: ts(before), ..prepare(1, RC, "b", &[]) };
+    assert_eq!(range.seq.prepare(ts(20), copy(20), &engine), Err(Refused::Expired));
+    let at = range.prepared(21, copy(22));
+    assert_eq!(at, ts(21));
+    assert_eq!(range.seq.prepare(ts(30), copy(20), &engine), Ok(PrepareAnswer::Durable(at)));
 }
 
 #[test]
