@@ -41,8 +41,17 @@ async fn assert_held(client: &Client) {
         assert_eq!(ask(client, &wait).await, timeout, "{wait}");
     }
     assert_eq!(ask(client, "SELECT pg_try_advisory_lock(7)").await, "f");
+    // The view has what the others answer in time.
     let locks = "SELECT count(*) > 3, bool_and(granted) FROM pg_locks WHERE pid IS NULL";
-    assert_eq!(ask(client, locks).await, "t|t");
+    let mut seen = ask(client, locks).await;
+    for _ in 0..20 {
+        if seen == "t|t" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        seen = ask(client, locks).await;
+    }
+    assert_eq!(seen, "t|t");
     let all = "SELECT gid, owner, database FROM pg_prepared_xacts";
     assert_eq!(ask(client, all).await, "one|postgres|postgres");
 }
