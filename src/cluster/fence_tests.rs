@@ -57,12 +57,13 @@ async fn define_once(node: &Node) -> (Option<Bytes>, Result<(), KvError>) {
     (seen, txn.commit().await.map(drop))
 }
 
+fn is_guarded(node: &Node) -> bool {
+    let core = node.store().core();
+    core.fence.holds(&core.hlc)
+}
+
 async fn guarded(nodes: &[Node]) {
-    let holds = |node: &Node| {
-        let core = node.store().core();
-        core.fence.holds(&core.hlc)
-    };
-    eventually("all may use their catalogs", || nodes.iter().all(holds)).await;
+    eventually("all may use their catalogs", || nodes.iter().all(is_guarded)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,6 +145,7 @@ async fn guards_outlive_the_lease_and_so_does_what_was_missed() {
     before.release_locks();
     // A definition without the third node, and then another lease.
     cut(&nodes[2], true);
+    eventually("its guard has run out", || !is_guarded(&nodes[2])).await;
     define(&nodes[1]).await.1.expect("commits");
     for node in &nodes[..2] {
         node.store().hand_over().await;
