@@ -21,7 +21,23 @@ pub(super) const PATIENCE: Patience = Patience { prepare: 6, ask: 40 };
 pub(super) const DEADLINE: u64 = 2_500;
 
 /// How long after that the outcome is remembered.
-pub(super) const MEMORY: u64 = 2_500;
+const MEMORY: u64 = 2_500;
+
+/// Nodes are numbered from one, as in a cluster.
+pub(super) fn gateway_of(node: usize) -> Gateway {
+    Gateway { node: NodeId(node as u64 + 1), epoch: 0 }
+}
+
+/// What is said of a transaction that is prepared until the deadline, if at all.
+pub(super) fn header_of(
+    txn: TxnId,
+    gateway: Gateway,
+    deadline: Timestamp,
+    parts: &[Part],
+) -> Header {
+    let participants = parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into();
+    Header { txn, gateway, deadline, expiry: Timestamp(deadline.0 + MEMORY), participants }
+}
 
 impl World {
     /// Hands a transaction over to a coordinator.
@@ -39,14 +55,8 @@ impl World {
             _ => (DEADLINE, MEMORY),
         };
         let deadline = Timestamp(sent.0 + life);
-        let header = Header {
-            txn,
-            // Nodes are numbered from one, as in a cluster.
-            gateway: Gateway { node: NodeId(node as u64 + 1), epoch: 0 },
-            deadline,
-            expiry: Timestamp(deadline.0 + memory),
-            participants: parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into(),
-        };
+        let expiry = Timestamp(deadline.0 + memory);
+        let header = Header { expiry, ..header_of(txn, gateway_of(node), deadline, &parts) };
         let client = self.client_of(txn);
         let id = self.next_job();
         if parts.len() == 1 {
@@ -206,18 +216,19 @@ impl World {
                     let request = Request::Part(header.clone(), message);
                     self.net.send(&mut self.rng, self.step, Packet::ToRange { key, from, request });
                 }
-                Action::Tell(verdict) if errand.is_some() => {
-                    let errand = errand.expect("it is there");
-                    // Its client waits for the next one.
-                    self.nodes[node].jobs.entry(id).and_modify(|job| job.client = None);
-                    self.errand_ended(node, (client, errand), txn, verdict);
-                }
-                Action::Tell(verdict) => {
-                    if matches!(verdict, Verdict::Committed(_)) {
-                        self.figures.distributed += 1;
+                Action::Tell(verdict) => match errand {
+                    Some(errand) => {
+                        // Its client waits for the next one.
+                        self.nodes[node].jobs.entry(id).and_modify(|job| job.client = None);
+                        self.errand_ended(node, (client, errand), txn, verdict);
                     }
-                    self.tell(node, client, txn, verdict);
-                }
+                    None => {
+                        if matches!(verdict, Verdict::Committed(_)) {
+                            self.figures.distributed += 1;
+                        }
+                        self.tell(node, client, txn, verdict);
+                    }
+                },
                 Action::Done => {
                     self.nodes[node].jobs.remove(&id);
                 }

@@ -11,7 +11,6 @@
 
 use std::sync::Arc;
 
-use meridian_base::NodeId;
 use meridian_kv::api::{
     Isolation, Key, KvError, Row, Span, Strength, Timestamp, TxnId, WaitPolicy,
 };
@@ -25,7 +24,7 @@ use meridian_kv::txn::{ReadSet, VersionTag, Write};
 use meridian_storage::MemEngine;
 
 use super::Bug;
-use super::gateway::{DEADLINE, MEMORY, PATIENCE};
+use super::gateway::{DEADLINE, PATIENCE, gateway_of, header_of};
 use super::net::{Address, Packet, Reply, Request};
 use super::node::{Job, Machine};
 use super::range::{Leader, owner_of};
@@ -110,13 +109,7 @@ impl World {
         let Left { isolation, read_ts, writes, locks, reads } = left;
         let parts = plan(Vec::new(), locks, &reads, &self.spans());
         let deadline = Timestamp(self.nodes[node].now(self.wall).0 + DEADLINE);
-        let header = Header {
-            txn: hold,
-            gateway: Gateway::OWNER,
-            deadline,
-            expiry: Timestamp(deadline.0 + MEMORY),
-            participants: parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into(),
-        };
+        let header = header_of(hold, Gateway::OWNER, deadline, &parts);
         let requests = requests(&header, isolation, read_ts, parts);
         let requests: Vec<_> = requests.into_iter().map(Arc::new).collect();
         self.prepared.insert(
@@ -392,13 +385,7 @@ impl World {
     ) {
         let sent = self.nodes[node].now(self.wall);
         let deadline = Timestamp(sent.0 + DEADLINE).min(until);
-        let header = Header {
-            txn,
-            gateway: Gateway { node: NodeId(node as u64 + 1), epoch: 0 },
-            deadline,
-            expiry: Timestamp(deadline.0 + MEMORY),
-            participants: parts.iter().map(|part| part.key.clone()).collect::<Vec<Key>>().into(),
-        };
+        let header = header_of(txn, gateway_of(node), deadline, &parts);
         let mut prepares = requests(&header, Isolation::ReadCommitted, sent, parts);
         if errand.what == What::Finish && self.options.bug != Some(Bug::FinishForgetsHold) {
             prepares.iter_mut().for_each(|request| request.behalf = Some(errand.hold));
